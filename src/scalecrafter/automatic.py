@@ -1,0 +1,135 @@
+"""The automatic recipe: for any size of any U-Net, from the published ones.
+
+Sizes count as ratios to the native side, per axis.  Near a published size (either way round) it is that recipe.
+Elsewhere each layer's factor is read, per axis, off the line through the published square recipes
+(1 at the native side); the span follows in the same way.  A U-Net of an unknown family gets the general recipe below.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import log2, sqrt
+
+from .architecture import Architecture
+from .recipe import NoiseDamping, Recipe, Redilation
+from .redilation import Factors
+
+_NATIVE_SIDE = {"sd15": 512, "sd21": 512, "sdxl": 1024}
+"""The side, in pixels, to which the published sizes of a family relate."""
+_SIZES = {
+    "sd15": ("1024x1024", "1280x1280", "2048x1024", "2048x2048"),
+    "sd21": ("1024x1024", "1280x1280", "2048x1024", "2048x2048"),
+    "sdxl": ("2048x2048", "2560x2560", "4096x2048", "4096x4096"),
+}
+_NEAR = 0.125
+"""How far a ratio may be from a published one, in powers of two, to count as near (9 %)."""
+_UNCHANGED = 1.1
+"""Up to this ratio an axis is native."""
+
+
+def automatic_recipe(architecture: Architecture, height: int, width: int) -> Recipe | None:
+    """The recipe for latents of `height` × `width`, or None where the model needs no help.
+
+    Args:
+        architecture: of the U-Net.
+        height: of the latents, in latent pixels.
+        width: likewise.
+    """
+    vertical, horizontal = height / architecture.native_height, width / architecture.native_width
+    if max(vertical, horizontal) <= _UNCHANGED:
+        return None
+    if architecture.family == "sdxl" and vertical * horizontal <= _UNCHANGED and max(vertical, horizontal) <= 2:
+        return None  # SDXL was trained at many shapes of its native area
+    if architecture.family not in _SIZES:
+        return _general_recipe(architecture.levels, vertical, horizontal)
+    for (down, across), recipe in _published(architecture.family):
+        for published in ((down, across), (across, down)):
+            if all(abs(log2(r / p)) <= _NEAR for r, p in zip((vertical, horizontal), published, strict=True)):
+                return recipe
+    return _interpolated(architecture.family, vertical, horizontal)
+
+
+@lru_cache(maxsize=8)
+def _published(family: str) -> tuple[tuple[tuple[float, float], Recipe], ...]:
+    """((height, width) as ratios, recipe), from the smallest."""
+    recipes = [Recipe.load(f"{family}-{size}") for size in _SIZES[family]]
+    side = _NATIVE_SIDE[family]
+    return tuple((((r.height or 0) / side, (r.width or 0) / side), r) for r in recipes)
+
+
+def _interpolated(family: str, vertical: float, horizontal: float) -> Recipe | None:
+    squares = [(down, recipe) for (down, across), recipe in _published(family) if down == across]
+    spans = [(side, recipe.redilation) for side, recipe in squares if recipe.redilation]
+    scale = sqrt(vertical * horizontal)
+    layers = _layers({p for _, s in spans for p in s.layers}, [(1.0, {}), *((a, s.layers) for a, s in spans)], vertical, horizontal)
+    if not layers:
+        return None
+    damping = None
+    damped = _damping_begins(family) < scale
+    largest = squares[-1][1].noise_damping
+    if damped and largest:
+        curve: list[tuple[float, dict[str, Factors]]] = [(1.0, {}), (squares[-1][0], largest.layers)]
+        damping = NoiseDamping(until=largest.until, layers=_layers(set(largest.layers), curve, vertical, horizontal))
+    until = _on_line([(side, span.until) for side, span in spans], scale)
+    return Recipe(
+        architecture=family,  # type: ignore[arg-type]
+        redilation=Redilation(until=round(min(until, 1.0), 3), progressive=damped, layers=layers),
+        noise_damping=damping,
+    )
+
+
+def _damping_begins(family: str) -> float:
+    """Half-way between the largest published scale without noise damping and the smallest with it."""
+    scales = [(sqrt(down * across), recipe.noise_damping is not None) for (down, across), recipe in _published(family)]
+    return (max(s for s, damped in scales if not damped) + min(s for s, damped in scales if damped)) / 2
+
+
+def _layers(
+    prefixes: set[str], curve: list[tuple[float, dict[str, Factors]]], vertical: float, horizontal: float
+) -> dict[str, Factors]:
+    """Every prefix with its factor on each axis, read off the curve of (scale, published factors)."""
+    found: dict[str, Factors] = {}
+    for prefix in sorted(prefixes):
+        line = [(scale, _factor_below(prefix, layers)) for scale, layers in curve]
+        factors = (_axis(line, vertical), _axis(line, horizontal))
+        nested = any(prefix.startswith(f"{other}.") for other in found)
+        if nested or max(factors) > 1.0:
+            found[prefix] = factors
+    return found
+
+
+def _factor_below(prefix: str, layers: dict[str, Factors]) -> float:
+    """The factor that a recipe gives to the layers under `prefix`; 1 where it leaves them alone."""
+    above = [other for other in layers if prefix == other or prefix.startswith(f"{other}.")]
+    return max(layers[max(above, key=len)]) if above else 1.0
+
+
+def _axis(line: list[tuple[float, float]], ratio: float) -> float:
+    """The factor along one axis: whole where it nearly is, 1 where the axis is native."""
+    if ratio <= _UNCHANGED:
+        return 1.0
+    last, value = line[-1]
+    factor = _on_line(line, ratio) if ratio <= last else (value * ratio / last if value > 1.0 else 1.0)
+    factor = round(factor, 3)
+    return float(round(factor)) if abs(factor - round(factor)) <= 0.06 else max(factor, 1.0)
+
+
+def _on_line(points: list[tuple[float, float]], at: float) -> float:
+    """Linear interpolation through (x, y), constant beyond the ends."""
+    if at <= points[0][0]:
+        return points[0][1]
+    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+        if at <= x1:
+            return y0 + (y1 - y0) * (at - x0) / (x1 - x0)
+    return points[-1][1]
+
+
+def _general_recipe(levels: int, vertical: float, horizontal: float) -> Recipe:
+    """For an unknown U-Net: every level but the finest is dilated by the ratio of the sizes, all the way."""
+    factors = (_axis([(1.0, 1.0), (4.0, 4.0)], vertical), _axis([(1.0, 1.0), (4.0, 4.0)], horizontal))
+    prefixes = [f"down_blocks.{level}" for level in range(1, levels)] + ["mid_block"]
+    prefixes += [f"up_blocks.{level}" for level in range(levels - 1)]
+    return Recipe(
+        architecture="any",
+        redilation=Redilation(until=1.0, layers=dict.fromkeys(prefixes, factors)),
+    )

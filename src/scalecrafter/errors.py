@@ -1,0 +1,23 @@
+"""What this library raises on purpose: every message says what was wrong, what was expected and what to do next."""
+
+from __future__ import annotations
+
+
+class ScaleCrafterError(ValueError):
+    """The base of all errors that ScaleCrafter raises for its users."""
+
+
+class RecipeError(ScaleCrafterError):
+    """A recipe that cannot be read, or would not do what it says."""
+
+
+class ModelError(ScaleCrafterError):
+    """A model or pipeline that ScaleCrafter cannot act on, or cannot load."""
+
+
+class SizeError(ScaleCrafterError):
+    """A picture size that the model cannot make."""
+
+
+class NumericalError(ScaleCrafterError):
+    """NaN or infinity in latents or picture."""

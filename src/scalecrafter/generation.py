@@ -1,0 +1,298 @@
+"""From a request to a picture: the one path that command line, batch and server share.
+
+`generate` reads from top to bottom as the life of one picture.  Knows nothing of files it might be written to, nor
+of who asks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from .architecture import Architecture, read_architecture
+from .errors import NumericalError, ScaleCrafterError
+from .loading import quiet
+from .patch import applied
+from .request import DIRECT, Request, RequestError
+from .schedulers import using_scheduler, viewer_name
+
+Progress = Callable[[int, int], None]
+"""Called with (steps done, all steps) after each step of denoising; what it raises stops the picture."""
+
+
+class OutOfMemoryError(ScaleCrafterError):
+    """The picture did not fit in memory."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A picture, and how it came to be."""
+
+    image: Image.Image
+    request: Request
+    """What was asked for, with nothing left open: size and seed are numbers, a recipe file is its text."""
+    seconds: float
+    peak_memory: int | None
+    """Bytes: on a GPU the most that torch held during this picture, else the most that this process ever held."""
+    environment: Mapping[str, str]
+    """Device, dtype and scheduler that made it."""
+
+
+def generate(pipe: Any, request: Request, progress: Progress | None = None) -> Result:
+    """Make one picture.
+
+    Args:
+        pipe: a text-to-image pipeline with a U-Net, as `load_pipeline` gives it; afterwards it is what it was.
+        request: what to make; its `model`, `dtype` and `device` are taken as told, since the pipeline is loaded.
+        progress: called with (steps done, all steps) after each step.
+
+    Returns:
+        The picture in 8-bit RGB with the request as it was carried out.  The same request gives the same picture,
+        to the bit, on the same machine with the same packages.
+
+    Raises:
+        SizeError: for a size that the model cannot make; names the nearest ones that it can.
+        RequestError: for an image to start from that is missing or has changed.
+        RecipeError: for a recipe that does not fit the model.
+        NumericalError: for NaN or infinity in latents or picture.
+        OutOfMemoryError: says which setting to try next.
+    """
+    started = time.perf_counter()
+    architecture = read_architecture(pipe)
+    request, size = settle(request, architecture)
+    start_image = _open_image(request, size) if request.image else None
+    generator = torch.Generator("cpu").manual_seed(request.seed or 0)
+
+    _reset_peak_memory(pipe)
+    pipe = pipe if start_image is None else _image_to_image(pipe)
+    with (
+        torch.no_grad(),
+        explained_out_of_memory(request, architecture),
+        using_scheduler(pipe, request.scheduler),
+        _recipe_applied(pipe, request),
+    ):
+        start: dict[str, Any]
+        if start_image is None:
+            start = {"latents": draw_noise(pipe, architecture, size, generator), "width": size[0], "height": size[1]}
+        else:  # the pipeline encodes the image and adds the noise, from the same generator
+            start = {"image": start_image, "strength": request.strength_or_default}
+        latents = denoise(pipe, request, generator, progress, **start)
+        check_finite(latents, "the latents after denoising", pipe)
+        pixels = decode(pipe, latents)
+        check_finite(pixels, "the decoded picture", pipe)
+        _respect_safety_checker(pipe, pixels)
+        environment = _environment(pipe)
+    image = pipe.image_processor.postprocess(pixels, output_type="pil")[0]
+    return Result(image, request, time.perf_counter() - started, _peak_memory(pipe), environment)
+
+
+def settle(request: Request, architecture: Architecture) -> tuple[Request, tuple[int, int]]:
+    """The request with everything decided that it left open, and its size (width, height) in image pixels.
+
+    The size is twice the native side unless asked for; the seed is drawn unless given; a recipe file becomes its
+    text; the image to start from is known by its SHA-256.
+    """
+    width = request.width or 2 * architecture.native_width * architecture.pixel_factor
+    height = request.height or 2 * architecture.native_height * architecture.pixel_factor
+    architecture.check_size(height=height, width=width)
+    seed = secrets.randbelow(2**32) if request.seed is None else request.seed
+    digest = _image_digest(request) if request.image else None
+    settled = request.self_contained().changed(width=width, height=height, seed=seed, image_sha256=digest)
+    return settled, (width, height)
+
+
+def draw_noise(
+    pipe: Any, architecture: Architecture, size: tuple[int, int], generator: torch.Generator
+) -> Tensor:
+    """Unit Gaussian latents `(1, channels, height, width)`, drawn on the CPU in float32 whatever the model runs on."""
+    width, height = (side // architecture.pixel_factor for side in size)
+    noise = torch.randn((1, pipe.vae.config.latent_channels, height, width), generator=generator)
+    return noise.to(pipe.unet.dtype)
+
+
+def denoise(
+    pipe: Any, request: Request, generator: torch.Generator, progress: Progress | None, **start: Any
+) -> Tensor:
+    """The pipeline's own call from `start` up to the latents; ancestral schedulers draw from the same generator."""
+
+    def report(pipeline: Any, step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        if progress is not None:
+            progress(step + 1, pipeline.num_timesteps)
+        return tensors
+
+    output = pipe(
+        prompt=request.prompt,
+        negative_prompt=request.negative or None,
+        num_inference_steps=request.steps,
+        guidance_scale=request.guidance,
+        generator=generator,
+        callback_on_step_end=report,
+        output_type="latent",
+        **start,
+    )
+    latents: Tensor = output.images
+    return latents
+
+
+def decode(pipe: Any, latents: Tensor) -> Tensor:
+    """Pixels `(1, 3, height, width)`, about −1…1, of latents `(1, channels, height / 8, width / 8)`.
+
+    As the pipelines of diffusers do it: latents are scaled back, and a VAE that is known to overflow in float16
+    (`force_upcast`) decodes in float32.
+    """
+    vae = pipe.vae
+    own_dtype = vae.dtype
+    upcast = own_dtype is torch.float16 and bool(vae.config.get("force_upcast", False))
+    if upcast:
+        vae.to(torch.float32)
+    try:
+        latents = latents.to(vae.dtype)
+        mean, deviation = (vae.config.get(name) for name in ("latents_mean", "latents_std"))
+        if mean is not None and deviation is not None:
+            deviations, means = (latents.new_tensor(values).view(1, -1, 1, 1) for values in (deviation, mean))
+            latents = latents * deviations / vae.config.scaling_factor + means
+        else:
+            latents = latents / vae.config.scaling_factor
+        pixels: Tensor = vae.decode(latents, return_dict=False)[0]
+    finally:
+        if upcast:
+            vae.to(own_dtype)
+        pipe.maybe_free_model_hooks()
+    return pixels
+
+
+def check_finite(values: Tensor, what: str, pipe: Any) -> None:
+    """Raise `NumericalError` with the likely cause and the remedy if there is NaN or infinity in `values`."""
+    finite = torch.isfinite(values)
+    if bool(finite.all()):
+        return
+    bad = values.numel() - int(finite.sum())
+    is_picture = "picture" in what
+    precision = str((pipe.vae if is_picture else pipe.unet).dtype).removeprefix("torch.")
+    if is_picture:
+        cause = (
+            "the VAE overflows in float16; take --dtype bf16 or fp32, or a VAE made for float16"
+            if precision == "float16"
+            else "damaged VAE weights, since float16 is not in use; load the model anew from a trusted copy"
+        )
+    else:
+        cause = (
+            "the U-Net overflows in float16; take --dtype bf16 or fp32"
+            if precision == "float16"
+            else "damaged weights, or a guidance that is far too high; lower the guidance, then load the model anew"
+        )
+    raise NumericalError(
+        f"{what}: {bad} of {values.numel()} values are NaN or infinite ({precision}), so no picture was made. "
+        f"Likely cause and remedy: {cause}."
+    )
+
+
+@contextmanager
+def explained_out_of_memory(request: Request, architecture: Architecture) -> Iterator[None]:
+    """Turn torch's and Python's ways of running out of memory into one error that says what to try next."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise OutOfMemoryError(_next_setting(request, architecture)) from error
+    except RuntimeError as error:
+        text = str(error).lower()
+        if any(sign in text for sign in ("out of memory", "can't allocate memory", "not enough memory")):
+            raise OutOfMemoryError(_next_setting(request, architecture)) from error
+        raise
+
+
+def _next_setting(request: Request, architecture: Architecture) -> str:
+    multiple = architecture.size_multiple
+    asked = (request.width or 0, request.height or 0)
+    smaller = tuple(max(side * 3 // 4 // multiple, 1) * multiple for side in asked)
+    advice = []
+    if request.dtype == "fp32" or (request.dtype is None and request.device == "cpu"):
+        advice.append("--dtype bf16 (half the memory)")
+    if smaller != asked:
+        advice.append(f"--size {smaller[0]}x{smaller[1]}")
+    if request.device != "cpu":
+        advice.append("--device cpu (slow, but usually with more memory)")
+    return f"out of memory at {asked[0]}×{asked[1]}. Try next: {', then '.join(advice) or 'a smaller model'}"
+
+
+def _recipe_applied(pipe: Any, request: Request) -> AbstractContextManager[Any]:
+    if request.recipe == DIRECT:
+        return nullcontext()
+    return applied(pipe, recipe=request.resolved_recipe(), freeu=request.freeu)
+
+
+def _image_to_image(pipe: Any) -> Any:
+    """The pipeline's sibling that starts from an image; it shares all models and takes no memory of its own."""
+    from diffusers import AutoPipelineForImage2Image
+
+    with quiet():
+        sibling = AutoPipelineForImage2Image.from_pipe(pipe)
+    sibling.set_progress_bar_config(disable=True)
+    return sibling
+
+
+def _open_image(request: Request, size: tuple[int, int]) -> Image.Image:
+    """The image to start from, filling `size`: scaled, and cropped around its middle where the shapes differ."""
+    try:
+        with Image.open(str(request.image)) as image:
+            return ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), size, Image.Resampling.LANCZOS)
+    except OSError as error:
+        raise RequestError(f"cannot read the image {request.image!r}: {error}") from None
+
+
+def _image_digest(request: Request) -> str:
+    try:
+        digest = hashlib.sha256(Path(str(request.image)).read_bytes()).hexdigest()
+    except OSError as error:
+        raise RequestError(f"cannot read the image {request.image!r}: {error.strerror}") from None
+    if request.image_sha256 not in (None, digest):
+        raise RequestError(
+            f"the image {request.image!r} has changed since this request was made (its SHA-256 differs): "
+            "bring the old one back, or name an image anew to start from what is there now"
+        )
+    return digest
+
+
+def _respect_safety_checker(pipe: Any, pixels: Tensor) -> None:
+    """A model's own safety checker is asked, as its pipeline would ask it; it blackens pictures, we raise instead."""
+    if getattr(pipe, "safety_checker", None) is None:
+        return
+    _, flagged = pipe.run_safety_checker(pixels.clone(), pixels.device, pipe.unet.dtype)
+    if flagged and any(flagged):
+        raise ScaleCrafterError("the model's own safety checker refused this picture: change the prompt or the seed")
+
+
+def _environment(pipe: Any) -> dict[str, str]:
+    return {
+        "device": str(pipe.device),
+        "dtype": str(pipe.unet.dtype).removeprefix("torch."),
+        "scheduler": type(pipe.scheduler).__name__,
+        "sampler": viewer_name(pipe.scheduler),
+    }
+
+
+def _reset_peak_memory(pipe: Any) -> None:
+    if pipe.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(pipe.device)
+
+
+def _peak_memory(pipe: Any) -> int | None:
+    if pipe.device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(pipe.device))
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

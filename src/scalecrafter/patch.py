@@ -1,0 +1,237 @@
+"""`apply`, `remove`, `applied`: ScaleCrafter on a pipeline that is already there.
+
+What is installed: a hook before each U-Net call that finds the place in the trajectory and sets every convolution,
+a hook after it that damps the noise, and a `ConvolutionPatch` on each convolution.  Module hooks, rather than a new
+`forward`, because offloading and compilation put their own `forward` there, before or after us.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from .architecture import Architecture, find_unet, read_architecture
+from .automatic import automatic_recipe
+from .convolution_patch import ConvolutionPatch
+from .dispersion import SCALE, dispersion_transform
+from .errors import RecipeError, ScaleCrafterError
+from .freeu import install_freeu, published_freeu, restore_freeu
+from .guidance import damped_pair, unconditional_half
+from .planning import PLAIN, ResolvedRecipe, Settings, resolve
+from .recipe import FreeU, Recipe
+from .trajectory import Trajectory
+
+_ATTRIBUTE = "_scalecrafter"
+RecipeLike = Recipe | str | os.PathLike[str]
+
+
+def apply(
+    pipe: Any,
+    *,
+    recipe: RecipeLike | None = None,
+    freeu: bool = False,
+    vae_memory: str = "auto",
+    guided: bool | None = None,
+) -> Any:
+    """Install ScaleCrafter on a pipeline, whose own call then makes larger pictures.
+
+    A second `apply` replaces the first.  At the native size with the automatic recipe nothing changes, to the bit.
+
+    Args:
+        pipe: any diffusers pipeline with a U-Net, or a bare U-Net.
+        recipe: a `Recipe`, the name of a shipped one, or a path to a .toml file; it acts at any size.
+            None chooses one for each call by the architecture and the size of the latents that arrive.
+        freeu: FreeU with the published factors of the architecture, unless the recipe has its own.
+        vae_memory: "auto" leaves the pipeline's VAE as it is.
+        guided: only for a bare U-Net, which has no pipeline to ask: whether its calls are classifier-free guidance
+            pairs, the unconditional half first.  By default every even batch is one.
+
+    Returns:
+        `pipe`.
+
+    Raises:
+        RecipeError: for a recipe that would not do what it says on this U-Net.
+        ModelError: for a pipeline without a U-Net.
+    """
+    if vae_memory != "auto":
+        raise ScaleCrafterError(f"vae_memory is {vae_memory!r}: only 'auto' is supported so far; leave it out")
+    unet = find_unet(pipe)
+    architecture = read_architecture(pipe)
+    chosen = recipe if isinstance(recipe, Recipe) or recipe is None else Recipe.load(recipe)
+    resolved = resolve(chosen, architecture) if chosen is not None else None
+    if chosen is not None and chosen.noise_damping and guides_in_three_branches(pipe):
+        raise RecipeError(
+            f"{type(pipe).__name__} guides in three branches, noise damping is for two: "
+            "take a recipe without [noise_damping]"
+        )
+    factors = (chosen.freeu if chosen else None) or (published_freeu(architecture) if freeu else None)
+    remove(pipe)
+    setattr(unet, _ATTRIBUTE, _Installation(pipe, unet, architecture, resolved, factors, guided))
+    return pipe
+
+
+def remove(pipe: Any) -> Any:
+    """Undo `apply`: everything is exactly as it was.  Does nothing where nothing is applied."""
+    unet = find_unet(pipe)
+    installation = unet.__dict__.get(_ATTRIBUTE)
+    if installation is not None:
+        installation.remove(unet)
+        del unet.__dict__[_ATTRIBUTE]
+    return pipe
+
+
+@contextmanager
+def applied(pipe: Any, **options: Any) -> Iterator[Any]:
+    """`apply` for the length of a `with` block, with the same options; removed on the way out, exceptions included."""
+    apply(pipe, **options)
+    try:
+        yield pipe
+    finally:
+        remove(pipe)
+
+
+def applied_recipe(pipe: Any) -> Recipe | None:
+    """The recipe that was named when ScaleCrafter was applied to `pipe`, if it was."""
+    installation = find_unet(pipe).__dict__.get(_ATTRIBUTE)
+    return installation.resolved.recipe if installation is not None and installation.resolved else None
+
+
+def guides_in_three_branches(pipe: Any) -> bool:
+    """Whether a pipeline evaluates three branches (PAG, InstructPix2Pix) where noise damping expects two."""
+    if getattr(pipe, "do_perturbed_attention_guidance", None) is not None:
+        return True
+    return any("InstructPix2Pix" in base.__name__ for base in type(pipe).__mro__)
+
+
+class _Installation:
+    """All that `apply` puts on one U-Net, and how to take it off again."""
+
+    def __init__(
+        self,
+        pipe: Any,
+        unet: nn.Module,
+        architecture: Architecture,
+        resolved: ResolvedRecipe | None,
+        freeu: FreeU | None,
+        guided: bool | None,
+    ) -> None:
+        self.resolved = resolved
+        self._pipe = weakref.ref(pipe) if pipe is not unet else None
+        self._guided = guided
+        self._parameters = list(inspect.signature(type(unet).forward).parameters)[1:]
+        self._trajectory = Trajectory()
+        self._automatic: dict[tuple[int, int], ResolvedRecipe | None] = {}
+        self._transforms: dict[tuple[int, float, int], Tensor] = {}
+        self._patches: dict[str, list[tuple[nn.Conv2d, ConvolutionPatch]]] = {}
+        self._resolved: ResolvedRecipe | None = None
+        self._strong: Settings | None = None
+        self._arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+        self._busy = False
+        self._attach(architecture)
+        self._freeu_before = install_freeu(unet, freeu)
+        self._handles: list[RemovableHandle] = [
+            unet.register_forward_pre_hook(torch.compiler.disable(self._before), with_kwargs=True),
+            unet.register_forward_hook(torch.compiler.disable(self._after)),
+        ]
+
+    def remove(self, unet: nn.Module) -> None:
+        """Take everything off."""
+        for handle in self._handles:
+            handle.remove()
+        restore_freeu(self._freeu_before)
+        for patches in self._patches.values():
+            for convolution, patch in patches:
+                patch.remove(convolution)
+
+    def _attach(self, architecture: Architecture) -> None:
+        """Patch every convolution that has no patch yet (a LoRA loaded later brings new ones)."""
+        self._architecture = architecture
+        for name, convolutions in architecture.convolutions.items():
+            patches = self._patches.setdefault(name, [])
+            for convolution in convolutions:
+                if not any(known is convolution for known, _ in patches):
+                    patch = ConvolutionPatch(convolution)
+                    patch.install(convolution)
+                    patches.append((convolution, patch))
+
+    def _before(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Before a U-Net call: find the place in the trajectory and set every convolution."""
+        if self._busy:
+            return
+        named = dict(zip(self._parameters, args, strict=False)) | kwargs
+        sample = named["sample"]
+        pipe = self._pipe() if self._pipe is not None else None
+        place = self._trajectory.place(getattr(pipe, "scheduler", None), named["timestep"])
+        if place == 0 and pipe is not None:
+            self._attach(read_architecture(pipe))
+        resolved = self.resolved or self._automatic_for(pipe, *sample.shape[-2:])
+        self._set(resolved, resolved.structure(place) if resolved else PLAIN)
+        self._strong = resolved.strong(place) if resolved and self._is_guided_pair(pipe, sample) else None
+        self._resolved, self._arguments = resolved, (args, kwargs)
+
+    def _after(self, unet: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        """After a U-Net call: with noise damping, evaluate the strong denoiser and return the damped pair."""
+        if self._busy or self._strong is None:
+            return None
+        args, kwargs = self._arguments
+        self._arguments = ((), {})
+        sample = (dict(zip(self._parameters, args, strict=False)) | kwargs)["sample"]
+        batch, frames = sample.shape[0], sample.shape[1] if sample.ndim == 5 else 1
+        halves = [unconditional_half(value, batch, frames) for value in args]
+        half_kwargs = unconditional_half(kwargs, batch, frames)
+        self._set(self._resolved, self._strong)
+        self._busy = True
+        try:
+            strong = unet(*halves, **half_kwargs)
+        finally:
+            self._busy = False
+        if isinstance(output, tuple):
+            return (damped_pair(output[0], strong[0]), *output[1:])
+        return type(output)(sample=damped_pair(output.sample, strong.sample))
+
+    def _set(self, resolved: ResolvedRecipe | None, settings: Settings) -> None:
+        transform = self._transform(resolved) if settings.dispersed else None
+        for name, patches in self._patches.items():
+            for _, patch in patches:
+                patch.set(settings.factors.get(name), transform if name in settings.dispersed else None)
+
+    def _transform(self, resolved: ResolvedRecipe | None) -> Tensor:
+        assert resolved is not None
+        section = resolved.recipe.dispersion
+        assert section is not None
+        key = (section.kernel_size, section.eta, section.feature_size)
+        if key not in self._transforms:
+            size, eta, feature_size = key
+            self._transforms[key] = torch.from_numpy(dispersion_transform(3, size, SCALE, eta, feature_size))
+        return self._transforms[key]
+
+    def _automatic_for(self, pipe: Any, height: int, width: int) -> ResolvedRecipe | None:
+        if (height, width) not in self._automatic:
+            recipe = automatic_recipe(self._architecture, height, width)
+            if recipe is not None and guides_in_three_branches(pipe):
+                recipe = recipe.model_copy(update={"noise_damping": None})
+            self._automatic[height, width] = (
+                resolve(recipe, self._architecture, lenient=True) if recipe is not None else None
+            )
+        return self._automatic[height, width]
+
+    def _is_guided_pair(self, pipe: Any, sample: Tensor) -> bool:
+        even = sample.shape[0] % 2 == 0
+        if self._guided is not None:
+            if self._guided and not even:
+                raise ScaleCrafterError(f"a guided batch is a pair of halves, this one has {sample.shape[0]} samples")
+            return self._guided
+        try:
+            told = getattr(pipe, "do_classifier_free_guidance", None)
+        except AttributeError:  # a pipeline that was never called does not know yet
+            told = None
+        return even if told is None else bool(told) and even
+

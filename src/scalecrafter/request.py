@@ -1,0 +1,194 @@
+"""What is asked for: one picture, described completely by plain values that fit in a JSON text.
+
+Command line, batch and server all build a `Request` and hand it to `generation`.  Knows nothing of torch or diffusers:
+whether a size suits a model is found out where the model is at hand.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from .errors import ScaleCrafterError
+
+if TYPE_CHECKING:
+    from .recipe import Recipe
+
+SCHEDULERS = {
+    "ddim": "DDIM",
+    "ddpm": "DDPM",
+    "dpm++": "DPM++ 2M",
+    "dpm++-karras": "DPM++ 2M Karras",
+    "euler": "Euler",
+    "euler-a": "Euler a",
+    "heun": "Heun",
+    "lms": "LMS",
+    "pndm": "PLMS",
+    "unipc": "UniPC",
+}
+"""The schedulers by short name, with the names that image viewers of this field know them by."""
+
+DIRECT = "none"
+"""As a recipe: direct inference, without ScaleCrafter."""
+LARGEST_SEED = 2**53 - 1
+"""The largest whole number that JSON carries everywhere without loss."""
+DEFAULT_STEPS = 25
+DEFAULT_GUIDANCE = 7.5
+DEFAULT_STRENGTH = 0.6
+
+DTYPES = ("fp32", "fp16", "bf16")
+_LONG_DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "half": "fp16"}
+
+
+class RequestError(ScaleCrafterError):
+    """A request that cannot be made, or a picture file that holds none."""
+
+
+class Request(BaseModel):
+    """One picture to make.
+
+    What is None is settled when the picture is made: `width` and `height` become twice the model's native side,
+    `seed` is drawn, and `Result.request` holds the values.  `recipe` None stays None: the automatic recipe.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    prompt: str = Field(min_length=1, max_length=10_000)
+    negative: str = Field(default="", max_length=10_000, description="what the picture should not show")
+    model: str = Field(default="critters", min_length=1, description="embedded name, folder, file or hub id")
+    width: int | None = Field(default=None, ge=8, le=16_384, description="image pixels")
+    height: int | None = Field(default=None, ge=8, le=16_384, description="image pixels")
+    recipe: str | None = Field(
+        default=None, min_length=1, description='shipped name, path, TOML text, or "none" for direct inference'
+    )
+    freeu: bool = False
+    steps: int = Field(default=DEFAULT_STEPS, ge=1, le=1000)
+    guidance: float = Field(default=DEFAULT_GUIDANCE, ge=0.0, le=100.0)
+    seed: int | None = Field(default=None, ge=0, le=LARGEST_SEED)
+    scheduler: str | None = Field(default=None, description="a name of SCHEDULERS; the model's own by default")
+    dtype: Literal["fp32", "fp16", "bf16"] | None = None
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$")
+    image: str | None = Field(default=None, min_length=1, description="path of the picture to start from")
+    image_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$", description="what that picture must be")
+    strength: float | None = Field(default=None, gt=0.0, le=1.0, description="how much of the given picture changes")
+
+    @field_validator("prompt")
+    @classmethod
+    def _not_blank(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("is empty: say what the picture should show")
+        return value
+
+    @field_validator("scheduler")
+    @classmethod
+    def _known_scheduler(cls, value: str | None) -> str | None:
+        if value is None or value in SCHEDULERS:
+            return value
+        near = difflib.get_close_matches(value.lower(), SCHEDULERS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"there is no scheduler {value!r}{hint} Known: {', '.join(SCHEDULERS)}")
+
+    @field_validator("dtype", mode="before")
+    @classmethod
+    def _short_dtype(cls, value: Any) -> Any:
+        return _LONG_DTYPES.get(value, value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _everything_has_an_effect(self) -> Request:
+        if (self.width is None) != (self.height is None):
+            raise ValueError("width and height are given together")
+        if self.image is None and self.strength is not None:
+            raise ValueError("strength has no effect without an image: give an image, or leave strength out")
+        if self.image is None and self.image_sha256 is not None:
+            raise ValueError("image_sha256 has no meaning without an image")
+        if self.image is not None and int(self.steps * self.strength_or_default) < 1:
+            raise ValueError(
+                f"{self.steps} steps at strength {self.strength_or_default:g} leave no step to run: "
+                "raise the steps or the strength"
+            )
+        if self.negative and self.guidance <= 1.0:
+            raise ValueError("a negative prompt has no effect at a guidance of 1 or less: raise it, or leave it out")
+        if self.freeu and self.recipe == DIRECT:
+            raise ValueError('freeu has no effect with the recipe "none" (direct inference)')
+        return self
+
+    @property
+    def strength_or_default(self) -> float:
+        """The strength of image-to-image as it takes effect."""
+        return DEFAULT_STRENGTH if self.strength is None else self.strength
+
+    @classmethod
+    def from_mapping(cls, data: Mapping[str, Any], source: str = "request") -> Request:
+        """A request from plain values, as JSON or a command line gives them.
+
+        Raises:
+            RequestError: one line that names every wrong value, with near names for an unknown key.
+        """
+        try:
+            return cls.model_validate(dict(data))
+        except ValidationError as error:
+            raise RequestError(f"{source}: " + "; ".join(_explain(problem) for problem in error.errors())) from None
+
+    def changed(self, **values: Any) -> Request:
+        """A copy with other values, validated again (`RequestError`)."""
+        data = self.model_dump() | values
+        if "image" in values and "image_sha256" not in values:
+            data["image_sha256"] = None
+        return Request.from_mapping(data)
+
+    def resolved_recipe(self) -> Recipe | None:
+        """The recipe that the request names; None where it is automatic or "none" (`RecipeError`)."""
+        from .recipe import Recipe, shipped_recipes
+
+        if self.recipe is None or self.recipe == DIRECT:
+            return None
+        if "=" in self.recipe and self.recipe not in shipped_recipes() and not os.path.exists(self.recipe):
+            return Recipe.parse(self.recipe, "the given recipe text")
+        return Recipe.load(self.recipe)
+
+    def self_contained(self) -> Request:
+        """The same request with a recipe's file replaced by its text, so that it can be repeated without the file."""
+        from .recipe import shipped_recipes
+
+        recipe = self.resolved_recipe()
+        if recipe is None or self.recipe in shipped_recipes():
+            return self
+        return self.changed(recipe=recipe.to_toml())
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """(width, height) from "1024x768" (`RequestError`)."""
+    width, separator, height = text.lower().replace("×", "x").partition("x")
+    if not (separator and width.strip().isdecimal() and height.strip().isdecimal()):
+        raise RequestError(f"a size is WIDTHxHEIGHT in pixels, as 1024x768, not {text!r}")
+    return int(width), int(height)
+
+
+def prompts_from_file(path: str | os.PathLike[str]) -> list[str]:
+    """The prompts of a text file, one a line; blank lines and lines that begin with # are left out (`RequestError`)."""
+    try:
+        lines = Path(path).read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"cannot read the prompts in {os.fspath(path)!r}: {error}") from None
+    prompts = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not prompts:
+        raise RequestError(f"{os.fspath(path)!r} holds no prompt: write one on each line")
+    return prompts
+
+
+def _explain(problem: Any) -> str:
+    """One pydantic error in words."""
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(place, Request.model_fields, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(Request.model_fields)}"
+        return f"there is no setting {place!r}; {hint}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] in {"value_error", "missing"}:
+        return f"{place}: {message}" if place else str(message)
+    return f"{place} is {problem['input']!r}: {message[0].lower()}{message[1:]}"

@@ -1,0 +1,1 @@
+"""Tools that make and train the embedded model; not part of the installed package."""

@@ -1,0 +1,131 @@
+"""The autoencoder of critters: Stable Diffusion's `AutoencoderKL` (f=8, four channels) with small widths.
+
+Trained on crops and, every few steps, on whole pictures: an autoencoder that has seen only crops gives whole
+pictures a colour cast, because its GroupNorm and its middle attention see other statistics there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .loop import Schedule, autocast, train
+
+
+@dataclass(frozen=True)
+class AutoencoderSettings:
+    widths: tuple[int, ...] = (24, 48, 64, 96)
+    steps: int = 2400
+    learning_rate: float = 1.2e-3
+    crop: int = 128
+    crops: int = 4
+    whole_every: int = 3
+    """Every this many steps one whole picture takes the place of the crops."""
+    kl_weight: float = 1e-6
+    gradient_weight: float = 1.0
+
+
+def build_autoencoder(settings: AutoencoderSettings) -> AutoencoderKL:
+    levels = len(settings.widths)
+    return AutoencoderKL(
+        block_out_channels=settings.widths,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=256,
+        scaling_factor=1.0,
+    )
+
+
+def to_unit(pictures: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """uint8 `(batch, height, width, 3)` to float `(batch, 3, height, width)` in -1…1."""
+    return torch.from_numpy(np.ascontiguousarray(pictures)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+
+
+def batch_of(step: int, pictures: NDArray[np.uint8], settings: AutoencoderSettings) -> NDArray[np.uint8]:
+    """The pictures of one step: random crops, or now and then a whole picture."""
+    rng = np.random.default_rng((step, 2))
+    size = pictures.shape[1]
+    whole = step % settings.whole_every == 0 or settings.crop >= size
+    side, count = (size, max(settings.crops * settings.crop**2 // size**2, 1)) if whole else (settings.crop, settings.crops)
+    chosen = []
+    for index in rng.integers(0, len(pictures), count):
+        top, left = rng.integers(0, size - side + 1, 2)
+        crop = pictures[index, top : top + side, left : left + side]
+        chosen.append(crop[:, ::-1] if rng.random() < 0.5 else crop)
+    return np.stack(chosen)
+
+
+def reconstruction_loss(output: Tensor, target: Tensor, gradient_weight: float) -> Tensor:
+    """L1 on pixels and on their differences, the latter at two scales: edges are what the eye sees."""
+    loss = F.l1_loss(output, target)
+    for _ in range(2):
+        for axis in (-1, -2):
+            loss = loss + gradient_weight * F.l1_loss(output.diff(dim=axis), target.diff(dim=axis))
+        output, target = F.avg_pool2d(output, 2), F.avg_pool2d(target, 2)
+    return loss
+
+
+def train_autoencoder(
+    pictures: NDArray[np.uint8],
+    settings: AutoencoderSettings,
+    checkpoint: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    report: Callable[[str], None] = print,
+    checkpoint_every: int = 200,
+) -> AutoencoderKL:
+    """The trained autoencoder (its moving average), its `scaling_factor` not yet set."""
+    torch.manual_seed(0)
+    vae = build_autoencoder(settings).to(device, memory_format=torch.channels_last)
+
+    def step_loss(step: int) -> Tensor:
+        torch.manual_seed(step)
+        target = to_unit(batch_of(step, pictures, settings), device)
+        posterior = vae.encode(target).latent_dist
+        output = vae.decode(posterior.sample()).sample.float()
+        loss = reconstruction_loss(output, target, settings.gradient_weight)
+        return loss + settings.kl_weight * posterior.kl().mean()
+
+    schedule = Schedule(
+        settings.steps, settings.learning_rate, average=0.998, checkpoint_every=min(checkpoint_every, settings.steps)
+    )
+    return train(vae, step_loss, schedule, checkpoint, device, dtype, report)  # type: ignore[return-value]
+
+
+@torch.no_grad()
+def psnr(vae: AutoencoderKL, pictures: NDArray[np.uint8], device: torch.device) -> float:
+    """Mean PSNR in dB of whole pictures, encoded (posterior mean) and decoded."""
+    values = []
+    for picture in pictures:
+        target = to_unit(picture[None], device)
+        output = vae.decode(vae.encode(target).latent_dist.mode()).sample.clamp(-1, 1)
+        values.append(-10.0 * torch.log10(F.mse_loss(output, target) / 4.0).item())
+    return float(np.mean(values))
+
+
+@torch.no_grad()
+def encode_all(
+    vae: AutoencoderKL, pictures: NDArray[np.uint8], device: torch.device, dtype: torch.dtype, batch: int = 16,
+    report: Callable[[str], None] = print,
+) -> tuple[Tensor, Tensor]:
+    """Posterior means and standard deviations of all pictures, each `(count, 4, 32, 32)` float16, unscaled."""
+    means, deviations = [], []
+    for start in range(0, len(pictures), batch):
+        with autocast(device, dtype):
+            posterior = vae.encode(to_unit(pictures[start : start + batch], device)).latent_dist
+        means.append(posterior.mean.half().cpu())
+        deviations.append(posterior.std.half().cpu())
+        if start // batch % 50 == 0:
+            report(f"encoded {start}/{len(pictures)} pictures")
+    return torch.cat(means), torch.cat(deviations)

@@ -1,0 +1,135 @@
+"""The text encoder and the U-Net of critters, trained together on the autoencoder's latents.
+
+Four levels as Stable Diffusion 1.5; attention is left out at the finest level (as SDXL does), which keeps large
+pictures affordable on a CPU, and at the deepest one (as both do).  Velocity prediction (Salimans & Ho 2022)
+with min-SNR weights (Hang et al. 2023) learns global colour and layout soonest, which a short training needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from .loop import Schedule, train
+from .tokenizer import MAX_LENGTH
+
+
+@dataclass(frozen=True)
+class DenoiserSettings:
+    widths: tuple[int, ...] = (48, 96, 128, 160)
+    layers: int = 1
+    text_width: int = 128
+    text_layers: int = 2
+    steps: int = 9000
+    batch: int = 16
+    learning_rate: float = 1.2e-3
+    caption_dropout: float = 0.1
+    snr_gamma: float = 5.0
+
+
+class Denoiser(nn.Module):
+    """Text encoder and U-Net as one module, so that one optimizer and one checkpoint hold both."""
+
+    def __init__(self, settings: DenoiserSettings, tokenizer: CLIPTokenizer) -> None:
+        super().__init__()
+        self.text_encoder = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=settings.text_width,
+                intermediate_size=settings.text_width * 4,
+                num_hidden_layers=settings.text_layers,
+                num_attention_heads=4,
+                max_position_embeddings=MAX_LENGTH,
+                projection_dim=settings.text_width,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        )
+        self.unet = UNet2DConditionModel(
+            sample_size=32,
+            in_channels=4,
+            out_channels=4,
+            block_out_channels=settings.widths,
+            layers_per_block=settings.layers,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            cross_attention_dim=settings.text_width,
+            attention_head_dim=4,
+            norm_num_groups=16,
+        )
+
+    def forward(self, latents: Tensor, timesteps: Tensor, tokens: Tensor) -> Tensor:
+        text = self.text_encoder(tokens)[0]
+        return self.unet(latents, timesteps, encoder_hidden_states=text).sample  # type: ignore[no-any-return]
+
+
+def build_scheduler() -> DDIMScheduler:
+    """Stable Diffusion's noise schedule, with velocity prediction."""
+    return DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
+        clip_sample=False, set_alpha_to_one=False, steps_offset=1,
+    )
+
+
+def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
+    """Token ids `(count, 32)`, padded as the diffusers pipelines pad."""
+    padded = tokenizer(captions, padding="max_length", max_length=MAX_LENGTH, truncation=True, return_tensors="pt")
+    return padded["input_ids"]  # type: ignore[no-any-return]
+
+
+def train_denoiser(
+    means: Tensor,
+    deviations: Tensor,
+    tokens: Tensor,
+    tokenizer: CLIPTokenizer,
+    scaling_factor: float,
+    settings: DenoiserSettings,
+    checkpoint: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    report: Callable[[str], None] = print,
+    checkpoint_every: int = 250,
+    on_checkpoint: Callable[[int, nn.Module], None] | None = None,
+) -> Denoiser:
+    """The trained text encoder and U-Net (their moving average).
+
+    `means`, `deviations`: `(count, 4, 32, 32)` unscaled; `tokens`: `(count, wordings, 32)`.
+    """
+    torch.manual_seed(1)
+    model = Denoiser(settings, tokenizer).to(device)
+    model.unet.to(memory_format=torch.channels_last)
+    scheduler = build_scheduler()
+    alphas = scheduler.alphas_cumprod.to(device)
+    empty = tokenize(tokenizer, [""])[0].to(device)
+
+    def step_loss(step: int) -> Tensor:
+        generator = torch.Generator().manual_seed(step)
+        rows = torch.randint(len(means), (settings.batch,), generator=generator)
+        wording = torch.randint(tokens.shape[1], (settings.batch,), generator=generator)
+        ids = tokens[rows, wording].to(device)
+        dropped = torch.rand(settings.batch, generator=generator) < settings.caption_dropout
+        ids = torch.where(dropped.to(device)[:, None], empty, ids)
+        jitter = torch.randn(means[rows].shape, generator=generator)
+        clean = ((means[rows].float() + deviations[rows].float() * jitter) * scaling_factor).to(device)
+        noise = torch.randn(clean.shape, generator=generator).to(device)
+        # one timestep from each of `batch` equal slices: less variance than independent draws
+        slices = (torch.arange(settings.batch) + torch.rand(settings.batch, generator=generator)) / settings.batch
+        timesteps = (slices * len(alphas)).long().to(device)
+        noisy = scheduler.add_noise(clean, noise, timesteps)
+        velocity = scheduler.get_velocity(clean, noise, timesteps)
+        output = model(noisy, timesteps, ids).float()
+        signal_to_noise = alphas[timesteps] / (1.0 - alphas[timesteps])
+        weight = signal_to_noise.clamp(max=settings.snr_gamma) / (signal_to_noise + 1.0)
+        return ((output - velocity).square().mean(dim=(1, 2, 3)) * weight).mean() / weight.mean()
+
+    schedule = Schedule(
+        settings.steps, settings.learning_rate, average=0.999, checkpoint_every=min(checkpoint_every, settings.steps)
+    )
+    return train(model, step_loss, schedule, checkpoint, device, dtype, report, on_checkpoint)  # type: ignore[return-value]

@@ -1,0 +1,70 @@
+"""From trained parts to the diffusers folder that the package carries."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from PIL import Image
+from transformers import CLIPTokenizer
+
+from .denoiser import Denoiser, build_scheduler
+
+
+def assemble(
+    vae: AutoencoderKL, denoiser: Denoiser, tokenizer: CLIPTokenizer, scaling_factor: float
+) -> StableDiffusionPipeline:
+    """An ordinary Stable Diffusion pipeline of the trained parts."""
+    vae.register_to_config(scaling_factor=scaling_factor)
+    pipe = StableDiffusionPipeline(
+        vae=vae.eval(),
+        text_encoder=denoiser.text_encoder.eval(),
+        tokenizer=tokenizer,
+        unet=denoiser.unet.eval(),
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def export(pipe: StableDiffusionPipeline, folder: Path, dtype: torch.dtype = torch.float16) -> int:
+    """Write the pipeline to `folder` (replaced whole) and return the bytes of its weights."""
+    temporary = folder.with_name(folder.name + ".part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    original = pipe.dtype
+    pipe.to(dtype=dtype)
+    pipe.save_pretrained(temporary, safe_serialization=True)
+    pipe.to(dtype=original)
+    for card in folder.glob("*.md"):
+        shutil.copy(card, temporary / card.name)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(temporary, folder)
+    return sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+
+
+PREVIEW_PROMPTS = (
+    "a blue fox with a red scarf in the snow", "a green frog in a meadow", "an orange cat wearing glasses, city, night",
+    "a pink pig on the beach", "a white rabbit in the forest", "a gray owl in the mountains at sunset",
+    "a purple bear with a hat", "a yellow penguin in the snow", "a brown dog with a bow tie in a meadow",
+    "a red mouse wearing a crown", "a spotted green dog on the beach", "a striped blue cat in the desert",
+)
+
+
+def preview(pipe: StableDiffusionPipeline, path: Path, size: int = 256, steps: int = 25) -> None:
+    """A grid of twelve native pictures, to be looked at."""
+    pictures = []
+    for prompt in PREVIEW_PROMPTS:
+        generator = torch.Generator().manual_seed(0)
+        result = pipe(prompt, height=size, width=size, num_inference_steps=steps, guidance_scale=4.0, generator=generator)
+        pictures.append(result.images[0])
+    grid = Image.new("RGB", (size * 4, size * 3))
+    for index, picture in enumerate(pictures):
+        grid.paste(picture, (index % 4 * size, index // 4 * size))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    grid.save(path)

@@ -1,0 +1,62 @@
+"""A scene as pixels, at any resolution, with the places of every part.
+
+All lengths are fractions of the stage (see `scene`), so the same scene at another resolution is the same picture,
+only finer; a wider or taller one shows more of the background.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import skia
+from numpy.typing import NDArray
+
+from .animals import draw_animal
+from .backgrounds import ANIMAL_LIGHT, draw_background
+from .drawing import Pen
+from .scene import Scene
+
+
+@dataclass(frozen=True)
+class Part:
+    """Where a part of an animal was drawn; `x` of the width, `y` and `radius` of the height."""
+
+    animal: int
+    kind: str
+    x: float
+    y: float
+    radius: float
+
+
+def render(scene: Scene, width: int, height: int) -> NDArray[np.uint8]:
+    """The scene as uint8 `(height, width, 3)`, antialiased; the same for the same arguments."""
+    return render_with_parts(scene, width, height)[0]
+
+
+def render_with_parts(scene: Scene, width: int, height: int) -> tuple[NDArray[np.uint8], list[Part]]:
+    """The scene as uint8 `(height, width, 3)` and its animals' parts, in drawing order."""
+    if width < 8 or height < 8:
+        raise ValueError(f"a picture is at least 8 by 8 pixels, not {width} by {height}")
+    pixels = np.zeros((height, width, 4), np.uint8)
+    surface = skia.Surface.MakeRasterDirect(
+        skia.ImageInfo.Make(width, height, skia.kRGBA_8888_ColorType, skia.kPremul_AlphaType), pixels
+    )
+    canvas = surface.getCanvas()
+    canvas.save()
+    canvas.scale(height, height)
+    draw_background(canvas, scene, width / height)
+    canvas.restore()
+    stage = min(width, height)
+    parts: list[Part] = []
+    for index, placed in enumerate(scene.animals):
+        pen = Pen(canvas, ANIMAL_LIGHT[scene.time])
+        canvas.save()
+        canvas.translate((width - stage) / 2 + placed.x * stage, (height - stage) / 2 + placed.ground_y * stage)
+        canvas.scale(placed.height * stage, placed.height * stage)
+        pen.ellipse(0.0, -0.01, 0.34, 0.045, (30, 34, 50), 0.22)
+        draw_animal(pen, placed.animal)
+        canvas.restore()
+        parts += [Part(index, kind, x / width, y / height, r / height) for kind, x, y, r in pen.marks]
+    surface.flushAndSubmit()
+    return np.ascontiguousarray(pixels[:, :, :3]), parts

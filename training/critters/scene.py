@@ -1,0 +1,132 @@
+"""What can be in a critters picture: vocabulary, scenes, and how training scenes are drawn by lot.
+
+Knows nothing of pixels (see `renderer`) or words in sentences (see `captions`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+SPECIES = ("cat", "dog", "fox", "bear", "rabbit", "mouse", "pig", "owl", "penguin", "frog")
+COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "white", "gray")
+PATTERNS = ("plain", "spotted", "striped", "fluffy")
+ACCESSORIES = ("none", "scarf", "hat", "bow tie", "glasses", "crown")
+ACCESSORY_COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white")
+PLACES = ("snow", "forest", "beach", "desert", "meadow", "mountains", "city")
+TIMES = ("day", "sunset", "night")
+
+
+@dataclass(frozen=True)
+class Animal:
+    """One animal: what a caption may say of it, then its pose and small continuous variations."""
+
+    species: str
+    colour: str
+    pattern: str = "plain"
+    accessory: str = "none"
+    accessory_colour: str = "red"
+    standing: bool = False
+    facing: int = 1
+    """1 or -1: the side it turns to; the tail shows at the other side."""
+    turn: float = 0.0
+    """How far the face is turned towards `facing`, 0 (front) to 1."""
+    tilt: float = 0.0
+    """Head tilt in degrees."""
+    gaze: tuple[float, float] = (0.0, 0.0)
+    """Where the pupils point, each in [-1, 1]."""
+    hue_shift: float = 0.0
+    """Degrees."""
+    light_shift: float = 0.0
+    head_scale: float = 1.0
+    body_scale: float = 1.0
+    eye_scale: float = 1.0
+    seed: int = 0
+    """Where spots and tufts fall."""
+
+    def __post_init__(self) -> None:
+        for value, allowed in (
+            (self.species, SPECIES),
+            (self.colour, COLOURS),
+            (self.pattern, PATTERNS),
+            (self.accessory, ACCESSORIES),
+            (self.accessory_colour, ACCESSORY_COLOURS),
+            (self.facing, (-1, 1)),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{value!r} is not one of {allowed}")
+
+
+@dataclass(frozen=True)
+class PlacedAnimal:
+    """An animal on the stage.
+
+    The stage is the largest centred square of the picture; `x` (centre), `ground_y` (feet) and `height`
+    (feet to ear tips) are fractions of its side. In a square picture the stage is the picture.
+    """
+
+    animal: Animal
+    x: float
+    ground_y: float
+    height: float
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A whole picture: animals (drawn in order, so the nearest last) before a background."""
+
+    animals: tuple[PlacedAnimal, ...]
+    place: str
+    time: str
+    background_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.place not in PLACES:
+            raise ValueError(f"place {self.place!r} is not one of {PLACES}")
+        if self.time not in TIMES:
+            raise ValueError(f"time {self.time!r} is not one of {TIMES}")
+
+
+def _choice(rng: np.random.Generator, options: tuple[str, ...]) -> str:
+    return options[int(rng.integers(len(options)))]
+
+
+def sample_animal(rng: np.random.Generator) -> Animal:
+    """An animal drawn by lot: half are plain, six in ten wear something."""
+    colour = _choice(rng, COLOURS)
+    return Animal(
+        species=_choice(rng, SPECIES),
+        colour=colour,
+        pattern="plain" if rng.random() < 0.5 else _choice(rng, PATTERNS[1:]),
+        accessory=_choice(rng, ACCESSORIES[1:]) if rng.random() < 0.6 else "none",
+        accessory_colour=_choice(rng, tuple(c for c in ACCESSORY_COLOURS if c != colour)),
+        standing=bool(rng.random() < 0.4),
+        facing=1 if rng.random() < 0.5 else -1,
+        turn=float(rng.uniform(0, 1)),
+        tilt=float(rng.uniform(-7, 7)),
+        gaze=(float(rng.uniform(-1, 1)), float(rng.uniform(-0.6, 0.6))),
+        hue_shift=float(rng.uniform(-4, 4)),
+        light_shift=float(rng.uniform(-0.03, 0.03)),
+        head_scale=float(rng.uniform(0.97, 1.03)),
+        body_scale=float(rng.uniform(0.94, 1.06)),
+        eye_scale=float(rng.uniform(0.94, 1.08)),
+        seed=int(rng.integers(2**31)),
+    )
+
+
+def sample_scene(seed: int) -> Scene:
+    """The training scene of this seed: exactly one animal, 45-75 % of the height, wholly in the picture."""
+    rng = np.random.default_rng(seed)
+    placed = PlacedAnimal(
+        animal=sample_animal(rng),
+        x=float(rng.uniform(0.43, 0.57)),
+        ground_y=float(rng.uniform(0.88, 0.94)),
+        height=float(rng.uniform(0.54, 0.73)),
+    )
+    return Scene(
+        animals=(placed,),
+        place=_choice(rng, PLACES),
+        time=TIMES[int(rng.choice(3, p=(0.5, 0.22, 0.28)))],
+        background_seed=int(rng.integers(2**31)),
+    )

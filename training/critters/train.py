@@ -1,0 +1,132 @@
+"""The one command that makes critters: `python -m training.critters.train`.
+
+Draws the pictures, trains the autoencoder, encodes, trains text encoder and U-Net, and writes the diffusers
+folder.  Every stage is skipped when its result is there already and resumed where it stopped otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import nn
+from transformers import CLIPTokenizer
+
+from .autoencoder import AutoencoderSettings, build_autoencoder, encode_all, psnr, train_autoencoder
+from .captions import vocabulary
+from .data import CAPTIONS_PER_SCENE, HELD_OUT_SEED, captions_of, renders
+from .denoiser import Denoiser, DenoiserSettings, tokenize, train_denoiser
+from .export import assemble, export, preview
+from .loop import pick_device, pick_precision, save_atomically
+from .tokenizer import build_tokenizer
+
+
+@dataclass(frozen=True)
+class Settings:
+    scenes: int = 6000
+    held_out: int = 16
+    workers: int = 2
+    autoencoder: AutoencoderSettings = field(default_factory=AutoencoderSettings)
+    denoiser: DenoiserSettings = field(default_factory=DenoiserSettings)
+
+
+SMOKE = Settings(
+    scenes=8,
+    held_out=2,
+    workers=1,
+    autoencoder=AutoencoderSettings(widths=(8, 8, 8, 8), steps=2, crops=2, crop=64),
+    denoiser=DenoiserSettings(widths=(16, 16, 16, 16), text_width=16, text_layers=1, steps=2, batch=2),
+)
+"""A run of seconds through every stage; its model is noise."""
+
+
+def run(
+    settings: Settings, out: Path, device: torch.device, dtype: torch.dtype, export_to: Path | None = None,
+    checkpoint_every: int = 250, preview_every: int = 1000,
+) -> Path:
+    """All stages; returns the diffusers folder."""
+    out.mkdir(parents=True, exist_ok=True)
+
+    def report(line: str) -> None:
+        stamped = f"{time.strftime('%H:%M:%S')} {line}"
+        print(stamped, flush=True)
+        with (out / "log.txt").open("a") as log:
+            log.write(stamped + "\n")
+
+    pictures = renders(out / "renders.npy", settings.scenes, 0, settings.workers, report)
+    held_out = renders(out / "held_out.npy", settings.held_out, HELD_OUT_SEED, 1, report)
+    tokenizer = build_tokenizer(vocabulary(), out / "tokenizer")
+
+    vae = _autoencoder(settings, pictures, out, device, dtype, report, checkpoint_every)
+    report(f"autoencoder: {psnr(vae, held_out, device):.2f} dB PSNR on {len(held_out)} held-out pictures")
+
+    encoded = out / "latents.pt"
+    if not encoded.exists():
+        means, deviations = encode_all(vae, pictures, device, dtype, report=report)
+        tokens = torch.stack([tokenize(tokenizer, captions_of(seed)) for seed in range(settings.scenes)])
+        save_atomically({"means": means, "deviations": deviations, "tokens": tokens}, encoded)
+    data = torch.load(encoded, weights_only=True)
+    assert data["tokens"].shape[1] == CAPTIONS_PER_SCENE
+    scaling_factor = round(1.0 / data["means"].float().std().item(), 5)
+    report(f"latents: {len(data['means'])}, scaling factor {scaling_factor}")
+
+    def look(step: int, average: nn.Module) -> None:
+        if step % preview_every == 0:
+            assert isinstance(average, Denoiser)
+            preview(assemble(vae, average, tokenizer, scaling_factor), out / f"preview-{step:06d}.png")
+
+    denoiser = train_denoiser(
+        data["means"], data["deviations"], data["tokens"], tokenizer, scaling_factor, settings.denoiser,
+        out / "denoiser.pt", device, dtype, report, checkpoint_every, look,
+    )
+    folder = export_to or out / "critters"
+    size = export(assemble(vae, denoiser, tokenizer, scaling_factor), folder)
+    report(f"wrote {folder}: {size / 1e6:.1f} MB of weights")
+    return folder
+
+
+def _autoencoder(
+    settings: Settings, pictures: np.ndarray, out: Path, device: torch.device, dtype: torch.dtype, report, every: int
+) -> AutoencoderKL:
+    done = out / "autoencoder-done.pt"
+    if done.exists():
+        vae = build_autoencoder(settings.autoencoder).to(device)
+        vae.load_state_dict(torch.load(done, map_location=device, weights_only=True))
+        return vae
+    vae = train_autoencoder(pictures, settings.autoencoder, out / "autoencoder.pt", device, dtype, report, every)
+    save_atomically(vae.state_dict(), done)
+    return vae
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/critters"), help="checkpoints, logs and previews")
+    parser.add_argument("--export-to", type=Path, help="where the diffusers folder goes (default: OUT/critters)")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--scenes", type=int)
+    parser.add_argument("--autoencoder-steps", type=int)
+    parser.add_argument("--denoiser-steps", type=int)
+    parser.add_argument("--smoke", action="store_true", help="seconds through every stage; the model is noise")
+    options = parser.parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    settings = SMOKE if options.smoke else Settings()
+    if options.scenes:
+        settings = replace(settings, scenes=options.scenes)
+    if options.autoencoder_steps:
+        settings = replace(settings, autoencoder=replace(settings.autoencoder, steps=options.autoencoder_steps))
+    if options.denoiser_steps:
+        settings = replace(settings, denoiser=replace(settings.denoiser, steps=options.denoiser_steps))
+    device = pick_device(options.device)
+    run(settings, options.out, device, pick_precision(device, options.precision), options.export_to)
+
+
+if __name__ == "__main__":
+    main()
