@@ -1,16 +1,17 @@
 """The method of ScaleCrafter (He et al., ICLR 2024, arXiv 2310.07702) written plainly: the oracle of the tests.
 
-It shares no code with `src/`. Everything is done the dullest way: the U-Net is copied anew for each evaluation, every
+It shares no code with `src/`. Everything is done the dullest way: the U-Net is patched anew for each evaluation, every
 re-dilated feature map is resized whether it must be or not, dispersed kernels are computed at each use, and noise
 damping evaluates a whole guided pair in each of its two denoisers.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -165,14 +166,13 @@ def dispersed_weight(conv: nn.Conv2d, section: dict[str, Any]) -> Tensor:
     return torch.einsum("rk,oik->oir", matrix, flat).unflatten(-1, (size, size)).to(conv.weight.dtype)
 
 
-def patched_unet(
+@contextlib.contextmanager
+def patched(
     unet: nn.Module, factors: dict[str, Factor], dispersed: list[str], section: dict[str, Any] | None
-) -> nn.Module:
-    """A copy of the U-Net whose named convolutions are re-dilated and dispersed."""
-    patched = copy.deepcopy(unet)
-    for name, conv in patched.named_modules():
-        if name not in factors and name not in dispersed:
-            continue
+) -> Iterator[nn.Module]:
+    """The U-Net with its named convolutions re-dilated and dispersed, for as long as the block lasts."""
+    changed = [(name, module) for name, module in unet.named_modules() if name in factors or name in dispersed]
+    for name, conv in changed:
         assert isinstance(conv, nn.Conv2d)
         assert all(pad == (size - 1) // 2 for pad, size in zip(conv.padding, conv.kernel_size))
 
@@ -181,7 +181,9 @@ def patched_unet(
             return redilated_convolution(x, conv, weight, factors.get(name, (Fraction(1), Fraction(1))))
 
         conv.forward = forward  # type: ignore[method-assign]
-    return patched
+    yield unet
+    for _, conv in changed:
+        del conv.forward
 
 
 # ---------------------------------------------------------------------------------------------------- the whole method
@@ -215,15 +217,15 @@ def denoise(
         dispersed = dispersed_layers(unet, recipe, step, steps)
 
         factors = layer_factors(unet, recipe, "redilation", step, steps)
-        structure = patched_unet(unet, factors, dispersed, recipe.get("dispersion"))
-        output = structure(pair, timestep, encoder_hidden_states=embeds, **extra).sample
+        with patched(unet, factors, dispersed, recipe.get("dispersion")) as structure:
+            output = structure(pair, timestep, encoder_hidden_states=embeds, **extra).sample
         structure_unconditional, structure_conditional = output.chunk(2)
 
         base = structure_unconditional
         if in_span(recipe.get("noise_damping"), step, steps):
             factors = layer_factors(unet, recipe, "noise_damping", step, steps)
-            strong = patched_unet(unet, factors, dispersed, recipe.get("dispersion"))
-            base, _ = strong(pair, timestep, encoder_hidden_states=embeds, **extra).sample.chunk(2)
+            with patched(unet, factors, dispersed, recipe.get("dispersion")) as strong:
+                base, _ = strong(pair, timestep, encoder_hidden_states=embeds, **extra).sample.chunk(2)
 
         noise = base + guidance_scale * (structure_conditional - structure_unconditional)
         latents = scheduler.step(noise, timestep, latents).prev_sample

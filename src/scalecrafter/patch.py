@@ -106,7 +106,7 @@ def applied_recipe(pipe: Any) -> Recipe | None:
 
 def guides_in_three_branches(pipe: Any) -> bool:
     """Whether a pipeline evaluates three branches (PAG, InstructPix2Pix) where noise damping expects two."""
-    if getattr(pipe, "do_perturbed_attention_guidance", None) is not None:
+    if hasattr(type(pipe), "do_perturbed_attention_guidance"):
         return True
     return any("InstructPix2Pix" in base.__name__ for base in type(pipe).__mro__)
 
@@ -229,9 +229,6 @@ class _Installation:
             if self._guided and not even:
                 raise ScaleCrafterError(f"a guided batch is a pair of halves, this one has {sample.shape[0]} samples")
             return self._guided
-        try:
-            told = getattr(pipe, "do_classifier_free_guidance", None)
-        except AttributeError:  # a pipeline that was never called does not know yet
-            told = None
+        told = getattr(pipe, "do_classifier_free_guidance", None)  # None also before a pipeline's first call
         return even if told is None else bool(told) and even
 
