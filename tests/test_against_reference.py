@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from models import tiny_sd_pipeline, tiny_sdxl_pipeline
-from reference import denoise
+from .models import tiny_sd_pipeline, tiny_sdxl_pipeline
+from .reference import denoise
 from torch import Tensor
 
 import scalecrafter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from reference import dispersion_matrix
+from .reference import dispersion_matrix
 
 from scalecrafter import dispersion_transform
 

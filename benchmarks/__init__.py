@@ -1,0 +1,1 @@
+"""Scripts that measure what the README and the docs claim."""
