@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from .models import tiny_sd_pipeline, tiny_sdxl_pipeline
-from .reference import denoise
 from torch import Tensor
 
 import scalecrafter
+
+from .models import tiny_sd_pipeline, tiny_sdxl_pipeline
+from .reference import denoise
 
 try:
     import tomllib

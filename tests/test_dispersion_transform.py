@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from .reference import dispersion_matrix
 
 from scalecrafter import dispersion_transform
+
+from .reference import dispersion_matrix
 
 # (kernel_size, dispersed_size, scale, eta, feature_size)
 SETTINGS = [

@@ -112,18 +112,14 @@ def settle(request: Request, architecture: Architecture) -> tuple[Request, tuple
     return settled, (width, height)
 
 
-def draw_noise(
-    pipe: Any, architecture: Architecture, size: tuple[int, int], generator: torch.Generator
-) -> Tensor:
+def draw_noise(pipe: Any, architecture: Architecture, size: tuple[int, int], generator: torch.Generator) -> Tensor:
     """Unit Gaussian latents `(1, channels, height, width)`, drawn on the CPU in float32 whatever the model runs on."""
     width, height = (side // architecture.pixel_factor for side in size)
     noise = torch.randn((1, pipe.vae.config.latent_channels, height, width), generator=generator)
     return noise.to(pipe.unet.dtype)
 
 
-def denoise(
-    pipe: Any, request: Request, generator: torch.Generator, progress: Progress | None, **start: Any
-) -> Tensor:
+def denoise(pipe: Any, request: Request, generator: torch.Generator, progress: Progress | None, **start: Any) -> Tensor:
     """The pipeline's own call from `start` up to the latents; ancestral schedulers draw from the same generator."""
 
     def report(pipeline: Any, step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,10 @@ import difflib
 import json
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -121,7 +123,9 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
     except RuntimeError:
         raise ModelError(f"there is no device {device!r}: take auto, cpu, cuda, cuda:1 or mps") from None
     if place.type == "cuda" and not torch.cuda.is_available():
-        raise ModelError("this torch sees no CUDA device: take the device cpu or auto (`scalecrafter doctor` tells more)")
+        raise ModelError(
+            "this torch sees no CUDA device: take the device cpu or auto (`scalecrafter doctor` tells more)"
+        )
     if place.type == "mps" and not torch.backends.mps.is_available():
         raise ModelError("this torch sees no Apple GPU: take the device cpu or auto")
     return place
@@ -132,25 +136,49 @@ def resolve_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torc
     if dtype is None:
         return torch.float16 if device.type == "cuda" else torch.float32
     found = _DTYPES.get(dtype) if isinstance(dtype, str) else dtype
-    if found not in _DTYPES.values():
+    if found is None or found not in _DTYPES.values():
         raise ModelError(f"{dtype!r} is not a dtype for weights: take fp32, fp16 or bf16")
     return found
 
 
-def load_unet_outline(model: str | os.PathLike[str]) -> Any:
-    """The U-Net of a model in a folder, on the meta device: its module tree and shapes, without weights.
+@dataclass(frozen=True)
+class Outline:
+    """As much of a pipeline as planning needs: shapes and schedule, no weights."""
+
+    unet: Any
+    """On the meta device."""
+    scheduler: Any
+    vae_scale_factor: int
+    vae_channels: tuple[int, ...]
+
+
+def load_outline(model: str | os.PathLike[str]) -> Any:
+    """A model for planning: an `Outline` in moments where it is a folder, else the whole pipeline.
 
     Raises:
-        ModelError: if the model is not a folder, or has no U-Net.
+        ModelError: as `load_pipeline`, or for a folder without a U-Net.
     """
-    from diffusers import UNet2DConditionModel
+    import diffusers
 
     kind, source = locate(model)
-    config = Path(source) / "unet" / "config.json"
-    if kind != "folder" or not config.is_file():
-        raise ModelError(f"{os.fspath(model)!r} is no folder with a U-Net; its outline cannot be read without loading it")
-    with torch.device("meta"):
-        return UNet2DConditionModel.from_config(json.loads(config.read_text("utf-8")))
+    if kind != "folder":
+        return load_pipeline(model)
+    folder = Path(source)
+    try:
+        index = json.loads((folder / "model_index.json").read_text("utf-8"))
+        vae = json.loads((folder / "vae" / "config.json").read_text("utf-8"))
+        unet_class = getattr(diffusers, index["unet"][1])
+        unet_config = json.loads((folder / "unet" / "config.json").read_text("utf-8"))
+        with quiet(), torch.device("meta"):
+            unet = unet_class.from_config(unet_config)
+        with quiet():
+            scheduler = getattr(diffusers, index["scheduler"][1]).from_pretrained(str(folder), subfolder="scheduler")
+    except (OSError, KeyError, AttributeError, ValueError) as error:
+        if not (folder / "unet").is_dir():
+            raise ModelError(f"ScaleCrafter needs a convolutional U-Net; the model in {source!r} has none") from None
+        raise ModelError(f"cannot read the model in {source!r}: {_first_line(error)}") from error
+    channels = tuple(vae["block_out_channels"])
+    return Outline(unet, scheduler, int(2 ** (len(channels) - 1)), channels)
 
 
 def _load_folder(folder: Path, dtype: torch.dtype, allow_pickle: bool) -> Any:
@@ -262,7 +290,10 @@ def quiet() -> Iterator[None]:
         logging.disable_progress_bar()
         logging.set_verbosity_error()
     try:
-        yield
+        with warnings.catch_warnings():
+            # diffusers before 0.38 does not know the name that later ones ask for
+            warnings.filterwarnings("ignore", message=".*torch_dtype", category=FutureWarning)
+            yield
     finally:
         for logging, bar, verbosity in states:
             logging.set_verbosity(verbosity)

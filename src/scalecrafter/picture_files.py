@@ -59,7 +59,9 @@ def save_picture(result: Result, path: str | os.PathLike[str]) -> Path:
             result.image.save(file, format="PNG", pnginfo=chunks)
         os.replace(temporary, target)
     except OSError as error:
-        raise PictureFileError(f"cannot write {str(target)!r}: {error.strerror or error}; nothing was left there") from None
+        raise PictureFileError(
+            f"cannot write {str(target)!r}: {error.strerror or error}; nothing was left there"
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
     return target
@@ -126,9 +128,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
             raise
         raise RequestError(f"cannot read {name!r}: {error}") from None
     if text is None:
-        raise RequestError(
-            f"{name!r} holds no ScaleCrafter request: it was made by another program, or saved anew by one that drops it"
-        )
+        raise RequestError(f"{name!r} holds no ScaleCrafter request: another program made it, or saved it anew")
     try:
         content = json.loads(text)
         found = content["format"]
@@ -145,11 +145,15 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def package_versions() -> dict[str, str]:
     """Versions of the packages that decide what a picture looks like."""
-    return {"scalecrafter": __version__} | {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()}
+    return (
+        {"scalecrafter": __version__}
+        | {name: _version(name) for name in PACKAGES}
+        | {"python": platform.python_version()}
+    )
 
 
 def changed_versions(metadata: Mapping[str, Any]) -> list[str]:
-    """In words, each package whose version differs from the one that made a picture; such a repeat may differ a little."""
+    """In words, each package that has another version than when a picture was made; a repeat may differ a little."""
     then, now = metadata.get("versions", {}), package_versions()
     return [f"{name} {then[name]} → {now[name]}" for name in now if name in then and then[name] != now[name]]
 

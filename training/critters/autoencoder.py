@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
+from diffusers.models.resnet import ResnetBlock2D
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -24,10 +25,11 @@ from .loop import Schedule, autocast, train
 @dataclass(frozen=True)
 class AutoencoderSettings:
     widths: tuple[int, ...] = (24, 48, 64, 96)
-    steps: int = 1900
-    learning_rate: float = 2e-3
-    crop: int = 128
-    crops: int = 4
+    steps: int = 1600
+    learning_rate: float = 1e-3
+    crop: int = 64
+    crops: int = 16
+    """Many small crops rather than few large ones: colours vary between pictures, not within them."""
     whole_every: int = 3
     """Every this many steps one whole picture takes the place of the crops."""
     mean_weight: float = 1e-3
@@ -57,7 +59,17 @@ def build_autoencoder(settings: AutoencoderSettings) -> AutoencoderKL:
         scaling_factor=1.0,
     )
     fix_variance(vae)
+    start_linear(vae)
     return vae
+
+
+@torch.no_grad()
+def start_linear(vae: AutoencoderKL) -> None:
+    """Residual branches begin at zero, so that the short path through the network is learnt first."""
+    for module in vae.modules():
+        if isinstance(module, ResnetBlock2D):
+            module.conv2.weight.zero_()
+            module.conv2.bias.zero_()
 
 
 @torch.no_grad()

@@ -35,13 +35,15 @@ def captions_of(seed: int) -> list[str]:
 def renders(
     path: Path, count: int, first_seed: int = 0, workers: int = 2, report: Callable[[str], None] = print
 ) -> NDArray[np.uint8]:
-    """The render set at `path`, drawn now if it is not there or has another size."""
+    """The render set at `path`, drawn now if it is not there or is too small."""
     progress = path.with_suffix(".json")
     shape = (count, NATIVE, NATIVE, 3)
     done = 0
     if path.exists() and progress.exists():
         state = json.loads(progress.read_text())
-        if state["count"] == count and state["first_seed"] == first_seed:
+        if state["first_seed"] == first_seed and state["done"] == state["count"] >= count:
+            return np.load(path, mmap_mode="r")[:count]
+        if state["first_seed"] == first_seed and state["count"] == count:
             done = int(state["done"])
     if done < count:
         path.parent.mkdir(parents=True, exist_ok=True)

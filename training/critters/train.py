@@ -28,7 +28,7 @@ from .tokenizer import build_tokenizer
 
 @dataclass(frozen=True)
 class Settings:
-    scenes: int = 6000
+    scenes: int = 4500
     held_out: int = 16
     workers: int = 2
     autoencoder: AutoencoderSettings = field(default_factory=AutoencoderSettings)

@@ -1,0 +1,13 @@
+"""The command line.  One file a command; torch and diffusers are imported inside the commands, so help is quick."""
+
+from __future__ import annotations
+
+from . import compare, disperse, doctor, generate, plan, recipes
+from .app import app
+
+__all__ = ["app", "compare", "disperse", "doctor", "generate", "main", "plan", "recipes"]
+
+
+def main() -> None:
+    """Run the command that the process was started with."""
+    app(prog_name="scalecrafter")

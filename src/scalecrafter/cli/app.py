@@ -1,0 +1,90 @@
+"""The Typer application, and how errors leave it: one line on stderr, exit code 1 (failed) or 2 (wrong use)."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+FAILED = 1
+WRONG_USE = 2
+
+
+class _Commands(TyperGroup):
+    """The group of all commands: takes --debug anywhere, and turns what is raised into a line and an exit code."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if "--debug" in args:
+            args = ["--debug", *(argument for argument in args if argument != "--debug")]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        if ctx.params.get("debug"):
+            return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            complain("stopped")
+            raise typer.Exit(FAILED) from None
+        except BrokenPipeError:
+            raise typer.Exit(FAILED) from None
+        except Exception as error:
+            if hasattr(error, "exit_code") or isinstance(error, typer.Abort):  # Typer's own: usage, --help, exit
+                raise
+            complain(describe(error))
+            raise typer.Exit(exit_code(error)) from None
+
+
+app = typer.Typer(
+    name="scalecrafter",
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Pictures at 4x to 16x the pixels that a diffusion model was trained for, with no training.",
+)
+
+
+def exit_code(error: Exception) -> int:
+    """2 where what was asked for cannot be, 1 where it went wrong."""
+    from ..errors import ModelError, RecipeError, SizeError
+    from ..request import RequestError
+
+    return WRONG_USE if isinstance(error, (RequestError, RecipeError, SizeError, ModelError)) else FAILED
+
+
+def describe(error: Exception) -> str:
+    """An error in one line."""
+    from ..errors import ScaleCrafterError
+
+    text = " ".join(str(error).split())
+    if isinstance(error, ScaleCrafterError):
+        return text
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return f"{type(error).__name__}: {text} (--debug shows where)"
+
+
+def complain(message: str) -> None:
+    """One line on stderr."""
+    print(f"scalecrafter: {message}", file=sys.stderr)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from .. import __version__
+
+        print(f"scalecrafter {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,69 @@
+"""`scalecrafter compare`: direct inference beside ScaleCrafter, same seed, in one picture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..request import DIRECT, RequestError
+from .app import app
+from .options import PictureOptions, spread_options
+from .output import Reporter, check_output, picture_path
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@app.command("compare")
+@spread_options
+def compare(
+    options: PictureOptions,
+    prompt: Annotated[str, typer.Argument(help="What the pictures show.", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="PNG file or folder. [default: ./<prompt>-<seed>-compare.png]"),
+    ] = None,
+) -> None:
+    """Direct inference beside ScaleCrafter with the same seed, as one picture; it carries ScaleCrafter's request."""
+    request = options.request(prompt)
+    if request.recipe == DIRECT:
+        raise RequestError("compare shows direct inference beside a recipe: name another recipe than none")
+    check_output(output)
+    request.resolved_recipe()
+
+    from ..picture_files import save_picture
+
+    with Reporter() as reporter:
+        pipe = reporter.load(request)
+        ours = reporter.picture(pipe, request, "ScaleCrafter")
+        direct = reporter.picture(pipe, ours.request.changed(recipe=DIRECT, freeu=False), "direct inference")
+        if ours.image.tobytes() == direct.image.tobytes():
+            reporter.note("note: both halves are the same; at its native size a model runs as it is")
+        pair = side_by_side([("direct inference", direct.image), (_caption(ours.request.recipe), ours.image)])
+        result = replace(ours, image=pair)
+        print(save_picture(result, picture_path(output, result, suffix="-compare")))
+
+
+def side_by_side(pictures: list[tuple[str, Image.Image]]) -> Image.Image:
+    """Pictures of one size in a row, each with a caption above it."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    width, height = pictures[0][1].size
+    letter = max(height // 28, 11)
+    gap, strip = max(height // 64, 2), 2 * letter
+    sheet = Image.new("RGB", (len(pictures) * width + (len(pictures) - 1) * gap, height + strip), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(letter)
+    for place, (caption, picture) in enumerate(pictures):
+        left = place * (width + gap)
+        draw.text((left + width / 2, strip / 2), caption, fill="black", font=font, anchor="mm")
+        sheet.paste(picture, (left, strip))
+    return sheet
+
+
+def _caption(recipe: str | None) -> str:
+    if recipe is None:
+        return "ScaleCrafter"
+    return "ScaleCrafter, own recipe" if "\n" in recipe else f"ScaleCrafter, {recipe}"

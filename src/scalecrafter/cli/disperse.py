@@ -1,0 +1,127 @@
+"""`scalecrafter disperse`: the transform R that disperses kernels, solved, saved and drawn."""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import ScaleCrafterError
+from ..request import RequestError
+from .app import app
+
+if TYPE_CHECKING:
+    from numpy import float64
+    from numpy.typing import NDArray
+    from rich.text import Text
+
+
+@app.command("disperse")
+def disperse(  # noqa: PLR0917
+    kernel_size: Annotated[int, typer.Option(help="Side of the kernels that R takes.")] = 3,
+    dispersed_size: Annotated[int, typer.Option(help="Side of the kernels that R makes.")] = 5,
+    scale: Annotated[int, typer.Option(help="How much farther a dispersed kernel sees.")] = 2,
+    eta: Annotated[float, typer.Option(help="Weight of the pixel-level calibration.")] = 0.05,
+    feature_size: Annotated[int, typer.Option(help="Side of the features that R is solved over.")] = 3,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write R to this .npz or .mat file.")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw R as a heat map in this PNG file.")] = None,
+) -> None:
+    """Solve R and draw it; each row of R is one tap of the dispersed kernel, each column one tap of the given one."""
+    settings = {
+        "kernel_size": kernel_size, "dispersed_size": dispersed_size, "scale": scale,
+        "eta": eta, "feature_size": feature_size,
+    }  # fmt: skip
+    if output is not None and output.suffix not in (".npz", ".mat"):
+        raise RequestError(f"R is written as .npz or .mat, not {output.suffix or 'without an ending'}")
+    if plot is not None and plot.suffix.lower() != ".png":
+        raise RequestError(f"the heat map is written as PNG: let {str(plot)!r} end in .png")
+    mat = _savemat() if output is not None and output.suffix == ".mat" else None
+    figure = _figure() if plot is not None else None
+
+    from rich.console import Console
+
+    from ..dispersion import dispersion_transform
+
+    try:
+        transform = dispersion_transform(**settings)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise RequestError(str(error)) from None
+    quiet = output is not None or plot is not None
+    Console(file=sys.stderr if quiet else sys.stdout, soft_wrap=True).print(heat_map(transform))
+    if output is not None:
+        content = {"R": transform, **settings}
+        _write(output, (lambda file: mat(file, content)) if mat else (lambda file: _savez(file, content)))
+        print(output)
+    if plot is not None and figure is not None:
+        _write(plot, lambda file: _plot(figure, transform, settings, file))
+        print(plot)
+
+
+def heat_map(transform: NDArray[float64]) -> Text:
+    """R as coloured cells with its values: red above zero, blue below."""
+    from rich.text import Text
+
+    largest = abs(transform).max() or 1.0
+    drawn = Text(f"R: {transform.shape[0]}×{transform.shape[1]}, largest {largest:.4f}\n")
+    for row in transform:
+        for value in row:
+            pale = 255 - round(215 * min(abs(value) / largest, 1.0) ** 0.5)
+            background = f"rgb(255,{pale},{pale})" if value >= 0 else f"rgb({pale},{pale},255)"
+            drawn.append(f"{round(value, 3) + 0.0:7.3f} ", style=f"black on {background}")
+        drawn.append("\n")
+    drawn.rstrip()
+    return drawn
+
+
+def _savemat() -> Callable[..., None]:
+    try:
+        from scipy.io import savemat
+    except ImportError:
+        raise ScaleCrafterError(
+            "writing .mat files needs SciPy: pip install 'scalecrafter[mat]' (or write .npz, which needs nothing)"
+        ) from None
+    return savemat  # type: ignore[no-any-return]
+
+
+def _savez(file: io.BufferedWriter, content: dict[str, Any]) -> None:
+    import numpy as np
+
+    np.savez(file, **content)
+
+
+def _figure() -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ScaleCrafterError("drawing a PNG needs Matplotlib: pip install 'scalecrafter[plot]'") from None
+    return Figure(figsize=(6, 10), layout="constrained")
+
+
+def _plot(figure: Any, transform: NDArray[float64], settings: dict[str, Any], file: io.BufferedWriter) -> None:
+    largest = abs(transform).max()
+    axes = figure.add_subplot()
+    drawn = axes.imshow(transform, cmap="RdBu_r", vmin=-largest, vmax=largest)
+    axes.set_xlabel("tap of the given kernel")
+    axes.set_ylabel("tap of the dispersed kernel")
+    axes.set_title(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items()), fontsize=8)
+    figure.colorbar(drawn)
+    figure.savefig(file, format="png", dpi=120)
+
+
+def _write(path: Path, write: Callable[[io.BufferedWriter], None]) -> None:
+    """Under a temporary name first; an old file of that name is replaced."""
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
+    try:
+        with open(temporary, "xb") as file:
+            write(file)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ScaleCrafterError(f"cannot write {str(path)!r}: {error.strerror or error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)

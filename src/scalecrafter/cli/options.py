@@ -1,0 +1,106 @@
+"""The options that commands share, so that they read the same everywhere, and the request they make."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, cast, get_type_hints
+
+import typer
+
+from ..request import DEFAULT_GUIDANCE, DEFAULT_STEPS, DEFAULT_STRENGTH, SCHEDULERS, Request, parse_size
+
+AUTOMATIC = "auto"
+Command = TypeVar("Command", bound=Callable[..., None])
+
+Model = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="Embedded model, folder, .safetensors file or hub id. [default: critters]"),
+]
+Size = Annotated[
+    str | None,
+    typer.Option("--size", "-s", metavar="WxH", help="Image pixels. [default: twice the model's native side]"),
+]
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe", "-r", help="Shipped name (`recipes list`), .toml file, none (direct inference). [default: auto]"
+    ),
+]
+Steps = Annotated[int | None, typer.Option("--steps", help=f"Steps of denoising. [default: {DEFAULT_STEPS}]")]
+Scheduler = Annotated[
+    str | None, typer.Option("--scheduler", help=f"{', '.join(SCHEDULERS)}. [default: the model's own]")
+]
+
+
+@dataclass(frozen=True)
+class PictureOptions:
+    """What can be said of a picture beside its prompt; None where it was not said."""
+
+    model: Model = None
+    size: Size = None
+    recipe: RecipeOption = None
+    steps: Steps = None
+    guidance: Annotated[
+        float | None, typer.Option("--guidance", "-g", help=f"Guidance scale. [default: {DEFAULT_GUIDANCE}]")
+    ] = None
+    negative: Annotated[str | None, typer.Option("--negative", "-n", help="What the picture should not show.")] = None
+    seed: Annotated[int | None, typer.Option("--seed", help="[default: a random one, which is printed]")] = None
+    scheduler: Scheduler = None
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="fp32, fp16 or bf16. [default: fp16 on CUDA, else fp32]")
+    ] = None
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps. [default: auto]")] = None
+    image: Annotated[Path | None, typer.Option("--image", "-i", help="Picture to start from (image to image).")] = None
+    strength: Annotated[
+        float | None,
+        typer.Option("--strength", help=f"How much of --image changes, 0 to 1. [default: {DEFAULT_STRENGTH}]"),
+    ] = None
+    freeu: Annotated[bool | None, typer.Option("--freeu/--no-freeu", help="FreeU as well. [default: no]")] = None
+
+    def request(self, prompt: str | None, base: Request | None = None) -> Request:
+        """The request that these options make, over the values of `base` (`RequestError`)."""
+        said: dict[str, Any] = {
+            option.name: getattr(self, option.name)
+            for option in fields(self)
+            if option.name != "size" and getattr(self, option.name) is not None
+        }
+        if self.size is not None:
+            said["width"], said["height"] = parse_size(self.size)
+        if self.image is not None:
+            said["image"] = str(self.image)
+        if self.recipe == AUTOMATIC:
+            said["recipe"] = None
+        if prompt is not None:
+            said["prompt"] = prompt
+        return Request.from_mapping(said) if base is None else base.changed(**said)
+
+
+def spread_options(command: Command) -> Command:
+    """Let a command that takes `options: PictureOptions` take each of them as an option of its own."""
+    hints = get_type_hints(PictureOptions, include_extras=True)
+    spread = [
+        inspect.Parameter(
+            option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=hints[option.name]
+        )
+        for option in fields(PictureOptions)
+    ]
+    own = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in inspect.signature(command, eval_str=True).parameters.values()
+        if parameter.name != "options"
+    ]
+
+    @functools.wraps(command)
+    def spread_command(**values: Any) -> None:
+        options = PictureOptions(**{option.name: values.pop(option.name) for option in fields(PictureOptions)})
+        command(**values, options=options)
+
+    parameters = [*own, *spread]
+    spread_command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    spread_command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    del spread_command.__wrapped__
+    return cast(Command, spread_command)

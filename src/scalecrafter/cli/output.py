@@ -1,0 +1,128 @@
+"""What the commands say while they work (on stderr), and where their files go."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from ..request import RequestError
+
+if TYPE_CHECKING:
+    from ..generation import Result
+    from ..request import Request
+
+
+class Reporter:
+    """Progress on stderr: loading, then one bar a picture."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+
+    def __enter__(self) -> Reporter:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def note(self, text: str) -> None:
+        """One line."""
+        self.console.print(text, markup=False)
+
+    def load(self, request: Request) -> Any:
+        """The pipeline for a request, with a spinner while it loads."""
+        with self._bar(f"loading {request.model}", None):
+            from ..loading import load_pipeline
+
+            return load_pipeline(request.model, dtype=request.dtype, device=request.device)
+
+    def picture(self, pipe: Any, request: Request, label: str) -> Result:
+        """A picture, with a bar while it is made and a line once it is."""
+        from ..generation import generate
+
+        with self._bar(label, request.steps) as task:
+
+            def progress(step: int, total: int) -> None:
+                done = f"{label}: decoding" if step == total else label
+                self._bars.update(task, completed=step, total=total, description=done)
+
+            result = generate(pipe, request, progress)
+        made = result.request
+        self.note(f"{label}: seed {made.seed}, {made.width}×{made.height}, {result.seconds:.1f} s")
+        return result
+
+    @contextmanager
+    def _bar(self, label: str, total: int | None) -> Iterator[Any]:
+        task = self._bars.add_task(label, total=total)
+        try:
+            yield task
+        finally:
+            self._bars.remove_task(task)
+
+
+def picture_path(output: Path | None, result: Result, several: bool = False, suffix: str = "") -> Path:
+    """Where a picture goes: `output`, or a name from prompt and seed, in a folder; never on top of another file."""
+    name = f"{slug(result.request.prompt)}-{result.request.seed}{suffix}.png"
+    if output is None:
+        return free_path(Path(name))
+    if is_folder(output, several):
+        output.mkdir(parents=True, exist_ok=True)
+        return free_path(output / name)
+    return free_path(output)
+
+
+def check_output(output: Path | None, several: bool = False) -> None:
+    """Refuse an output that cannot be, before any work is done (`RequestError`)."""
+    if output is None:
+        return
+    if is_folder(output, several):
+        if output.exists() and not output.is_dir():
+            raise RequestError(f"several pictures need a folder, and {str(output)!r} is a file")
+        return
+    if output.suffix.lower() != ".png":
+        raise RequestError(f"pictures are written as PNG: let {str(output)!r} end in .png, or name a folder")
+    if not output.absolute().parent.is_dir():
+        raise RequestError(f"there is no folder {str(output.parent)!r} to write {output.name!r} into")
+
+
+def is_folder(output: Path, several: bool) -> bool:
+    """Whether an output names a folder for pictures rather than a picture."""
+    return several or output.is_dir()
+
+
+def free_path(path: Path) -> Path:
+    """`path`, or with -2, -3, … before its ending where that is taken."""
+    candidate, counter = path, 1
+    while candidate.exists():
+        counter += 1
+        candidate = path.with_name(f"{path.stem}-{counter}{path.suffix}")
+    return candidate
+
+
+def slug(prompt: str) -> str:
+    """A prompt as a short file name: lower case, words joined by hyphens."""
+    plain = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode().lower()
+    words = re.findall(r"[a-z0-9]+", plain)
+    name = ""
+    for word in words:
+        if len(name) + len(word) > 48:
+            break
+        name = f"{name}-{word}" if name else word
+    return name or "picture"

@@ -1,0 +1,48 @@
+"""`scalecrafter plan`: what a run would do to every layer, without running it."""
+
+from __future__ import annotations
+
+from ..request import DEFAULT_STEPS, DIRECT, Request, RequestError, parse_size
+from .app import app
+from .options import AUTOMATIC, Model, RecipeOption, Scheduler, Size, Steps
+
+
+@app.command("plan")
+def plan(
+    model: Model = None,
+    size: Size = None,
+    recipe: RecipeOption = None,
+    steps: Steps = None,
+    scheduler: Scheduler = None,
+) -> None:
+    """Print what will happen to which layers at which steps."""
+    width, height = parse_size(size) if size is not None else (None, None)
+    settings = {
+        "prompt": "plan", "model": model or "critters", "width": width, "height": height,
+        "recipe": None if recipe == AUTOMATIC else recipe, "steps": steps or DEFAULT_STEPS, "scheduler": scheduler,
+    }  # fmt: skip
+    if steps is not None:
+        settings["steps"] = steps
+    request = Request.from_mapping(settings, "plan")
+    if request.recipe == DIRECT:
+        raise RequestError("with the recipe none there is nothing to plan: the pipeline runs as it is")
+    chosen = request.resolved_recipe()
+
+    from ..architecture import read_architecture
+    from ..generation import settle
+    from ..loading import load_outline
+    from ..plans import plan as make_plan
+    from ..schedulers import make_scheduler
+
+    outline = load_outline(request.model)
+    if request.scheduler is not None:
+        from types import SimpleNamespace
+
+        own = outline.scheduler
+        outline = SimpleNamespace(
+            unet=outline.unet,
+            vae_scale_factor=outline.vae_scale_factor,
+            scheduler=make_scheduler(request.scheduler, own),
+        )
+    _, (width, height) = settle(request, read_architecture(outline))
+    print(make_plan(outline, height, width, request.steps, chosen))

@@ -1,0 +1,93 @@
+"""`scalecrafter recipes`: the shipped recipes, and whether a recipe of your own will do what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import RecipeError
+from ..request import RequestError
+from .app import FAILED, app, complain
+
+if TYPE_CHECKING:
+    from ..recipe import Recipe
+
+recipes = typer.Typer(no_args_is_help=True, help="List, show and check recipes.")
+app.add_typer(recipes, name="recipes")
+
+
+@recipes.command("list")
+def list_recipes() -> None:
+    """The shipped recipes, one a line: name, size, and what each does."""
+    from ..recipe import Recipe, shipped_recipes
+
+    names = shipped_recipes()
+    width = max((len(name) for name in names), default=0)
+    for name in names:
+        print(f"{name.ljust(width)}  {summary(Recipe.load(name))}")
+
+
+@recipes.command("show")
+def show(name: Annotated[str, typer.Argument(help="Shipped name or .toml file.")]) -> None:
+    """Print a recipe as TOML, ready to be saved and changed."""
+    from ..recipe import Recipe
+
+    print(Recipe.load(name).to_toml().rstrip())
+
+
+@recipes.command("check")
+def check(
+    files: Annotated[list[str], typer.Argument(help="Recipe files (or shipped names).")],
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Also check every layer against this model.")
+    ] = None,
+) -> None:
+    """Check recipes: the format, and with --model that every layer they name is there.  Exit code 1 if one is wrong."""
+    from ..recipe import Recipe, shipped_recipes
+
+    for file in files:
+        if file not in shipped_recipes() and not Path(file).is_file():
+            raise RequestError(f"no shipped recipe and no file is named {file!r}")
+    architecture = None
+    if model is not None:
+        from ..architecture import read_architecture
+        from ..loading import load_outline
+
+        architecture = read_architecture(load_outline(model))
+    wrong = 0
+    for file in files:
+        try:
+            recipe = Recipe.load(file)
+            found = summary(recipe)
+            if architecture is not None:
+                from ..planning import resolve
+
+                layers = resolve(recipe, architecture)
+                found += f"; on {model}: {len(layers.redilated)} layers re-dilated, {len(layers.dispersed)} dispersed"
+            print(f"{file}: good: {found}")
+        except RecipeError as error:
+            wrong += 1
+            complain(f"{file}: {str(error).removeprefix(f'{file}: ')}")
+    if wrong:
+        raise typer.Exit(FAILED)
+
+
+def summary(recipe: Recipe) -> str:
+    """What a recipe is for and what it does, in one line."""
+    parts: list[str] = [recipe.architecture]
+    if recipe.width and recipe.height:
+        parts.append(f"{recipe.width}×{recipe.height}")
+    if recipe.redilation:
+        factors = [axis for pair in recipe.redilation.layers.values() for axis in pair]
+        span = f"{min(factors):g}" if min(factors) == max(factors) else f"{min(factors):g}–{max(factors):g}"
+        kind = ", progressive" if recipe.redilation.progressive else ""
+        parts.append(f"re-dilation {span} until {recipe.redilation.until:g}{kind}")
+    if recipe.dispersion:
+        parts.append(f"dispersion until {recipe.dispersion.until:g}")
+    if recipe.noise_damping:
+        parts.append(f"noise damping until {recipe.noise_damping.until:g}")
+    if recipe.freeu:
+        parts.append("FreeU")
+    return "; ".join(parts)

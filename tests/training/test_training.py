@@ -1,0 +1,83 @@
+"""The training command, from nothing to a diffusers folder, in seconds; and that it goes on where it was stopped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import scalecrafter
+from training.critters.loop import Schedule, train
+from training.critters.tokenizer import build_tokenizer
+from training.critters.train import SMOKE, run
+
+CPU = torch.device("cpu")
+
+
+def test_one_command_makes_a_folder_that_opens_and_runs(tmp_path: Path) -> None:
+    folder = run(SMOKE, tmp_path / "run", CPU, torch.float32, checkpoint_every=1, preview_every=2)
+    assert (tmp_path / "run" / "preview-000002.png").is_file()
+    pipe = scalecrafter.load_pipeline(folder)
+    assert pipe.unet.config.sample_size == 32
+    with scalecrafter.applied(pipe):
+        picture = pipe("a blue fox", height=512, width=512, num_inference_steps=2).images[0]
+    assert picture.size == (512, 512)
+    size = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+    assert size < 2_000_000
+
+
+def test_a_second_run_goes_on_from_what_is_there(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(SMOKE, out, CPU, torch.float32, checkpoint_every=1, preview_every=100)
+    longer = replace(SMOKE, denoiser=replace(SMOKE.denoiser, steps=3))
+    run(longer, out, CPU, torch.float32, checkpoint_every=1, preview_every=100)
+    log = (out / "log.txt").read_text()
+    assert log.count("drew") == 2  # the renders and the held-out ones, once
+    assert "denoiser.pt at step 2" in log
+
+
+def test_a_resumed_training_ends_where_an_unbroken_one_ends(tmp_path: Path) -> None:
+    def start() -> tuple[torch.nn.Module, object]:
+        torch.manual_seed(0)
+        module = torch.nn.Linear(4, 1)
+
+        def loss(step: int) -> torch.Tensor:
+            x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
+            return (module(x) - x.sum(1, keepdim=True)).square().mean()
+
+        return module, loss
+
+    schedule = Schedule(steps=20, learning_rate=0.1, warmup=2, checkpoint_every=5)
+    module, loss = start()
+    unbroken = train(module, loss, schedule, tmp_path / "a.pt", CPU, torch.float32, report=lambda _: None)  # type: ignore[arg-type]
+
+    module, loss = start()
+
+    def stop(step: int, _average: torch.nn.Module) -> None:
+        if step == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(module, loss, schedule, tmp_path / "b.pt", CPU, torch.float32, lambda _: None, stop)  # type: ignore[arg-type]
+    module, loss = start()
+    resumed = train(module, loss, schedule, tmp_path / "b.pt", CPU, torch.float32, report=lambda _: None)  # type: ignore[arg-type]
+    for ours, theirs in zip(resumed.parameters(), unbroken.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_loss_that_is_not_a_number_stops_the_training(tmp_path: Path) -> None:
+    module = torch.nn.Linear(1, 1)
+    with pytest.raises(RuntimeError, match="became nan at step 0"):
+        train(
+            module, lambda _: module.weight.sum() * float("nan"), Schedule(2, 0.1), tmp_path / "c.pt", CPU, torch.float32
+        )
+
+
+def test_words_of_the_captions_are_single_tokens_and_other_words_are_tokenized(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer(["fox", "foxes", "ship", "hip", "a"], tmp_path / "tokenizer")
+    assert [len(tokenizer(word)["input_ids"]) for word in ("fox", "foxes", "ship", "A")] == [3, 3, 3, 3]
+    assert tokenizer.decode(tokenizer("a zebra, foxes!")["input_ids"], skip_special_tokens=True).split() == [
+        "a", "zebra", ",", "foxes", "!",
+    ]  # fmt: skip
