@@ -1,8 +1,8 @@
 """Grids of pictures to look at: direct inference beside ScaleCrafter, same prompts and seeds.
 
-    python -m benchmarks.pictures --size 512 --count 16 -o docs/pictures-512.png
-    python -m benchmarks.pictures --size 1024 --count 4 -o docs/pictures-1024.png
-    python -m benchmarks.pictures --size 256 --count 16 -o docs/pictures-256.png      # native: one method only
+python -m benchmarks.pictures --size 512 --count 16 -o docs/pictures-512.png
+python -m benchmarks.pictures --size 1024 --count 4 -o docs/pictures-1024.png
+python -m benchmarks.pictures --size 256 --count 16 -o docs/pictures-256.png      # native: one method only
 """
 
 from __future__ import annotations
@@ -18,22 +18,39 @@ from PIL import Image, ImageDraw, ImageFont
 import scalecrafter
 
 PROMPTS = (
-    "a blue fox with a red scarf in the snow", "a green frog in a meadow", "an orange cat wearing green glasses in the city at night",
-    "a pink pig on the beach", "a white rabbit in the forest", "a gray owl in the mountains at sunset",
-    "a purple bear with a yellow hat in a meadow", "a yellow penguin in the snow", "a brown dog with a blue bow tie in the desert",
-    "a red mouse with a yellow crown in the forest", "a spotted green dog on the beach", "a striped blue cat in the desert at night",
-    "a fluffy white bear in the snow at night", "an orange owl with purple glasses in the city", "a red pig in the mountains",
+    "a blue fox with a red scarf in the snow",
+    "a green frog in a meadow",
+    "an orange cat wearing green glasses in the city at night",
+    "a pink pig on the beach",
+    "a white rabbit in the forest",
+    "a gray owl in the mountains at sunset",
+    "a purple bear with a yellow hat in a meadow",
+    "a yellow penguin in the snow",
+    "a brown dog with a blue bow tie in the desert",
+    "a red mouse with a yellow crown in the forest",
+    "a spotted green dog on the beach",
+    "a striped blue cat in the desert at night",
+    "a fluffy white bear in the snow at night",
+    "an orange owl with purple glasses in the city",
+    "a red pig in the mountains",
     "a purple frog with a green hat on the beach at sunset",
-)  # fmt: skip
+)
 
 
-def make(pipe: Any, prompt: str, seed: int, size: tuple[int, int], steps: int, guidance: float, recipe: Any) -> Image.Image:
+def make(
+    pipe: Any, prompt: str, seed: int, size: tuple[int, int], steps: int, guidance: float, recipe: Any
+) -> Image.Image:
     """One picture; `recipe` "none" is direct inference."""
     generator = torch.Generator().manual_seed(seed)
 
     def call() -> Image.Image:
         return pipe(
-            prompt, width=size[0], height=size[1], num_inference_steps=steps, guidance_scale=guidance, generator=generator
+            prompt,
+            width=size[0],
+            height=size[1],
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            generator=generator,
         ).images[0]
 
     if recipe == "none":
@@ -63,7 +80,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--guidance", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=0, help="of the first picture; the others count up from it")
-    parser.add_argument("--recipe", action="append", help="beside direct inference; may be given several times (default: automatic)")
+    parser.add_argument(
+        "--recipe", action="append", help="beside direct inference; may be given several times (default: automatic)"
+    )
     parser.add_argument("--pairs-a-row", type=int, default=4)
     parser.add_argument("--shown", type=int, default=256)
     parser.add_argument("-o", "--output", type=Path, required=True)
@@ -78,7 +97,9 @@ def main() -> None:
         prompt = PROMPTS[index % len(PROMPTS)]
         for recipe, title in zip(recipes, titles, strict=True):
             start = time.perf_counter()
-            cells.append(make(pipe, prompt, options.seed + index, (options.size,) * 2, options.steps, options.guidance, recipe))
+            cells.append(
+                make(pipe, prompt, options.seed + index, (options.size,) * 2, options.steps, options.guidance, recipe)
+            )
             print(f"{title}: {prompt} ({time.perf_counter() - start:.1f} s)", flush=True)
     width = min(options.pairs_a_row * len(recipes), len(cells))
     rows = [cells[start : start + width] for start in range(0, len(cells), width)]

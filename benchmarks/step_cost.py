@@ -29,7 +29,10 @@ from scalecrafter import Recipe
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 SD_BLOCKS: dict[str, Any] = {
-    "sample_size": 64, "in_channels": 4, "out_channels": 4, "layers_per_block": 2,
+    "sample_size": 64,
+    "in_channels": 4,
+    "out_channels": 4,
+    "layers_per_block": 2,
     "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
     "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
     "attention_head_dim": 8,
@@ -38,12 +41,19 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "sd15-half": {**SD_BLOCKS, "block_out_channels": (160, 320, 640, 640), "cross_attention_dim": 384},
     "sd15": {**SD_BLOCKS, "block_out_channels": (320, 640, 1280, 1280), "cross_attention_dim": 768},
     "sdxl": {
-        "sample_size": 128, "in_channels": 4, "out_channels": 4, "layers_per_block": 2,
-        "block_out_channels": (320, 640, 1280), "cross_attention_dim": 2048,
+        "sample_size": 128,
+        "in_channels": 4,
+        "out_channels": 4,
+        "layers_per_block": 2,
+        "block_out_channels": (320, 640, 1280),
+        "cross_attention_dim": 2048,
         "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        "transformer_layers_per_block": (1, 2, 10), "attention_head_dim": (5, 10, 20),
-        "use_linear_projection": True, "addition_embed_type": "text_time", "addition_time_embed_dim": 256,
+        "transformer_layers_per_block": (1, 2, 10),
+        "attention_head_dim": (5, 10, 20),
+        "use_linear_projection": True,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
         "projection_class_embeddings_input_dim": 2816,
     },
 }
@@ -51,10 +61,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 def recipes(levels: int) -> dict[str, str | None]:
     """TOML of each mode; plain has none."""
-    layers = [f"down_blocks.{k}" for k in range(1, levels)] + ["mid_block"] + [f"up_blocks.{k}" for k in range(levels - 1)]
+    layers = (
+        [f"down_blocks.{k}" for k in range(1, levels)] + ["mid_block"] + [f"up_blocks.{k}" for k in range(levels - 1)]
+    )
 
     def redilation(factor: float) -> str:
-        return f"[redilation]\nuntil = 1\nlayers = {{ {', '.join(f'{chr(34)}{name}{chr(34)} = {factor}' for name in layers)} }}\n"
+        table = ", ".join(f'"{name}" = {factor}' for name in layers)
+        return f"[redilation]\nuntil = 1\nlayers = {{ {table} }}\n"
 
     deep = [f"down_blocks.{levels - 1}", "mid_block", "up_blocks.0"]
     return {
@@ -66,7 +79,9 @@ def recipes(levels: int) -> dict[str, str | None]:
     }
 
 
-def inputs(unet: UNet2DConditionModel, side: int, device: torch.device, dtype: torch.dtype) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def inputs(
+    unet: UNet2DConditionModel, side: int, device: torch.device, dtype: torch.dtype
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Arguments of a guided pair."""
     generator = torch.Generator().manual_seed(0)
     sample = torch.randn(2, 4, side, side, generator=generator).to(device, dtype)
@@ -113,13 +128,21 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                         unet(*args, **kwargs)
                     once(name, lambda: unet(*args, **kwargs))
             if options.reference:
-                once("reference, damped", lambda: reference_step(unet, args, kwargs, recipes(len(unet.down_blocks))["damped (2)"]))
+                once(
+                    "reference, damped",
+                    lambda: reference_step(unet, args, kwargs, recipes(len(unet.down_blocks))["damped (2)"]),
+                )
             if round_ == 0:
                 times.clear()  # warm-up
     ratios = {
-        name: statistics.median(t / p for t, p in zip(values, times["plain"], strict=True)) for name, values in times.items()
+        name: statistics.median(t / p for t, p in zip(values, times["plain"], strict=True))
+        for name, values in times.items()
     }
-    memory = torch.cuda.max_memory_allocated() if device.type == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    memory = (
+        torch.cuda.max_memory_allocated()
+        if device.type == "cuda"
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )
     return {
         "architecture": options.architecture, "size": options.size, "dtype": options.dtype, "device": str(device),
         "machine": torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads",
@@ -145,7 +168,9 @@ def reference_step(unet: UNet2DConditionModel, args: tuple[Any, ...], kwargs: di
 
 def table(result: dict[str, Any]) -> str:
     lines = ["| mode | seconds | ratio to plain |", "|---|---|---|"]
-    lines += [f"| {name} | {result['seconds'][name]:.3f} | {ratio:.3f} |" for name, ratio in result["ratio_to_plain"].items()]
+    lines += [
+        f"| {name} | {result['seconds'][name]:.3f} | {ratio:.3f} |" for name, ratio in result["ratio_to_plain"].items()
+    ]
     return "\n".join(lines)
 
 
@@ -160,7 +185,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     result = measure(options)
-    print(f"{time.strftime('%Y-%m-%d')}, {result['architecture']} at {options.size}², {options.dtype}, {result['machine']}, torch {result['torch']}")
+    what = f"{result['architecture']} at {options.size}², {options.dtype}, {result['machine']}"
+    print(f"{time.strftime('%Y-%m-%d')}, {what}, torch {result['torch']}")
     print(table(result))
     print(f"weights {result['weights_bytes'] / 2**20:.0f} MiB, peak {result['peak_bytes'] / 2**20:.0f} MiB")
     if options.json:

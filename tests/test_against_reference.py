@@ -138,6 +138,7 @@ CASES = {
         """,
         height=48,
         width=48,
+        models=BOTH,
     ),
     "damped-longer-than-redilated": Case("""
         [redilation]
@@ -204,7 +205,7 @@ CASES = {
         until = 0.5
         layers = { "down_blocks.2" = 3, "mid_block" = 4, "up_blocks.0" = 4 }
         """,
-        models=BOTH,
+        models=("sdxl",),
         height=64,
         width=64,
     ),

@@ -59,8 +59,16 @@ def test_every_size_has_a_recipe_that_grows_with_it(family: str) -> None:
 def test_unknown_unets_of_three_and_four_levels_get_every_level_but_the_finest() -> None:
     for pipe, levels in ((tiny_sd_pipeline(), 4),):
         side = pipe.unet.config.sample_size * 8
-        names = {name.split(".resnets")[0] for name in scalecrafter.plan(pipe, side * 2, side * 2).factors(0) if "resnets" in name}
-        assert names == {*(f"down_blocks.{k}" for k in range(1, levels)), "mid_block", *(f"up_blocks.{k}" for k in range(levels - 1))}
+        names = {
+            name.split(".resnets")[0]
+            for name in scalecrafter.plan(pipe, side * 2, side * 2).factors(0)
+            if "resnets" in name
+        }
+        assert names == {
+            *(f"down_blocks.{k}" for k in range(1, levels)),
+            "mid_block",
+            *(f"up_blocks.{k}" for k in range(levels - 1)),
+        }
 
 
 def test_a_tiny_sdxl_counts_as_sdxl_by_its_anatomy() -> None:

@@ -88,7 +88,7 @@ def test_a_wrong_size_names_the_two_nearest_good_ones(make: Any, good: tuple[str
 def test_a_stop_in_the_middle_leaves_the_pipeline_as_it_was(pipe: Any) -> None:
     before = generate(pipe, ask(seed=2, recipe="none")).image.tobytes()
 
-    def stop(step: int, total: int) -> None:
+    def stop(_step: int, _total: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -122,9 +122,8 @@ def test_out_of_memory_says_what_to_try_next(pipe: Any) -> None:
     from scalecrafter.architecture import read_architecture
 
     request, architecture = ask(width=512, height=512, device="cpu"), read_architecture(pipe)
-    with pytest.raises(OutOfMemoryError, match="--dtype bf16.*--size 384x384"), explained_out_of_memory(
-        request, architecture
-    ):
+    told = pytest.raises(OutOfMemoryError, match=r"--dtype bf16.*--size 384x384")
+    with told, explained_out_of_memory(request, architecture):
         torch.empty(2**60)  # torch's own message for a real refusal
     with pytest.raises(RuntimeError, match="something else"), explained_out_of_memory(request, architecture):
         raise RuntimeError("something else")

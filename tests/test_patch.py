@@ -29,7 +29,11 @@ DAMPED = Recipe.parse(
     '[noise_damping]\nuntil = 0.6\nlayers = { "mid_block" = 2 }\n'
 )
 SCHEDULERS = [
-    DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler, UniPCMultistepScheduler,
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    UniPCMultistepScheduler,
 ]
 
 
@@ -62,7 +66,8 @@ def assert_untouched(before: dict[str, dict[str, Any]], unet: nn.Module) -> None
             now = after[path][key]
             same = now is value or (
                 value.keys() == now.keys() and all(now[k] is v or now[k] == v for k, v in value.items())
-                if isinstance(value, dict) else now == value
+                if isinstance(value, dict)
+                else now == value
             )
             assert same, f"{path}.{key}"
 

@@ -23,8 +23,10 @@ def plan(unet: object, text: str, steps: int = 50) -> scalecrafter.Plan:
 def test_a_prefix_stands_for_the_3x3_convolutions_below_it() -> None:
     names = plan(SD15, '[redilation]\nuntil = 1\nlayers = { "down_blocks.1" = 2 }').factors(0)
     assert set(names) == {
-        "down_blocks.1.resnets.0.conv1", "down_blocks.1.resnets.0.conv2",
-        "down_blocks.1.resnets.1.conv1", "down_blocks.1.resnets.1.conv2",
+        "down_blocks.1.resnets.0.conv1",
+        "down_blocks.1.resnets.0.conv2",
+        "down_blocks.1.resnets.1.conv1",
+        "down_blocks.1.resnets.1.conv2",
         "down_blocks.1.downsamplers.0.conv",
     }  # not the 1×1 conv_shortcut, not the attentions' 1×1 projections
     assert set(names.values()) == {(2.0, 2.0)}
@@ -32,7 +34,7 @@ def test_a_prefix_stands_for_the_3x3_convolutions_below_it() -> None:
 
 def test_a_prefix_ends_where_a_name_ends() -> None:
     text = '[redilation]\nuntil = 1\nlayers = { "down_blocks.1.resnets.0.conv" = 2 }'
-    with pytest.raises(RecipeError, match="near ones: down_blocks.1.resnets.0.conv"):
+    with pytest.raises(RecipeError, match=r"near ones: down_blocks\.1\.resnets\.0\.conv"):
         plan(SD15, text)
 
 
@@ -53,7 +55,8 @@ def test_other_convolutions_are_touched_only_if_named_in_full() -> None:
 @pytest.mark.parametrize("steps", [7, 10, 20, 25, 30, 50, 100])
 @pytest.mark.parametrize("until", [0.1, 0.3, 0.4, 0.6, 0.7, 0.74, 0.9, 1.0])
 def test_spans_and_progressive_factors_are_exact(steps: int, until: float) -> None:
-    text = f'[redilation]\nuntil = {until}\nprogressive = true\nlayers = {{ mid_block = [3, 4.5], "up_blocks.0" = [1, 2] }}'
+    layers = '{ mid_block = [3, 4.5], "up_blocks.0" = [1, 2] }'
+    text = f"[redilation]\nuntil = {until}\nprogressive = true\nlayers = {layers}"
     told, exact = plan(SD15, text, steps), Fraction(str(until))
     for step in range(steps):
         factors = told.factors(step)
@@ -74,7 +77,8 @@ def test_rounding_cannot_push_a_factor_up() -> None:
 def test_a_dispersed_layer_has_half_its_factor_while_dispersed() -> None:
     told = plan(
         SD15,
-        '[redilation]\nuntil = 0.8\nlayers = { mid_block = [1, 3] }\n[dispersion]\nuntil = 0.4\nlayers = ["mid_block"]\n'
+        "[redilation]\nuntil = 0.8\nlayers = { mid_block = [1, 3] }\n"
+        '[dispersion]\nuntil = 0.4\nlayers = ["mid_block"]\n'
         "[noise_damping]\nuntil = 0.6\nlayers = { mid_block = 4 }",
         10,
     )
@@ -120,5 +124,9 @@ def test_a_printed_plan_is_a_table_of_what_happens() -> None:
 
 
 def test_families_are_read_from_the_anatomy() -> None:
-    assert [scalecrafter.plan(u, 1024, 1024).architecture.family for u in (SD15, SD21, SDXL)] == ["sd15", "sd21", "sdxl"]
+    assert [scalecrafter.plan(u, 1024, 1024).architecture.family for u in (SD15, SD21, SDXL)] == [
+        "sd15",
+        "sd21",
+        "sdxl",
+    ]
     assert scalecrafter.plan(tiny_sd_pipeline(), 256, 256).architecture.family == "any"

@@ -3,13 +3,20 @@
 He et al., ICLR 2024, arXiv 2310.07702.  ``scalecrafter.apply(pipe)`` and call the pipeline as before.
 """
 
-from .dispersion import dispersion_transform
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .errors import ModelError, NumericalError, RecipeError, ScaleCrafterError, SizeError
-from .loading import load_pipeline
-from .patch import apply, applied, remove
-from .plans import plan
-from .planning import Plan
-from .recipe import Recipe
+
+if TYPE_CHECKING:
+    from .dispersion import dispersion_transform
+    from .loading import load_pipeline
+    from .patch import applied, apply, remove
+    from .planning import Plan
+    from .plans import plan
+    from .recipe import Recipe
 
 __version__ = "0.1.0"
 
@@ -29,3 +36,27 @@ __all__ = [
     "plan",
     "remove",
 ]
+
+_HOMES = {
+    "Plan": "planning",
+    "Recipe": "recipe",
+    "applied": "patch",
+    "apply": "patch",
+    "dispersion_transform": "dispersion",
+    "load_pipeline": "loading",
+    "plan": "plans",
+    "remove": "patch",
+}
+"""Where the names live that need torch: imported at first use, so that `scalecrafter --help` need not wait."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -56,7 +56,7 @@ def find_unet(pipe: Any) -> nn.Module:
     Raises:
         ModelError: if there is none.
     """
-    unet = getattr(pipe, "unet", None) if not _looks_like_unet(pipe) else pipe
+    unet: Any = getattr(pipe, "unet", None) if not _looks_like_unet(pipe) else pipe
     unet = getattr(unet, "_orig_mod", unet)  # torch.compile's wrapper
     if _looks_like_unet(unet):
         return unet  # type: ignore[no-any-return]

@@ -7,6 +7,7 @@ Elsewhere each layer's factor is read, per axis, off the line through the publis
 
 from __future__ import annotations
 
+import itertools
 from functools import lru_cache
 from math import log2, sqrt
 
@@ -61,7 +62,9 @@ def _interpolated(family: str, vertical: float, horizontal: float) -> Recipe | N
     squares = [(down, recipe) for (down, across), recipe in _published(family) if down == across]
     spans = [(side, recipe.redilation) for side, recipe in squares if recipe.redilation]
     scale = sqrt(vertical * horizontal)
-    layers = _layers({p for _, s in spans for p in s.layers}, [(1.0, {}), *((a, s.layers) for a, s in spans)], vertical, horizontal)
+    layers = _layers(
+        {p for _, s in spans for p in s.layers}, [(1.0, {}), *((a, s.layers) for a, s in spans)], vertical, horizontal
+    )
     if not layers:
         return None
     damping = None
@@ -118,7 +121,7 @@ def _on_line(points: list[tuple[float, float]], at: float) -> float:
     """Linear interpolation through (x, y), constant beyond the ends."""
     if at <= points[0][0]:
         return points[0][1]
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in itertools.pairwise(points):
         if at <= x1:
             return y0 + (y1 - y0) * (at - x0) / (x1 - x0)
     return points[-1][1]

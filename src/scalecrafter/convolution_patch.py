@@ -55,10 +55,18 @@ class ConvolutionPatch:
         if self.transform is not None:
             weight = self._kernel(weight, self.transform)
         elif self.factors is None or self.factors == UNDILATED:
-            return self._plain(features, weight, bias)
+            plain: Tensor = self._plain(features, weight, bias)
+            return plain
         return redilated_convolution(
-            features, weight, bias, self._stride, self._padding, self.factors or UNDILATED,
-            kernel_size=self._kernel_size, groups=self._groups, padding_mode=self._padding_mode,
+            features,
+            weight,
+            bias,
+            self._stride,
+            self._padding,
+            self.factors or UNDILATED,
+            kernel_size=self._kernel_size,
+            groups=self._groups,
+            padding_mode=self._padding_mode,
         )
 
     def _kernel(self, weight: Tensor, transform: Tensor) -> Tensor:
@@ -82,4 +90,3 @@ def _padding(convolution: nn.Conv2d) -> tuple[int, int]:
     if convolution.padding == "valid":
         return (0, 0)
     return _pair(convolution.padding)
-

@@ -117,4 +117,4 @@ def disperse_kernel(weight: Tensor, transform: Tensor) -> Tensor:
     precise = torch.promote_types(weight.dtype, torch.float32)
     flat = weight.detach().to(precise).flatten(2)
     dispersed = flat @ transform.to(device=weight.device, dtype=precise).T
-    return dispersed.unflatten(2, (size, size)).to(weight.dtype)
+    return dispersed.reshape(*weight.shape[:2], size, size).to(weight.dtype)

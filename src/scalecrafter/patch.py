@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -83,7 +83,7 @@ def remove(pipe: Any) -> Any:
     unet = find_unet(pipe)
     installation = unet.__dict__.get(_ATTRIBUTE)
     if installation is not None:
-        installation.remove(unet)
+        installation.remove()
         del unet.__dict__[_ATTRIBUTE]
     return pipe
 
@@ -109,6 +109,12 @@ def guides_in_three_branches(pipe: Any) -> bool:
     if hasattr(type(pipe), "do_perturbed_attention_guidance"):
         return True
     return any("InstructPix2Pix" in base.__name__ for base in type(pipe).__mro__)
+
+
+def _uncompiled(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """The hook as it is, where torch.compile would otherwise trace into it."""
+    disabled: Callable[..., Any] = torch.compiler.disable(hook)  # type: ignore[no-untyped-call]
+    return disabled
 
 
 class _Installation:
@@ -138,11 +144,11 @@ class _Installation:
         self._attach(architecture)
         self._freeu_before = install_freeu(unet, freeu)
         self._handles: list[RemovableHandle] = [
-            unet.register_forward_pre_hook(torch.compiler.disable(self._before), with_kwargs=True),
-            unet.register_forward_hook(torch.compiler.disable(self._after)),
+            unet.register_forward_pre_hook(_uncompiled(self._before), with_kwargs=True),
+            unet.register_forward_hook(_uncompiled(self._after)),
         ]
 
-    def remove(self, unet: nn.Module) -> None:
+    def remove(self) -> None:
         """Take everything off."""
         for handle in self._handles:
             handle.remove()
@@ -162,7 +168,7 @@ class _Installation:
                     patch.install(convolution)
                     patches.append((convolution, patch))
 
-    def _before(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _before(self, _unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before a U-Net call: find the place in the trajectory and set every convolution."""
         if self._busy:
             return
@@ -231,4 +237,3 @@ class _Installation:
             return self._guided
         told = getattr(pipe, "do_classifier_free_guidance", None)  # None also before a pipeline's first call
         return even if told is None else bool(told) and even
-

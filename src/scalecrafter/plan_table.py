@@ -41,13 +41,23 @@ def _stretches(plan: Plan) -> list[tuple[int, int]]:
 
 def _rows(plan: Plan, step: int, label: str) -> list[tuple[str, str, str, str, str]]:
     factors, strong, dispersed = plan.factors(step), plan.damping_factors(step), set(plan.dispersed(step))
-    names = [name for name in plan.architecture.convolutions if name in factors or name in dispersed or name in (strong or {})]
+    names = [
+        name
+        for name in plan.architecture.convolutions
+        if name in factors or name in dispersed or name in (strong or {})
+    ]
     if not names:
-        return [(label, "–", "plain" , "plain" if strong is not None else "–", "–")]
+        return [(label, "–", "plain", "plain" if strong is not None else "–", "–")]
     groups: dict[tuple[str, str, str, str], None] = {}
     for name in names:
-        block = ".".join(name.split(".")[:2]) if name.split(".")[0] in ("down_blocks", "up_blocks") else name.split(".")[0]
-        kernel = f"{plan.recipe.dispersion.kernel_size}×" * 2 if name in dispersed and plan.recipe and plan.recipe.dispersion else "own"
+        block = (
+            ".".join(name.split(".")[:2]) if name.split(".")[0] in ("down_blocks", "up_blocks") else name.split(".")[0]
+        )
+        kernel = (
+            f"{plan.recipe.dispersion.kernel_size}×" * 2
+            if name in dispersed and plan.recipe and plan.recipe.dispersion
+            else "own"
+        )
         strong_text = "–" if strong is None else _text(strong, name)
         groups[(block, _text(factors, name), strong_text, kernel.rstrip("×"))] = None
     return [(label if i == 0 else "", *group) for i, group in enumerate(groups)]

@@ -69,12 +69,9 @@ class ResolvedRecipe:
         dispersed = self._dispersed(place)
         shrink = 1 - place / _exact(until) if progressive else None
         factors: dict[str, Factors] = {}
-        for name, (vertical, horizontal) in layers.items():
-            if shrink is not None:
-                vertical, horizontal = _progressive(vertical, shrink), _progressive(horizontal, shrink)
-            if name in dispersed:
-                vertical, horizontal = vertical / 2, horizontal / 2
-            factors[name] = (vertical, horizontal)
+        for name, axes in layers.items():
+            now = axes if shrink is None else (_progressive(axes[0], shrink), _progressive(axes[1], shrink))
+            factors[name] = (now[0] / 2, now[1] / 2) if name in dispersed else now
         return Settings(factors, dispersed)
 
 
@@ -96,7 +93,7 @@ def resolve(recipe: Recipe, architecture: Architecture, lenient: bool = False) -
     """The layers that a recipe's prefixes stand for in this U-Net.
 
     Raises:
-        RecipeError: for a prefix that matches nothing (unless `lenient`), or dispersion of a layer without a 3×3 kernel.
+        RecipeError: for a prefix that matches nothing (unless `lenient`), or a dispersed layer without a 3×3 kernel.
     """
     redilation, dispersion, damping = recipe.redilation, recipe.dispersion, recipe.noise_damping
     dispersed = _match(dict.fromkeys(dispersion.layers), architecture, "dispersion", lenient) if dispersion else {}
@@ -130,7 +127,9 @@ def _match(layers: Mapping[str, T], architecture: Architecture, section: str, le
 
 def _no_match(prefix: str, architecture: Architecture, section: str) -> str:
     known = _prefixes(name for name, modules in architecture.convolutions.items() if modules[0].kernel_size == (3, 3))
-    near = difflib.get_close_matches(prefix, known, n=4, cutoff=0.5) or sorted(known, key=lambda n: (n.count("."), n))[:8]
+    near = (
+        difflib.get_close_matches(prefix, known, n=4, cutoff=0.5) or sorted(known, key=lambda n: (n.count("."), n))[:8]
+    )
     return (
         f"[{section}] layer {prefix!r} matches no 3×3 convolution of this U-Net ({architecture.levels} levels, "
         f"family {architecture.family}); near ones: {', '.join(near)}"

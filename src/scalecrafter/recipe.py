@@ -113,9 +113,7 @@ class Recipe(BaseModel):
                 "this recipe has no effect: give it a [redilation], [dispersion], [noise_damping] or [freeu] section"
             )
         if self.noise_damping and not (self.noise_damping.layers or self.redilation or self.dispersion):
-            raise ValueError(
-                "[noise_damping] without layers has no effect alone: it damps [redilation] or [dispersion], add one of them"
-            )
+            raise ValueError("[noise_damping] without layers has no effect alone: add [redilation] or [dispersion]")
         return self
 
     @property
@@ -142,7 +140,7 @@ class Recipe(BaseModel):
         try:
             return cls.model_validate(dict(data))
         except ValidationError as error:
-            problems = "; ".join(_explain(problem, data) for problem in error.errors())
+            problems = "; ".join(_explain(problem) for problem in error.errors())
             raise RecipeError(f"{source}: {problems}") from None
 
     @classmethod
@@ -206,13 +204,16 @@ def _short(pair: list[float]) -> Any:
     return vertical if vertical == horizontal else [vertical, horizontal]
 
 
-def _explain(problem: Any, data: Mapping[str, Any]) -> str:
+def _explain(problem: Any) -> str:
     """One pydantic error in words, with the near names for an unknown key."""
     location = [str(part) for part in problem["loc"] if part != "function-before[_pair(), tuple[float, float]]"]
     place = ".".join(location)
     if problem["type"] == "extra_forbidden":
         sections: dict[str, type[BaseModel]] = {
-            "redilation": Redilation, "dispersion": Dispersion, "noise_damping": NoiseDamping, "freeu": FreeU,
+            "redilation": Redilation,
+            "dispersion": Dispersion,
+            "noise_damping": NoiseDamping,
+            "freeu": FreeU,
         }
         model = Recipe if len(location) == 1 else sections.get(location[0], Recipe)
         known = list(model.model_fields)

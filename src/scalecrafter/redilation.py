@@ -53,9 +53,7 @@ def redilated_convolution(
     stretched = (round(height * dilation[0] / factors[0]), round(width * dilation[1] / factors[1]))
     if stretched == (height, width):
         return _convolve(features, weight, bias, stride, grown, dilation, groups, padding_mode)
-    size = tuple(
-        (n + 2 * p - own) // s + 1 for n, p, s in zip((height, width), padding, stride, strict=True)
-    )
+    size = tuple((n + 2 * p - own) // s + 1 for n, p, s in zip((height, width), padding, stride, strict=True))
     features = F.interpolate(features, stretched, mode="bilinear", align_corners=False)
     output = _convolve(features, weight, bias, stride, grown, dilation, groups, padding_mode)
     return F.interpolate(output, size, mode="bilinear", align_corners=False)

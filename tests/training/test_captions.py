@@ -82,8 +82,11 @@ def test_the_place_tells_captions_apart() -> None:
 def test_captions_are_tidy() -> None:
     for _, _, text in captions(1500):
         assert text == text.lower().strip()
-        assert "  " not in text and " ," not in text and not text.endswith(",")
-        assert "none" not in text and "plain" not in text
+        assert "  " not in text
+        assert " ," not in text
+        assert not text.endswith(",")
+        assert "none" not in text
+        assert "plain" not in text
         assert not re.search(r"\ba [aeiou]", text), text
         assert not re.search(r"\ban [^aeiou]", text), text
 

@@ -74,9 +74,7 @@ def test_a_larger_render_of_fur_has_detail_that_upscaling_lacks() -> None:
 
 
 @pytest.mark.parametrize(("width", "height"), [(512, 256), (256, 512), (640, 256)])
-def test_a_wider_or_taller_picture_only_adds_background_around_the_same_animal(
-    width: int, height: int
-) -> None:
+def test_a_wider_or_taller_picture_only_adds_background_around_the_same_animal(width: int, height: int) -> None:
     scene = sample_scene(7)
     _, square = render_with_parts(scene, 256, 256)
     _, parts = render_with_parts(scene, width, height)
@@ -105,8 +103,10 @@ def test_training_scenes_hold_one_animal_of_about_half_the_picture_wholly_inside
         rows, columns = drawn_rows_and_columns(replace(scene, animals=(replace(placed, animal=bare),)), 128)
         assert 0.45 <= (rows[-1] - rows[0] + 1) / 128 <= 0.78
         rows, columns = drawn_rows_and_columns(scene, 128)
-        assert rows[0] > 0 and rows[-1] < 127
-        assert columns[0] > 0 and columns[-1] < 127
+        assert rows[0] > 0
+        assert rows[-1] < 127
+        assert columns[0] > 0
+        assert columns[-1] < 127
 
 
 @pytest.mark.parametrize("species", SPECIES)
@@ -120,7 +120,9 @@ def test_every_species_has_one_face_and_its_parts_lie_in_the_picture(species: st
         assert kinds.count("ear") == (0 if species in ("penguin", "frog") else 2)
         assert kinds.count("tail") == (0 if species == "frog" else 1)
         for part in parts:
-            assert 0 < part.x < 1 and 0 < part.y < 1 and 0 < part.radius < 0.6
+            assert 0 < part.x < 1
+            assert 0 < part.y < 1
+            assert 0 < part.radius < 0.6
 
 
 @pytest.mark.parametrize("species", SPECIES)
@@ -157,9 +159,7 @@ def test_a_pattern_changes_the_picture(pattern: str) -> None:
 
 def test_places_and_times_all_differ() -> None:
     pictures = {
-        (place, time): render(Scene((), place, time, 1), 64, 64).astype(float)
-        for place in PLACES
-        for time in TIMES
+        (place, time): render(Scene((), place, time, 1), 64, 64).astype(float) for place in PLACES for time in TIMES
     }
     keys = list(pictures)
     for i, first in enumerate(keys):
@@ -171,9 +171,7 @@ def test_places_and_times_all_differ() -> None:
 def test_crowds_of_any_count_are_drawn_with_their_parts(count: int) -> None:
     rng = np.random.default_rng(count)
     animals = tuple(
-        PlacedAnimal(
-            sample_animal(rng), 0.17 + 0.33 * (k % 3), 0.3 + 0.33 * (k // 3), float(rng.uniform(0.125, 0.25))
-        )
+        PlacedAnimal(sample_animal(rng), 0.17 + 0.33 * (k % 3), 0.3 + 0.33 * (k // 3), float(rng.uniform(0.125, 0.25)))
         for k in range(count)
     )
     _, parts = render_with_parts(Scene(animals, "meadow", "day", 4), 128, 128)

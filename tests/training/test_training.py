@@ -71,7 +71,12 @@ def test_a_loss_that_is_not_a_number_stops_the_training(tmp_path: Path) -> None:
     module = torch.nn.Linear(1, 1)
     with pytest.raises(RuntimeError, match="became nan at step 0"):
         train(
-            module, lambda _: module.weight.sum() * float("nan"), Schedule(2, 0.1), tmp_path / "c.pt", CPU, torch.float32
+            module,
+            lambda _: module.weight.sum() * float("nan"),
+            Schedule(2, 0.1),
+            tmp_path / "c.pt",
+            CPU,
+            torch.float32,
         )
 
 

@@ -59,9 +59,7 @@ def draw_neck_accessory(pen: Pen, animal: Animal, build: Build) -> None:
     line, y, edge = mix(paint, INK, 0.55), build.neck_y, 0.013
     if animal.accessory == "scarf":
         wide = build.body * 0.86 + 0.01
-        end = smooth(
-            [(0.05, y + 0.03), (0.13, y + 0.02), (0.155, y + 0.17), (0.15, y + 0.2), (0.07, y + 0.2)]
-        )
+        end = smooth([(0.05, y + 0.03), (0.13, y + 0.02), (0.155, y + 0.17), (0.15, y + 0.2), (0.07, y + 0.2)])
         pen.shape(path_of(end), mix(paint, INK, 0.12), line, edge)
         for k in range(4):
             x = 0.076 + 0.023 * k

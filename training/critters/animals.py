@@ -84,9 +84,7 @@ def _coated(pen: Pen, animal: Animal, coat: Coat, outline: Points, unit: float, 
     pen.stroke(path, coat.line, EDGE * unit)
 
 
-def _draw_pattern(
-    pen: Pen, pattern: str, coat: Coat, outline: Points, unit: float, dice: random.Random
-) -> None:
+def _draw_pattern(pen: Pen, pattern: str, coat: Coat, outline: Points, unit: float, dice: random.Random) -> None:
     left, top = outline.min(0)
     right, bottom = outline.max(0)
     width, height = right - left, bottom - top
@@ -172,9 +170,7 @@ def _draw_body(pen: Pen, animal: Animal, build: Build, coat: Coat, dice: random.
     _draw_limbs(pen, animal, coat, wide, shoulder, top, foot)
 
 
-def _draw_limbs(
-    pen: Pen, animal: Animal, coat: Coat, wide: float, shoulder: float, top: float, foot: Colour
-) -> None:
+def _draw_limbs(pen: Pen, animal: Animal, coat: Coat, wide: float, shoulder: float, top: float, foot: Colour) -> None:
     """Feet, and arms or wings, in front of the body."""
     bird = animal.species in ("owl", "penguin")
     line = mix(foot, INK, 0.5) if bird else coat.line

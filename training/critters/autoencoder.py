@@ -90,7 +90,9 @@ def batch_of(step: int, pictures: NDArray[np.uint8], settings: AutoencoderSettin
     rng = np.random.default_rng((step, 2))
     size = pictures.shape[1]
     whole = step % settings.whole_every == 0 or settings.crop >= size
-    side, count = (size, max(settings.crops * settings.crop**2 // size**2, 1)) if whole else (settings.crop, settings.crops)
+    side, count = (
+        (size, max(settings.crops * settings.crop**2 // size**2, 1)) if whole else (settings.crop, settings.crops)
+    )
     chosen = []
     for index in rng.integers(0, len(pictures), count):
         top, left = rng.integers(0, size - side + 1, 2)
@@ -151,7 +153,11 @@ def psnr(vae: AutoencoderKL, pictures: NDArray[np.uint8], device: torch.device) 
 
 @torch.no_grad()
 def encode_all(
-    vae: AutoencoderKL, pictures: NDArray[np.uint8], device: torch.device, dtype: torch.dtype, batch: int = 16,
+    vae: AutoencoderKL,
+    pictures: NDArray[np.uint8],
+    device: torch.device,
+    dtype: torch.dtype,
+    batch: int = 16,
     report: Callable[[str], None] = print,
 ) -> tuple[Tensor, Tensor]:
     """Posterior means and standard deviations of all pictures, each `(count, 4, 32, 32)` float16, unscaled."""

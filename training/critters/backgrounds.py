@@ -80,7 +80,9 @@ def _draw_sky(pen: Pen, time: str, aspect: float, dice: random.Random) -> None:
     side = dice.choice((-1, 1))
     x, y = aspect / 2 + side * dice.uniform(0.3, 0.4), dice.uniform(0.12, 0.2)
     if time == "night":
-        _each(aspect, dice, 0.06, lambda at: pen.ellipse(at, dice.uniform(0.02, 0.4), 0.005, 0.005, (230, 232, 250), 0.8))
+        _each(
+            aspect, dice, 0.06, lambda at: pen.ellipse(at, dice.uniform(0.02, 0.4), 0.005, 0.005, (230, 232, 250), 0.8)
+        )
         pen.ellipse(x, y, 0.065, 0.065, (246, 240, 206))
         pen.ellipse(x - 0.028, y - 0.015, 0.055, 0.055, mix(upper, lower, y))
         return
@@ -111,7 +113,9 @@ def _fir(pen: Pen, x: float, y: float, height: float, colour: Colour) -> None:
     pen.rect(x - 0.012, y - 0.04, 0.024, 0.05, (126, 100, 86))
     for k in range(3):
         low, wide = y - 0.03 - height * 0.24 * k, height * (0.3 - 0.06 * k)
-        pen.fill(path_of([(x - wide, low), (x + wide, low), (x, low - height * 0.42)]), mix(colour, (255, 255, 255), 0.1 * k))
+        pen.fill(
+            path_of([(x - wide, low), (x + wide, low), (x, low - height * 0.42)]), mix(colour, (255, 255, 255), 0.1 * k)
+        )
 
 
 def _tree(pen: Pen, x: float, y: float, height: float, dice: random.Random) -> None:
@@ -206,7 +210,12 @@ def _draw_ground(pen: Pen, scene: Scene, aspect: float, ground: Colour, dice: ra
                 for colour in ((250, 246, 250), (244, 214, 120), (226, 160, 190)):
                     _each(aspect, dice, 0.17, lambda x, c=colour: _flower(pen, x, dice.uniform(top + 0.05, 0.98), c))
         case "beach" | "desert":
-            _each(aspect, dice, 0.05, lambda x: pen.ellipse(x, dice.uniform(top + 0.04, 1), 0.008, 0.004, mix(ground, (150, 110, 70), 0.35)))
+            _each(
+                aspect,
+                dice,
+                0.05,
+                lambda x: pen.ellipse(x, dice.uniform(top + 0.04, 1), 0.008, 0.004, mix(ground, (150, 110, 70), 0.35)),
+            )
         case "city":
             for y in (top + 0.1, top + 0.24):
                 pen.rect(-0.01, y, aspect + 0.02, 0.006, mix(ground, (90, 90, 100), 0.3))

@@ -67,7 +67,9 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
     time = _pick(rng, TIME_WORDS[scene.time]) if rng.random() < (0.4 if scene.time == "day" else 0.9) else ""
     around = [part for part in (place, time) if part]
     if rng.random() < 0.2 and around:
-        return f"{phrase}{posture}{worn}, {', '.join(part.removeprefix('in the ').removeprefix('at ') for part in around)}"
+        return (
+            f"{phrase}{posture}{worn}, {', '.join(part.removeprefix('in the ').removeprefix('at ') for part in around)}"
+        )
     return " ".join([f"{phrase}{posture}{worn}", *around])
 
 

@@ -49,10 +49,18 @@ def export(pipe: StableDiffusionPipeline, folder: Path, dtype: torch.dtype = tor
 
 
 PREVIEW_PROMPTS = (
-    "a blue fox with a red scarf in the snow", "a green frog in a meadow", "an orange cat wearing glasses, city, night",
-    "a pink pig on the beach", "a white rabbit in the forest", "a gray owl in the mountains at sunset",
-    "a purple bear with a hat", "a yellow penguin in the snow", "a brown dog with a bow tie in a meadow",
-    "a red mouse wearing a crown", "a spotted green dog on the beach", "a striped blue cat in the desert",
+    "a blue fox with a red scarf in the snow",
+    "a green frog in a meadow",
+    "an orange cat wearing glasses, city, night",
+    "a pink pig on the beach",
+    "a white rabbit in the forest",
+    "a gray owl in the mountains at sunset",
+    "a purple bear with a hat",
+    "a yellow penguin in the snow",
+    "a brown dog with a bow tie in a meadow",
+    "a red mouse wearing a crown",
+    "a spotted green dog on the beach",
+    "a striped blue cat in the desert",
 )
 
 
@@ -61,7 +69,9 @@ def preview(pipe: StableDiffusionPipeline, path: Path, size: int = 256, steps: i
     pictures = []
     for prompt in PREVIEW_PROMPTS:
         generator = torch.Generator().manual_seed(0)
-        result = pipe(prompt, height=size, width=size, num_inference_steps=steps, guidance_scale=4.0, generator=generator)
+        result = pipe(
+            prompt, height=size, width=size, num_inference_steps=steps, guidance_scale=4.0, generator=generator
+        )
         pictures.append(result.images[0])
     grid = Image.new("RGB", (size * 4, size * 3))
     for index, picture in enumerate(pictures):

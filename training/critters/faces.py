@@ -13,9 +13,7 @@ BEAK: Colour = (248, 166, 40)
 EARLESS = ("penguin", "frog")
 
 
-def draw_ears(
-    pen: Pen, animal: Animal, main: Colour, pale: Colour, deep: Colour, line: Colour, edge: float
-) -> None:
+def draw_ears(pen: Pen, animal: Animal, main: Colour, pale: Colour, deep: Colour, line: Colour, edge: float) -> None:
     """Both ears (tufts of an owl), behind the head."""
     if animal.species in EARLESS:
         return
@@ -61,14 +59,12 @@ def draw_ears(
         pen.mark("ear", side * middle[0], middle[1], middle[2])
 
 
-def draw_face(
-    pen: Pen, animal: Animal, build: Build, main: Colour, pale: Colour, line: Colour, edge: float
-) -> None:
+def draw_face(pen: Pen, animal: Animal, build: Build, main: Colour, pale: Colour, line: Colour, edge: float) -> None:
     """Muzzle or beak, mouth, and the two eyes; shifted sideways a little by the head's turn."""
     dx = 0.16 * animal.turn
     pen.canvas.save()
     pen.canvas.translate(dx, 0)
-    _draw_mask(pen, animal.species, main, pale)
+    _draw_mask(pen, animal.species, pale)
     if animal.species == "frog":
         for side in (-1, 1):
             bump = ellipse_path(side * build.eye_x, build.eye_y + 0.02, 0.44, 0.44)
@@ -78,7 +74,7 @@ def draw_face(
     pen.canvas.restore()
 
 
-def _draw_mask(pen: Pen, species: str, main: Colour, pale: Colour) -> None:
+def _draw_mask(pen: Pen, species: str, pale: Colour) -> None:
     """Light areas under the eyes."""
     if species == "penguin":
         for side in (-1, 1):

@@ -107,8 +107,10 @@ def train(
 
     def save(step: int) -> None:
         state = {
-            "module": module.state_dict(), "average": average.state_dict(),
-            "optimizer": optimizer.state_dict(), "step": step,
+            "module": module.state_dict(),
+            "average": average.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "step": step,
         }
         save_atomically(state, checkpoint)
         if on_checkpoint is not None:
@@ -128,10 +130,13 @@ def train(
         _update_average(average, module, min(schedule.average, (step + 1) / (step + 10)))
         losses.append(loss.detach().item())
         if not math.isfinite(losses[-1]):
-            raise RuntimeError(f"the loss became {losses[-1]} at step {step}; resume from {checkpoint} with a lower rate")
+            raise RuntimeError(
+                f"the loss became {losses[-1]} at step {step}; resume from {checkpoint} with a lower rate"
+            )
         if (step + 1) % schedule.report_every == 0 or step + 1 == schedule.steps:
             seconds = (time.perf_counter() - since) / len(losses)
-            report(f"{checkpoint.stem} step {step + 1}/{schedule.steps} loss {sum(losses) / len(losses):.4f} {seconds:.2f} s/step")
+            mean = sum(losses) / len(losses)
+            report(f"{checkpoint.stem} step {step + 1}/{schedule.steps} loss {mean:.4f} {seconds:.2f} s/step")
             losses, since = [], time.perf_counter()
         if (step + 1) % schedule.checkpoint_every == 0 or step + 1 == schedule.steps:
             save(step + 1)

@@ -24,7 +24,11 @@ def build_tokenizer(words: list[str], folder: Path) -> CLIPTokenizer:
     bpe.train_from_iterator(
         words,
         trainers.BpeTrainer(
-            vocab_size=50_000, min_frequency=1, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False
+            vocab_size=50_000,
+            min_frequency=1,
+            end_of_word_suffix="</w>",
+            initial_alphabet=alphabet,
+            show_progress=False,
         ),
     )
     merges = [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]

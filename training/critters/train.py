@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from torch import nn
-from transformers import CLIPTokenizer
 
 from .autoencoder import AutoencoderSettings, build_autoencoder, encode_all, psnr, train_autoencoder
 from .captions import vocabulary
@@ -46,8 +45,13 @@ SMOKE = Settings(
 
 
 def run(
-    settings: Settings, out: Path, device: torch.device, dtype: torch.dtype, export_to: Path | None = None,
-    checkpoint_every: int = 250, preview_every: int = 1000,
+    settings: Settings,
+    out: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    export_to: Path | None = None,
+    checkpoint_every: int = 250,
+    preview_every: int = 1000,
 ) -> Path:
     """All stages; returns the diffusers folder."""
     out.mkdir(parents=True, exist_ok=True)
@@ -81,8 +85,18 @@ def run(
             preview(assemble(vae, average, tokenizer, scaling_factor), out / f"preview-{step:06d}.png")
 
     denoiser = train_denoiser(
-        data["means"], data["deviations"], data["tokens"], tokenizer, scaling_factor, settings.denoiser,
-        out / "denoiser.pt", device, dtype, report, checkpoint_every, look,
+        data["means"],
+        data["deviations"],
+        data["tokens"],
+        tokenizer,
+        scaling_factor,
+        settings.denoiser,
+        out / "denoiser.pt",
+        device,
+        dtype,
+        report,
+        checkpoint_every,
+        look,
     )
     folder = export_to or out / "critters"
     size = export(assemble(vae, denoiser, tokenizer, scaling_factor), folder)

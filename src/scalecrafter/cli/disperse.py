@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @app.command("disperse")
-def disperse(  # noqa: PLR0917
+def disperse(
     kernel_size: Annotated[int, typer.Option(help="Side of the kernels that R takes.")] = 3,
     dispersed_size: Annotated[int, typer.Option(help="Side of the kernels that R makes.")] = 5,
     scale: Annotated[int, typer.Option(help="How much farther a dispersed kernel sees.")] = 2,

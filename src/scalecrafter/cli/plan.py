@@ -19,10 +19,9 @@ def plan(
     width, height = parse_size(size) if size is not None else (None, None)
     settings = {
         "prompt": "plan", "model": model or "critters", "width": width, "height": height,
-        "recipe": None if recipe == AUTOMATIC else recipe, "steps": steps or DEFAULT_STEPS, "scheduler": scheduler,
+        "recipe": None if recipe == AUTOMATIC else recipe,
+        "steps": DEFAULT_STEPS if steps is None else steps, "scheduler": scheduler,
     }  # fmt: skip
-    if steps is not None:
-        settings["steps"] = steps
     request = Request.from_mapping(settings, "plan")
     if request.recipe == DIRECT:
         raise RequestError("with the recipe none there is nothing to plan: the pipeline runs as it is")
