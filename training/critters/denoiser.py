@@ -26,9 +26,9 @@ class DenoiserSettings:
     layers: int = 1
     text_width: int = 128
     text_layers: int = 2
-    steps: int = 9000
+    steps: int = 4200
     batch: int = 16
-    learning_rate: float = 1.2e-3
+    learning_rate: float = 1e-3
     caption_dropout: float = 0.1
     snr_gamma: float = 5.0
 
@@ -102,13 +102,19 @@ def train_denoiser(
     report: Callable[[str], None] = print,
     checkpoint_every: int = 250,
     on_checkpoint: Callable[[int, nn.Module], None] | None = None,
+    warm_start: Path | None = None,
 ) -> Denoiser:
     """The trained text encoder and U-Net (their moving average).
 
-    `means`, `deviations`: `(count, 4, 32, 32)` unscaled; `tokens`: `(count, wordings, 32)`.
+    `means`, `deviations`: `(count, 4, 32, 32)` unscaled; `tokens`: `(count, wordings, 32)`.  `warm_start`: a diffusers
+    folder of the same shape to begin from.
     """
     torch.manual_seed(1)
-    model = Denoiser(settings, tokenizer).to(device)
+    model = Denoiser(settings, tokenizer)
+    if warm_start is not None:
+        model.text_encoder.load_state_dict(CLIPTextModel.from_pretrained(warm_start / "text_encoder").state_dict())
+        model.unet.load_state_dict(UNet2DConditionModel.from_pretrained(warm_start / "unet").state_dict())
+    model = model.to(device)
     model.unet.to(memory_format=torch.channels_last)
     scheduler = build_scheduler()
     alphas = scheduler.alphas_cumprod.to(device)

@@ -52,8 +52,12 @@ def run(
     export_to: Path | None = None,
     checkpoint_every: int = 250,
     preview_every: int = 1000,
+    warm_start: Path | None = None,
 ) -> Path:
-    """All stages; returns the diffusers folder."""
+    """All stages; returns the diffusers folder.
+
+    With `warm_start` (a folder that an earlier run wrote) the autoencoder is that one, and the U-Net goes on from it.
+    """
     out.mkdir(parents=True, exist_ok=True)
 
     def report(line: str) -> None:
@@ -66,7 +70,10 @@ def run(
     held_out = renders(out / "held_out.npy", settings.held_out, HELD_OUT_SEED, 1, report)
     tokenizer = build_tokenizer(vocabulary(), out / "tokenizer")
 
-    vae = _autoencoder(settings, pictures, out, device, dtype, report, checkpoint_every)
+    if warm_start is not None:
+        vae = AutoencoderKL.from_pretrained(warm_start / "vae").to(device)
+    else:
+        vae = _autoencoder(settings, pictures, out, device, dtype, report, checkpoint_every)
     report(f"autoencoder: {psnr(vae, held_out, device):.2f} dB PSNR on {len(held_out)} held-out pictures")
 
     encoded = out / "latents.pt"
@@ -97,6 +104,7 @@ def run(
         report,
         checkpoint_every,
         look,
+        warm_start,
     )
     folder = export_to or out / "critters"
     size = export(assemble(vae, denoiser, tokenizer, scaling_factor), folder)
@@ -127,6 +135,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--scenes", type=int)
     parser.add_argument("--autoencoder-steps", type=int)
     parser.add_argument("--denoiser-steps", type=int)
+    parser.add_argument("--warm-start", type=Path, help="a folder that an earlier run wrote, to go on from")
     parser.add_argument("--smoke", action="store_true", help="seconds through every stage; the model is noise")
     options = parser.parse_args(arguments)
     if options.threads:
@@ -139,7 +148,14 @@ def main(arguments: list[str] | None = None) -> None:
     if options.denoiser_steps:
         settings = replace(settings, denoiser=replace(settings.denoiser, steps=options.denoiser_steps))
     device = pick_device(options.device)
-    run(settings, options.out, device, pick_precision(device, options.precision), options.export_to)
+    run(
+        settings,
+        options.out,
+        device,
+        pick_precision(device, options.precision),
+        options.export_to,
+        warm_start=options.warm_start,
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,53 @@
+"""The real architectures: SD 1.5 runs one step with random weights; SD 2.1 and SDXL are planned on the meta device."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+import scalecrafter
+from scalecrafter import Recipe
+from scalecrafter.recipe import shipped_recipes
+
+from .models import sd15_unet_meta, sd21_unet_meta, sdxl_unet_meta
+
+UNETS = {"sd15": sd15_unet_meta, "sd21": sd21_unet_meta, "sdxl": sdxl_unet_meta}
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_fits_the_real_architecture(name: str) -> None:
+    recipe = Recipe.load(name)
+    assert recipe.height
+    assert recipe.width
+    plan = scalecrafter.plan(UNETS[recipe.architecture](), recipe.height, recipe.width, 50, recipe=recipe)  # type: ignore[index]
+    assert plan.factors(0)
+    assert plan.architecture.family == recipe.architecture
+    if name.endswith("-disperse"):
+        assert len(plan.dispersed(0)) > 10
+        assert plan.dispersed(49) == []
+
+
+@pytest.mark.slow
+def test_a_real_sd15_runs_a_redilated_and_a_plain_step() -> None:
+    config = sd15_unet_meta().config
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel.from_config(config).to(torch.bfloat16).eval()
+    sample = torch.randn(1, 4, 128, 128, dtype=torch.bfloat16)
+    text = torch.randn(1, 77, 768, dtype=torch.bfloat16)
+    seen: list[tuple[int, int]] = []
+    convolution = unet.mid_block.resnets[0].conv1
+    with torch.no_grad(), scalecrafter.applied(unet):
+        convolution.register_forward_hook(lambda _m, _a, out: seen.append(tuple(out.shape[-2:])))
+        early = unet(sample, 900, text).sample
+        late = unet(sample, 100, text).sample
+    assert seen == [(16, 16), (16, 16)]
+    assert early.shape == late.shape == sample.shape
+    assert bool(torch.isfinite(early).all())
+    factors = scalecrafter.plan(unet, 1024, 1024).factors(0)
+    assert len(factors) == 39  # as many as the published list of sd1.5_1024x1024 has
+    assert set(factors.values()) == {(2.0, 2.0)}
+    del unet
+    gc.collect()
