@@ -161,9 +161,16 @@ def reference_step(unet: UNet2DConditionModel, args: tuple[Any, ...], kwargs: di
     sample, _, prompt = args
     scheduler = DDIMScheduler(num_train_timesteps=1000, beta_schedule="scaled_linear")
     denoise(
-        unet, scheduler, sample[:1], prompt[1:], prompt[:1], tomllib.loads(text or ""), 1, 7.5,
+        unet,
+        scheduler,
+        sample[:1],
+        prompt_embeds=prompt[1:],
+        negative_embeds=prompt[:1],
+        recipe=tomllib.loads(text or ""),
+        steps=1,
+        guidance_scale=7.5,
         added_cond_kwargs=kwargs.get("added_cond_kwargs"),
-    )  # fmt: skip
+    )
 
 
 def table(result: dict[str, Any]) -> str:

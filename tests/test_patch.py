@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 from typing import Any
 
 import pytest
@@ -292,3 +293,23 @@ def test_pipeline_without_unet_is_refused() -> None:
 
     with pytest.raises(ValueError, match=r"needs a convolutional U-Net; Transformed has a transformer \(Linear\)"):
         scalecrafter.apply(Transformed())
+
+
+def test_no_second_unet_and_no_copied_weight_is_ever_in_memory() -> None:
+    pipe = tiny_sd_pipeline()
+    weights = sum(p.numel() for p in pipe.unet.parameters())
+    counts: list[tuple[int, int]] = []
+
+    def count(_module: nn.Module, _args: Any) -> None:
+        unets = [o for o in gc.get_objects() if isinstance(o, nn.Module) and type(o) is type(pipe.unet)]
+        kernels = [patch for m in pipe.unet.modules() if (patch := m.__dict__.get("_conv_forward"))]
+        dispersed = sum(kept[1].numel() for patch in kernels if (kept := patch._dispersed))
+        counts.append((len(unets), dispersed))
+
+    before = len([o for o in gc.get_objects() if isinstance(o, nn.Module) and type(o) is type(pipe.unet)])
+    with scalecrafter.applied(pipe, recipe=DAMPED):
+        pipe.unet.up_blocks[3].register_forward_pre_hook(count)
+        run(pipe)
+    assert {number for number, _ in counts} == {before}
+    assert 0 < max(kept for _, kept in counts) < weights  # the dispersed kernels, while dispersion lasts
+    assert counts[-1][1] == 0

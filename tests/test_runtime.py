@@ -65,11 +65,14 @@ def test_offload_taken_off_while_applied(expected: list[Tensor]) -> None:
         torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("first", ["compile", "apply"])
-@pytest.mark.parametrize("in_place", [False, True], ids=["wrapped", "in-place"])
-def test_compilation_in_either_order(expected: list[Tensor], first: str, in_place: bool) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "in_place"), [("apply", False), ("compile", True)])
+def test_compilation_in_either_order(first: str, in_place: bool) -> None:
     torch._dynamo.reset()
-    unet: Any = tiny_sd_unet()
+    unet: Any = tiny_sd_unet(layers_per_block=1)
+    plain = evaluate(unet)
+    with scalecrafter.applied(unet, recipe=RECIPE):
+        expected = evaluate(unet)
     if first == "apply":
         scalecrafter.apply(unet, recipe=RECIPE)
     if in_place:
@@ -81,7 +84,6 @@ def test_compilation_in_either_order(expected: list[Tensor], first: str, in_plac
     for ours, theirs in zip(evaluate(unet), expected, strict=True):
         torch.testing.assert_close(ours, theirs)
     scalecrafter.remove(unet)
-    plain = evaluate(tiny_sd_unet())
     for ours, theirs in zip(evaluate(unet), plain, strict=True):
         torch.testing.assert_close(ours, theirs)
 

@@ -26,7 +26,7 @@ class DenoiserSettings:
     layers: int = 1
     text_width: int = 128
     text_layers: int = 2
-    steps: int = 4200
+    steps: int = 3800
     batch: int = 16
     learning_rate: float = 1e-3
     caption_dropout: float = 0.1
