@@ -261,11 +261,16 @@ def test_a_copy_of_a_patched_unet_is_independent() -> None:
     pipe = tiny_sd_pipeline()
     scalecrafter.apply(pipe, recipe=DILATED)
     twin = copy.deepcopy(pipe.unet)
+    expected = run(pipe)
     scalecrafter.remove(pipe)
-    conv = twin.mid_block.resnets[0].conv1
-    assert conv._conv_forward is not pipe.unet.mid_block.resnets[0].conv1._conv_forward
+    plain = run(pipe)
+    original, pipe.unet = pipe.unet, twin
+    assert torch.equal(run(pipe), expected)
     scalecrafter.remove(twin)
-    assert "_conv_forward" not in conv.__dict__
+    assert torch.equal(run(pipe), plain)
+    assert_untouched(attributes(original), original)
+    assert not twin._forward_pre_hooks
+    assert "_conv_forward" not in twin.mid_block.resnets[0].conv1.__dict__
 
 
 def test_lora_on_a_convolution_is_dilated_with_it_whenever_it_is_loaded() -> None:

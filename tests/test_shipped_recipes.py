@@ -72,8 +72,8 @@ def test_all_published_recipes_are_shipped_and_no_others() -> None:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_shipped_recipe_is_the_published_one_layer_by_layer(name: str) -> None:
     steps, progressive, factors, strong, dispersed = PUBLISHED[name]
-    recipe, family = Recipe.load(name), name.split("-")[0]
-    width, height = map(int, name.split("-")[1].split("x"))
+    recipe, (family, size) = Recipe.load(name), name.split("-")[:2]
+    width, height = map(int, size.split("x"))
     levels = 3 if family == "sdxl" else 4
     assert (recipe.architecture, recipe.width, recipe.height) == (family, width, height)
     assert recipe.redilation is not None

@@ -12,6 +12,7 @@ import os
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -117,6 +118,14 @@ def _uncompiled(hook: Callable[..., Any]) -> Callable[..., Any]:
     return disabled
 
 
+def _before_call(unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    unet.__dict__[_ATTRIBUTE].before(unet, args, kwargs)
+
+
+def _after_call(unet: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
+    return unet.__dict__[_ATTRIBUTE].after(unet, output)
+
+
 class _Installation:
     """All that `apply` puts on one U-Net, and how to take it off again."""
 
@@ -134,6 +143,7 @@ class _Installation:
         self._guided = guided
         self._parameters = list(inspect.signature(type(unet).forward).parameters)[1:]
         self._trajectory = Trajectory()
+        self._last_place = Fraction(0)
         self._automatic: dict[tuple[int, int], ResolvedRecipe | None] = {}
         self._transforms: dict[tuple[int, float, int], Tensor] = {}
         self._patches: dict[str, list[tuple[nn.Conv2d, ConvolutionPatch]]] = {}
@@ -144,8 +154,8 @@ class _Installation:
         self._attach(architecture)
         self._freeu_before = install_freeu(unet, freeu)
         self._handles: list[RemovableHandle] = [
-            unet.register_forward_pre_hook(_uncompiled(self._before), with_kwargs=True),
-            unet.register_forward_hook(_uncompiled(self._after)),
+            unet.register_forward_pre_hook(_uncompiled(_before_call), with_kwargs=True),
+            unet.register_forward_hook(_uncompiled(_after_call)),
         ]
 
     def remove(self) -> None:
@@ -168,7 +178,7 @@ class _Installation:
                     patch.install(convolution)
                     patches.append((convolution, patch))
 
-    def _before(self, _unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def before(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before a U-Net call: find the place in the trajectory and set every convolution."""
         if self._busy:
             return
@@ -176,14 +186,16 @@ class _Installation:
         sample = named["sample"]
         pipe = self._pipe() if self._pipe is not None else None
         place = self._trajectory.place(getattr(pipe, "scheduler", None), named["timestep"])
-        if place == 0 and pipe is not None:
-            self._attach(read_architecture(pipe))
+        if place <= self._last_place:  # a new run
+            self._attach(read_architecture(pipe or unet))
+        self._last_place = place
         resolved = self.resolved or self._automatic_for(pipe, *sample.shape[-2:])
         self._set(resolved, resolved.structure(place) if resolved else PLAIN)
         self._strong = resolved.strong(place) if resolved and self._is_guided_pair(pipe, sample) else None
-        self._resolved, self._arguments = resolved, (args, kwargs)
+        self._resolved = resolved
+        self._arguments = ((), {}) if self._strong is None else (args, kwargs)
 
-    def _after(self, unet: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+    def after(self, unet: nn.Module, output: Any) -> Any:
         """After a U-Net call: with noise damping, evaluate the strong denoiser and return the damped pair."""
         if self._busy or self._strong is None:
             return None

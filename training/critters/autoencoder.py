@@ -82,7 +82,7 @@ def fix_variance(vae: AutoencoderKL) -> None:
 
 def to_unit(pictures: NDArray[np.uint8], device: torch.device) -> Tensor:
     """uint8 `(batch, height, width, 3)` to float `(batch, 3, height, width)` in -1…1."""
-    return torch.from_numpy(np.ascontiguousarray(pictures)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+    return torch.from_numpy(np.array(pictures)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
 
 def batch_of(step: int, pictures: NDArray[np.uint8], settings: AutoencoderSettings) -> NDArray[np.uint8]:
