@@ -1,0 +1,62 @@
+"""The embedded model as it is shipped: it opens without a network, is small, and does what it is asked."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import scalecrafter
+from scalecrafter.loading import embedded_folder
+from scalecrafter.picture_files import read_request
+
+
+@pytest.fixture(scope="module")
+def critters() -> Any:
+    return scalecrafter.load_pipeline("critters", device="cpu", dtype="fp32")
+
+
+def test_weights_are_half_precision_safetensors_of_less_than_48_megabytes() -> None:
+    folder = embedded_folder("critters")
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files if path.suffix == ".safetensors") < 48_000_000
+    assert not [path for path in files if path.suffix in (".bin", ".ckpt", ".pt")]
+    assert (folder / "README.md").is_file()
+
+
+def test_anatomy_is_that_of_stable_diffusion(critters: Any) -> None:
+    assert type(critters).__name__ == "StableDiffusionPipeline"
+    assert len(critters.unet.down_blocks) == 4
+    assert critters.unet.config.sample_size * critters.vae_scale_factor == 256
+    assert scalecrafter.plan(critters, 256, 256).recipe is None
+    assert scalecrafter.plan(critters, 512, 512).factors(0)
+
+
+@pytest.mark.parametrize(("colour", "channel"), [("red", 0), ("green", 1), ("blue", 2)])
+def test_a_native_picture_has_the_colour_that_was_asked_for(critters: Any, colour: str, channel: int) -> None:
+    picture = critters(
+        f"a {colour} bear in the snow",
+        num_inference_steps=12,
+        guidance_scale=5.0,
+        generator=torch.Generator().manual_seed(3),
+    ).images[0]
+    middle = np.asarray(picture, dtype=np.float64)[96:208, 88:168].mean((0, 1))
+    assert middle.argmax() == channel, middle
+
+
+def test_the_default_command_writes_a_large_picture_in_under_a_minute(tmp_path: Path) -> None:
+    output = tmp_path / "fox.png"
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "scalecrafter", "generate", "a blue fox with a red scarf in the snow"]
+    subprocess.run([*command, "--seed", "1", "-o", str(output)], check=True, cwd=tmp_path)
+    seconds = time.perf_counter() - start
+    assert Image.open(output).size == (512, 512)
+    assert read_request(output).seed == 1
+    assert seconds < 60
