@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := demo.png
-PROMPT ?= a blue fox with a red scarf in the snow
+PROMPT ?= a green frog in a meadow
 
 .PHONY: demo test install install-dev lint types tests clean
 

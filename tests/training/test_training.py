@@ -38,6 +38,16 @@ def test_a_second_run_goes_on_from_what_is_there(tmp_path: Path) -> None:
     assert "denoiser.pt at step 2" in log
 
 
+def test_a_later_run_can_begin_from_an_earlier_model(tmp_path: Path) -> None:
+    first = run(SMOKE, tmp_path / "first", CPU, torch.float32, preview_every=100)
+    still = replace(SMOKE, denoiser=replace(SMOKE.denoiser, learning_rate=0.0))
+    second = run(still, tmp_path / "second", CPU, torch.float32, preview_every=100, warm_start=first)
+    ours, theirs = (scalecrafter.load_pipeline(folder) for folder in (first, second))
+    for name in ("vae", "unet", "text_encoder"):
+        for a, b in zip(getattr(ours, name).parameters(), getattr(theirs, name).parameters(), strict=True):
+            torch.testing.assert_close(a, b, rtol=2e-3, atol=1e-4)
+
+
 def test_a_resumed_training_ends_where_an_unbroken_one_ends(tmp_path: Path) -> None:
     def start() -> tuple[torch.nn.Module, object]:
         torch.manual_seed(0)
