@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast: cosine decay to a tenth of nothing after a linear warm-up."""
+    """How long and how fast: linear warm-up, then cosine decay to zero."""
 
     steps: int
     learning_rate: float
