@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 import torch
 
 import scalecrafter
-from training.critters.loop import Schedule, train
+from training.critters.autoencoder import AutoencoderSettings, build_autoencoder
+from training.critters.loop import Schedule, compile_blocks, train
 from training.critters.tokenizer import build_tokenizer
 from training.critters.train import SMOKE, run
 
@@ -96,3 +98,24 @@ def test_words_of_the_captions_are_single_tokens_and_other_words_are_tokenized(t
     assert tokenizer.decode(tokenizer("a zebra, foxes!")["input_ids"], skip_special_tokens=True).split() == [
         "a", "zebra", ",", "foxes", "!",
     ]  # fmt: skip
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
+def test_compiled_blocks_give_the_same_gradients() -> None:
+    settings = AutoencoderSettings(widths=(16, 16))
+    pictures = torch.randn(2, 3, 16, 16)
+    gradients = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        vae = build_autoencoder(settings)
+        for parameter in vae.parameters():  # residual branches begin at zero, which would hide their gradients
+            torch.nn.init.normal_(parameter, std=0.1)
+        if compiled:
+            compile_blocks(vae)
+        latents = vae.encode(pictures).latent_dist.mean
+        latents.retain_grad()
+        vae.decode(latents).sample.square().mean().backward()
+        assert latents.grad is not None
+        gradients.append([latents.grad, *(p.grad for p in vae.parameters())])
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)

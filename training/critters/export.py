@@ -33,13 +33,17 @@ def assemble(
     return pipe
 
 
+SHARD = "16MB"
+"""Of one weight file: repositories and their hosts like small files."""
+
+
 def export(pipe: StableDiffusionPipeline, folder: Path, dtype: torch.dtype = torch.float16) -> int:
     """Write the pipeline to `folder` (replaced whole) and return the bytes of its weights."""
     temporary = folder.with_name(folder.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)
     original = pipe.dtype
     pipe.to(dtype=dtype)
-    pipe.save_pretrained(temporary, safe_serialization=True)
+    pipe.save_pretrained(temporary, safe_serialization=True, max_shard_size=SHARD)
     pipe.to(dtype=original)
     for card in folder.glob("*.md"):
         shutil.copy(card, temporary / card.name)

@@ -1,6 +1,6 @@
 """What every training here shares: a resumable loop with a moving average of the weights.
 
-Knows nothing of pictures or of diffusion: a training is a module, a step function that returns a
+Knows nothing of pictures or of noise: a training is a module, a step function that returns a
 loss, and a `Schedule`.  A checkpoint holds everything needed to go on from where it stopped: weights,
 moving average, optimizer and step.  It is written to a temporary name and renamed, so that a run
 killed at any moment leaves a whole one behind.
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 
@@ -69,6 +70,17 @@ def _convolution_seconds(dtype: torch.dtype) -> float:
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
     """Mixed precision for the forward pass, or nothing in float32."""
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+
+
+def compile_blocks(module: nn.Module) -> None:
+    """Compile every residual block in place: its norms and activations, fused, make a CPU's step a third faster.
+
+    Only these: compiled whole, the autoencoder's decoder passed no gradient on to its latents (torch 2.13, CPU, bf16).
+    """
+    torch._dynamo.config.recompile_limit = 256  # one for each block and shape: they share their code
+    for block in module.modules():
+        if isinstance(block, ResnetBlock2D):
+            block.compile(dynamic=False)
 
 
 def save_atomically(state: object, path: Path) -> None:
