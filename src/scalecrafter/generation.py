@@ -1,7 +1,8 @@
 """From a request to a picture: the one path that command line, batch and server share.
 
-`generate` reads from top to bottom as the life of one picture.  Knows nothing of files it might be written to, nor
-of who asks.
+`generate` settles what was left open and lets the request's method make the picture (`methods`, a file each).  The
+steps that methods are made of stand below it: noise, denoising, decoding.  Knows nothing of files that a picture might
+be written to, nor of who asks.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,12 @@ from torch import Tensor
 from .architecture import Architecture, read_architecture
 from .errors import NumericalError, ScaleCrafterError
 from .loading import quiet
-from .patch import applied
-from .request import DIRECT, Request, RequestError
+from .methods import METHODS
+from .request import Request, RequestError
 from .schedulers import using_scheduler, viewer_name
 
 Progress = Callable[[int, int], None]
-"""Called with (steps done, all steps) after each step of denoising; what it raises stops the picture."""
+"""Called with (steps done, all steps of all passes) after each step of denoising; what it raises stops the picture."""
 
 
 class OutOfMemoryError(ScaleCrafterError):
@@ -64,36 +65,25 @@ def generate(pipe: Any, request: Request, progress: Progress | None = None) -> R
     Raises:
         SizeError: for a size that the model cannot make; names the nearest ones that it can.
         RequestError: for an image to start from that is missing or has changed.
-        RecipeError: for a recipe that does not fit the model.
+        RecipeError: for a recipe that does not fit the model, or a method that would change nothing about it.
         NumericalError: for NaN or infinity in latents or picture.
         OutOfMemoryError: says which setting to try next.
     """
+    from .methods.job import Job  # which needs the steps below
+
     started = time.perf_counter()
     architecture = read_architecture(pipe)
-    request, size = settle(request, architecture)
-    start_image = _open_image(request, size) if request.image else None
+    request, _ = settle(request, architecture)
     generator = torch.Generator("cpu").manual_seed(request.seed or 0)
 
     _reset_peak_memory(pipe)
-    pipe = pipe if start_image is None else _image_to_image(pipe)
     with (
         torch.no_grad(),
         explained_out_of_memory(request, architecture),
         using_scheduler(pipe, request.scheduler),
-        _recipe_applied(pipe, request),
     ):
-        start: dict[str, Any]
-        if start_image is None:
-            start = {"latents": draw_noise(pipe, architecture, size, generator), "width": size[0], "height": size[1]}
-        else:  # the pipeline encodes the image and adds the noise, from the same generator
-            start = {"image": start_image, "strength": request.strength_or_default}
-        latents = denoise(pipe, request, generator, progress, **start)
-        check_finite(latents, "the latents after denoising", pipe)
-        pixels = decode(pipe, latents)
-        check_finite(pixels, "the decoded picture", pipe)
-        _respect_safety_checker(pipe, pixels)
+        image = METHODS[request.acting_method].make(Job(pipe, architecture, request, generator, progress))
         environment = _environment(pipe)
-    image = pipe.image_processor.postprocess(pixels, output_type="pil")[0]
     return Result(image, request, time.perf_counter() - started, _peak_memory(pipe), environment)
 
 
@@ -139,6 +129,21 @@ def denoise(pipe: Any, request: Request, generator: torch.Generator, progress: P
     )
     latents: Tensor = output.images
     return latents
+
+
+def picture(pipe: Any, latents: Tensor) -> Image.Image:
+    """The picture in 8-bit RGB that latents `(1, channels, height / 8, width / 8)` stand for.
+
+    Raises:
+        NumericalError: for NaN or infinity in latents or picture.
+        ScaleCrafterError: when the model's own safety checker refuses it.
+    """
+    check_finite(latents, "the latents after denoising", pipe)
+    pixels = decode(pipe, latents)
+    check_finite(pixels, "the decoded picture", pipe)
+    _respect_safety_checker(pipe, pixels)
+    image: Image.Image = pipe.image_processor.postprocess(pixels, output_type="pil")[0]
+    return image
 
 
 def decode(pipe: Any, latents: Tensor) -> Tensor:
@@ -222,13 +227,7 @@ def _next_setting(request: Request, architecture: Architecture) -> str:
     return f"out of memory at {asked[0]}×{asked[1]}. Try next: {', then '.join(advice) or 'a smaller model'}"
 
 
-def _recipe_applied(pipe: Any, request: Request) -> AbstractContextManager[Any]:
-    if request.recipe == DIRECT:
-        return nullcontext()
-    return applied(pipe, recipe=request.resolved_recipe(), freeu=request.freeu)
-
-
-def _image_to_image(pipe: Any) -> Any:
+def image_to_image(pipe: Any) -> Any:
     """The pipeline's sibling that starts from an image; it shares all models and takes no memory of its own."""
     from diffusers import AutoPipelineForImage2Image
 
@@ -238,7 +237,7 @@ def _image_to_image(pipe: Any) -> Any:
     return sibling
 
 
-def _open_image(request: Request, size: tuple[int, int]) -> Image.Image:
+def open_image(request: Request, size: tuple[int, int]) -> Image.Image:
     """The image to start from, filling `size`: scaled, and cropped around its middle where the shapes differ."""
     try:
         with Image.open(str(request.image)) as image:

@@ -20,6 +20,7 @@ from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from . import __version__
 from .errors import ScaleCrafterError
+from .methods import METHODS
 from .request import DIRECT, Request, RequestError
 
 if TYPE_CHECKING:
@@ -89,9 +90,12 @@ def viewer_text(result: Result) -> str:
         "Size": f"{request.width}x{request.height}",
         "Model": Path(request.model).stem if os.path.sep in request.model else request.model,
     }
-    if request.image:
+    method = METHODS[request.acting_method]
+    if request.image or method.name == "hires-fix":
         settings["Denoising strength"] = f"{request.strength_or_default:g}"
-    if request.recipe != DIRECT:
+    if method.name not in ("scalecrafter", "direct"):
+        settings["Method"] = method.name
+    if "recipe" in method.takes and request.recipe != DIRECT:
         is_text = request.recipe is not None and "\n" in request.recipe
         settings["ScaleCrafter recipe"] = "custom" if is_text else request.recipe or "automatic"
     settings["Version"] = f"scalecrafter {package_versions()['scalecrafter']}"

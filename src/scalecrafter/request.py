@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .errors import ScaleCrafterError
+from .methods import METHODS
+from .methods.stages import Cascade
 
 if TYPE_CHECKING:
     from .recipe import Recipe
@@ -34,7 +36,7 @@ SCHEDULERS = {
 """The schedulers by short name, with the names that image viewers of this field know them by."""
 
 DIRECT = "none"
-"""As a recipe: direct inference, without ScaleCrafter."""
+"""As a recipe: without re-dilation.  With the method "scalecrafter" that is the method "direct"."""
 LARGEST_SEED = 2**53 - 1
 """The largest whole number that JSON carries everywhere without loss."""
 DEFAULT_STEPS = 25
@@ -53,7 +55,8 @@ class Request(BaseModel):
     """One picture to make.
 
     What is None is settled when the picture is made: `width` and `height` become twice the model's native side,
-    `seed` is drawn, and `Result.request` holds the values.  `recipe` None stays None: the automatic recipe.
+    `seed` is drawn, and `Result.request` holds the values.  `recipe` None stays None: the automatic recipe (or, for
+    a cascade, that of its settings).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -63,6 +66,7 @@ class Request(BaseModel):
     model: str = Field(default="critters", min_length=1, description="embedded name, folder, file or hub id")
     width: int | None = Field(default=None, ge=8, le=16_384, description="image pixels")
     height: int | None = Field(default=None, ge=8, le=16_384, description="image pixels")
+    method: str = Field(default="scalecrafter", description="a name of methods.METHODS")
     recipe: str | None = Field(
         default=None, min_length=1, description='shipped name, path, TOML text, or "none" for direct inference'
     )
@@ -75,7 +79,13 @@ class Request(BaseModel):
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$")
     image: str | None = Field(default=None, min_length=1, description="path of the picture to start from")
     image_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$", description="what that picture must be")
-    strength: float | None = Field(default=None, gt=0.0, le=1.0, description="how much of the given picture changes")
+    strength: float | None = Field(
+        default=None,
+        gt=0.0,
+        le=1.0,
+        description="how much of the given picture changes; for hires-fix and cascade, of the enlarged one",
+    )
+    cascade: Cascade | None = Field(default=None, description="settings of the method cascade")
 
     @field_validator("prompt")
     @classmethod
@@ -89,9 +99,14 @@ class Request(BaseModel):
     def _known_scheduler(cls, value: str | None) -> str | None:
         if value is None or value in SCHEDULERS:
             return value
-        near = difflib.get_close_matches(value.lower(), SCHEDULERS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"there is no scheduler {value!r}{hint} Known: {', '.join(SCHEDULERS)}")
+        raise ValueError(_unknown("scheduler", value, SCHEDULERS))
+
+    @field_validator("method")
+    @classmethod
+    def _known_method(cls, value: str) -> str:
+        if value not in METHODS:
+            raise ValueError(_unknown("method", value, METHODS))
+        return value
 
     @field_validator("dtype", mode="before")
     @classmethod
@@ -102,24 +117,49 @@ class Request(BaseModel):
     def _everything_has_an_effect(self) -> Request:
         if (self.width is None) != (self.height is None):
             raise ValueError("width and height are given together")
-        if self.image is None and self.strength is not None:
+        takes = METHODS[self.method].takes
+        if self.image is not None and "image" not in takes:
+            raise ValueError(f"the method {self.method!r} draws its own first picture: leave the image out")
+        if self.image is None and self.strength is not None and "strength" not in takes:
             raise ValueError("strength has no effect without an image: give an image, or leave strength out")
         if self.image is None and self.image_sha256 is not None:
             raise ValueError("image_sha256 has no meaning without an image")
-        if self.image is not None and int(self.steps * self.strength_or_default) < 1:
-            raise ValueError(
-                f"{self.steps} steps at strength {self.strength_or_default:g} leave no step to run: "
-                "raise the steps or the strength"
-            )
+        if self.cascade is not None and self.method != "cascade":
+            raise ValueError(f"settings of a cascade have no effect with the method {self.method!r}: leave them out")
+        if self.cascade is not None and self.strength is not None:
+            raise ValueError("the strength of a cascade is its restart: give one of the two")
+        for strength in self._strengths():
+            if int(self.steps * strength) < 1:
+                raise ValueError(
+                    f"{self.steps} steps at strength {strength:g} leave no step to run: raise the steps or the strength"
+                )
         if self.negative and self.guidance <= 1.0:
             raise ValueError("a negative prompt has no effect at a guidance of 1 or less: raise it, or leave it out")
+        if self.recipe not in (None, DIRECT) and "recipe" not in takes:
+            raise ValueError(f"a recipe has no effect with the method {self.method!r}: leave it out")
+        if self.recipe == DIRECT and self.method.startswith("scalecrafter-"):
+            raise ValueError(f'the method {self.method!r} changes a recipe, and the recipe is "none": name another')
+        if self.freeu and "freeu" not in takes:
+            raise ValueError(f"freeu has no effect with the method {self.method!r}: leave it out")
         if self.freeu and self.recipe == DIRECT:
             raise ValueError('freeu has no effect with the recipe "none" (direct inference)')
         return self
 
+    def _strengths(self) -> tuple[float, ...]:
+        """Of each pass that begins from a picture, the fraction of the trajectory that it runs."""
+        if self.method == "cascade" and self.strength is None:
+            return (self.cascade or Cascade()).restart
+        starts_from_a_picture = self.image is not None or "strength" in METHODS[self.method].takes
+        return (self.strength_or_default,) if starts_from_a_picture else ()
+
+    @property
+    def acting_method(self) -> str:
+        """The name of the method that acts: "direct" where the recipe is "none"."""
+        return "direct" if self.method == "scalecrafter" and self.recipe == DIRECT else self.method
+
     @property
     def strength_or_default(self) -> float:
-        """The strength of image-to-image as it takes effect."""
+        """The strength of image-to-image and of hires-fix as it takes effect."""
         return DEFAULT_STRENGTH if self.strength is None else self.strength
 
     @classmethod
@@ -140,6 +180,11 @@ class Request(BaseModel):
         if "image" in values and "image_sha256" not in values:
             data["image_sha256"] = None
         return Request.from_mapping(data)
+
+    def directly(self) -> Request:
+        """The same picture by direct inference, to compare with."""
+        strength = self.strength if self.image is not None else None
+        return self.changed(method="direct", recipe=None, freeu=False, cascade=None, strength=strength)
 
     def resolved_recipe(self) -> Recipe | None:
         """The recipe that the request names; None where it is automatic or "none" (`RecipeError`)."""
@@ -181,12 +226,20 @@ def prompts_from_file(path: str | os.PathLike[str]) -> list[str]:
     return prompts
 
 
+def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """That there is no such thing, with the near names and all of them."""
+    near = difflib.get_close_matches(name.lower(), known, n=3)
+    hint = f"; did you mean {' or '.join(repr(one) for one in near)}?" if near else "."
+    return f"there is no {what} {name!r}{hint} Known: {', '.join(known)}"
+
+
 def _explain(problem: Any) -> str:
     """One pydantic error in words."""
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(place, Request.model_fields, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(Request.model_fields)}"
+        known = list(Cascade.model_fields if problem["loc"][0] == "cascade" else Request.model_fields)
+        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
         return f"there is no setting {place!r}; {hint}"
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] in {"value_error", "missing"}:

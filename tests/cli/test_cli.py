@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import scalecrafter
 from scalecrafter.cli import app
 from scalecrafter.cli.output import free_path, slug
+from scalecrafter.methods import METHODS
 from scalecrafter.picture_files import read_request
 from tests.models import tiny_sd_pipeline
 
@@ -113,6 +114,9 @@ def test_image_to_image_starts_from_the_given_picture(model: str) -> None:
         (["a fox", "--size", "big"], "WIDTHxHEIGHT"),
         (["a fox", "--recipe", "sd15-1024x102"], "did you mean sd15-1024x1024"),
         (["a fox", "--scheduler", "eulr"], "did you mean 'euler'"),
+        (["a fox", "--method", "cascad"], "did you mean 'cascade'"),
+        (["a fox", "--method", "upscale", "--recipe", "sd15-1024x1024"], "a recipe has no effect"),
+        (["a fox", "--method", "scalecrafter-undamped", "--size", "256x256"], "the same as scalecrafter"),
         (["a fox", "--model", "criters"], "did you mean 'critters'"),
         (["a fox", "--strength", "0.4"], "strength has no effect"),
         (["a fox", "--image", "none.png"], "cannot read the image"),
@@ -161,8 +165,20 @@ def test_compare_shows_both_with_the_same_seed(model: str) -> None:
             assert pair.crop((left, 22, left + 256, 278)).tobytes() == half.tobytes()
 
 
-def test_compare_with_nothing_to_compare_is_wrong_use(model: str) -> None:
-    assert "another recipe" in complaint(run("compare", "a fox", "--model", model, "--recipe", "none", code=2))
+@pytest.mark.parametrize("method", ["upscale", "hires-fix", "cascade", "multidiffusion"])
+def test_compare_shows_any_method_beside_direct_inference(model: str, method: str) -> None:
+    run("compare", "a fox", "--model", model, "--steps", "2", "--seed", "3", "--method", method, "-o", "pair.png")
+    assert read_request("pair.png").method == method
+    run("generate", "--from", "pair.png", "-o", "right.png")
+    run("generate", "a fox", "--model", model, "--steps", "2", "--seed", "3", "--method", "direct", "-o", "left.png")
+    for name, left in (("left.png", 0), ("right.png", 260)):
+        with Image.open("pair.png") as pair, Image.open(name) as half:
+            assert pair.crop((left, 22, left + 256, 278)).tobytes() == half.tobytes()
+
+
+@pytest.mark.parametrize("direct", [("--recipe", "none"), ("--method", "direct")])
+def test_compare_with_nothing_to_compare_is_wrong_use(model: str, direct: tuple[str, str]) -> None:
+    assert "another recipe" in complaint(run("compare", "a fox", "--model", model, *direct, code=2))
 
 
 def test_plan_prints_what_the_library_plans(model: str) -> None:
@@ -237,6 +253,12 @@ def test_file_names_are_short_and_free(tmp_path: Path) -> None:
     assert slug("🦊") == "picture"
     assert len(slug("fox " * 100)) <= 49
     assert free_path(tmp_path / "a.png") == tmp_path / "a.png"
+
+
+@pytest.mark.parametrize("command", ["generate", "compare"])
+def test_the_methods_are_in_the_help(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    assert ", ".join(METHODS) in run(command, "--help").stdout
 
 
 # Real processes

@@ -1,4 +1,4 @@
-"""`scalecrafter compare`: direct inference beside ScaleCrafter, same seed, in one picture."""
+"""`scalecrafter compare`: direct inference beside ScaleCrafter or another method, same seed, in one picture."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..request import DIRECT, RequestError
+from ..request import Request, RequestError
 from .app import app
 from .options import PictureOptions, spread_options
 from .output import Reporter, check_output, picture_path
@@ -27,10 +27,13 @@ def compare(
         typer.Option("--output", "-o", help="PNG file or folder. [default: ./<prompt>-<seed>-compare.png]"),
     ] = None,
 ) -> None:
-    """Direct inference beside ScaleCrafter with the same seed, as one picture; it carries ScaleCrafter's request."""
+    """Direct inference beside a method, by default ScaleCrafter, as one picture; it carries the method's request."""
     request = options.request(prompt)
-    if request.recipe == DIRECT:
-        raise RequestError("compare shows direct inference beside a recipe: name another recipe than none")
+    if request.acting_method == "direct":
+        raise RequestError(
+            "compare shows direct inference beside a method: name another method than direct, "
+            "or another recipe than none"
+        )
     check_output(output)
     request.resolved_recipe()
 
@@ -38,11 +41,11 @@ def compare(
 
     with Reporter() as reporter:
         pipe = reporter.load(request)
-        ours = reporter.picture(pipe, request, "ScaleCrafter")
-        direct = reporter.picture(pipe, ours.request.changed(recipe=DIRECT, freeu=False), "direct inference")
+        ours = reporter.picture(pipe, request, _caption(request))
+        direct = reporter.picture(pipe, ours.request.directly(), "direct inference")
         if ours.image.tobytes() == direct.image.tobytes():
             reporter.note("note: both halves are the same; at its native size a model runs as it is")
-        pair = side_by_side([("direct inference", direct.image), (_caption(ours.request.recipe), ours.image)])
+        pair = side_by_side([("direct inference", direct.image), (_caption(ours.request), ours.image)])
         result = replace(ours, image=pair)
         print(save_picture(result, picture_path(output, result, suffix="-compare")))
 
@@ -63,7 +66,8 @@ def side_by_side(pictures: list[tuple[str, Image.Image]]) -> Image.Image:
     return sheet
 
 
-def _caption(recipe: str | None) -> str:
-    if recipe is None:
-        return "ScaleCrafter"
-    return "ScaleCrafter, own recipe" if "\n" in recipe else f"ScaleCrafter, {recipe}"
+def _caption(request: Request) -> str:
+    name = "ScaleCrafter" if request.method == "scalecrafter" else request.method
+    if request.recipe is None:
+        return name
+    return f"{name}, own recipe" if "\n" in request.recipe else f"{name}, {request.recipe}"

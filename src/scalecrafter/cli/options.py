@@ -11,6 +11,8 @@ from typing import Annotated, Any, TypeVar, cast, get_type_hints
 
 import typer
 
+from ..methods import METHODS
+from ..methods.stages import Cascade
 from ..request import DEFAULT_GUIDANCE, DEFAULT_STEPS, DEFAULT_STRENGTH, SCHEDULERS, Request, parse_size
 
 AUTOMATIC = "auto"
@@ -42,6 +44,9 @@ class PictureOptions:
 
     model: Model = None
     size: Size = None
+    method: Annotated[str | None, typer.Option("--method", help=f"{', '.join(METHODS)}. [default: scalecrafter]")] = (
+        None
+    )
     recipe: RecipeOption = None
     steps: Steps = None
     guidance: Annotated[
@@ -57,7 +62,11 @@ class PictureOptions:
     image: Annotated[Path | None, typer.Option("--image", "-i", help="Picture to start from (image to image).")] = None
     strength: Annotated[
         float | None,
-        typer.Option("--strength", help=f"How much of --image changes, 0 to 1. [default: {DEFAULT_STRENGTH}]"),
+        typer.Option(
+            "--strength",
+            help="How much of --image changes, 0 to 1; for hires-fix and cascade, of the picture they enlarge. "
+            f"[default: {DEFAULT_STRENGTH}, cascade {Cascade().restart[0]}]",
+        ),
     ] = None
     freeu: Annotated[bool | None, typer.Option("--freeu/--no-freeu", help="FreeU as well. [default: no]")] = None
 

@@ -1,0 +1,215 @@
+"""The methods of several passes against their loops written plainly, and the sizes that they go through."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from scalecrafter import RecipeError
+from scalecrafter.architecture import read_architecture
+from scalecrafter.generation import generate
+from scalecrafter.methods.cascade import deep_recipe
+from scalecrafter.methods.stages import Cascade, native_size, stage_sizes
+from scalecrafter.request import Request
+from tests.methods.plainly import (
+    PROMPT,
+    Predict,
+    decoded,
+    denoised,
+    encoded,
+    largest_difference,
+    noised,
+    plain,
+    table,
+)
+from tests.models import sd15_unet_meta, sdxl_unet_meta, tiny_sd_pipeline
+
+GUIDANCE = 5.0
+
+
+@pytest.fixture(scope="module")
+def pipe() -> Any:
+    return tiny_sd_pipeline()
+
+
+def ask(method: str, size: tuple[int, int], steps: int, **values: Any) -> Request:
+    width, height = size
+    return Request.from_mapping(
+        {
+            "prompt": PROMPT,
+            "method": method,
+            "seed": 8,
+            "guidance": GUIDANCE,
+            "steps": steps,
+            "width": width,
+            "height": height,
+        }
+        | values
+    )
+
+
+def start(size: tuple[int, int]) -> tuple[Tensor, torch.Generator]:
+    generator = torch.Generator().manual_seed(8)
+    return torch.randn((1, 4, size[1] // 8, size[0] // 8), generator=generator), generator
+
+
+@torch.no_grad()
+def test_upscale_is_pil_on_the_native_picture(pipe: Any) -> None:
+    small = generate(pipe, ask("direct", (96 + 32, 128), 3))
+    large = generate(pipe, ask("upscale", (384, 384), 3))
+    assert large.image.tobytes() == small.image.resize((384, 384), Image.Resampling.LANCZOS).tobytes()
+
+
+@pytest.mark.parametrize(("size", "native"), [((256, 256), (128, 128)), ((192, 384), (64, 128))])
+@torch.no_grad()
+def test_hires_fix_is_the_loop_written_plainly(pipe: Any, size: tuple[int, int], native: tuple[int, int]) -> None:
+    steps, first = 5, 2  # int(5 · 0.6) = 3 steps are left to run
+    latents, generator = start(native)
+    latents = denoised(pipe, latents, steps, GUIDANCE)
+    latents = F.interpolate(latents, (size[1] // 8, size[0] // 8), mode="bilinear", align_corners=False)
+    noise = torch.randn(latents.shape, generator=generator)
+    latents = noised(pipe, latents, noise, table(pipe, steps)[first])
+    expected = decoded(pipe, denoised(pipe, latents, steps, GUIDANCE, first))
+    assert largest_difference(generate(pipe, ask("hires-fix", size, steps)).image, expected) <= 1
+
+
+def dilated(pipe: Any, steps: int, until: float, factors: tuple[int, int]) -> Predict:
+    """The U-Net with the two deepest levels and the middle dilated at the steps before `until`, set by hand."""
+    deep = ("down_blocks.2.", "down_blocks.3.", "mid_block.", "up_blocks.0.", "up_blocks.1.")
+    convolutions = [
+        module
+        for name, module in pipe.unet.named_modules()
+        if name.startswith(deep) and isinstance(module, torch.nn.Conv2d) and module.kernel_size == (3, 3)
+    ]
+
+    def predict(latents: Tensor, index: int, text: Tensor) -> Tensor:
+        now = factors if index / steps < until else (1, 1)
+        for convolution in convolutions:
+            convolution.dilation = convolution.padding = now
+        try:
+            return plain(pipe, steps)(latents, index, text)
+        finally:
+            for convolution in convolutions:
+                convolution.dilation = convolution.padding = (1, 1)
+
+    return predict
+
+
+@pytest.mark.parametrize("upsample", ["pixels", "latents"])
+@pytest.mark.parametrize("until", [1.0, 0.8])
+@torch.no_grad()
+def test_a_cascade_is_the_loop_written_plainly(pipe: Any, upsample: str, until: float) -> None:
+    steps, guidances = 5, (3.0, 2.0)
+    latents, generator = start((128, 128))
+    latents = denoised(pipe, latents, steps, GUIDANCE)
+    for stage, (side, first) in enumerate([(256, 2), (512, 3)]):  # int(5 · 0.6) and int(5 · 0.4) are left to run
+        if upsample == "pixels":
+            picture = decoded(pipe, latents).resize((side, side), Image.Resampling.LANCZOS)
+            latents = encoded(pipe, picture, generator)
+        else:
+            latents = F.interpolate(latents, (side // 8, side // 8), mode="bilinear", align_corners=False)
+        noise = torch.randn(latents.shape, generator=generator)
+        latents = noised(pipe, latents, noise, table(pipe, steps)[first])
+        predict = dilated(pipe, steps, until, (side // 128, side // 128))
+        latents = denoised(pipe, latents, steps, guidances[stage], first, predict)
+    settings = Cascade(restart=(0.6, 0.4), guidance=guidances, upsample=upsample, until=until)  # type: ignore[arg-type]
+    ours = generate(pipe, ask("cascade", (512, 512), steps, cascade=settings.model_dump())).image
+    assert largest_difference(ours, decoded(pipe, latents)) <= 1
+
+
+def test_a_cascades_recipe_is_the_requests_where_it_names_one(pipe: Any) -> None:
+    recipe = '[redilation]\nuntil = 1.0\nlayers = { "mid_block" = 3 }\n'
+    made = {r: generate(pipe, ask("cascade", (256, 256), 4, recipe=r)).image.tobytes() for r in (None, "none", recipe)}
+    assert len(set(made.values())) == 3
+
+
+def test_the_strength_of_a_cascade_is_its_restart(pipe: Any) -> None:
+    by_strength = generate(pipe, ask("cascade", (256, 256), 4, strength=0.75)).image
+    by_setting = generate(pipe, ask("cascade", (256, 256), 4, cascade={"restart": 0.75})).image
+    assert by_strength.tobytes() == by_setting.tobytes()
+
+
+# Recipes of a stage
+
+
+def test_a_stage_dilates_the_deepest_levels_by_the_ratio_of_each_axis() -> None:
+    sd15, sdxl = read_architecture(sd15_unet_meta()), read_architecture(sdxl_unet_meta())
+    recipe = deep_recipe(sd15, (1024, 1792), levels=2, until=0.9)
+    assert recipe is not None
+    assert recipe.redilation is not None
+    assert recipe.redilation.until == 0.9
+    assert recipe.redilation.layers == dict.fromkeys(
+        ("down_blocks.2", "down_blocks.3", "mid_block", "up_blocks.0", "up_blocks.1"), (3.5, 2.0)
+    )
+    flat = deep_recipe(sdxl, (2048, 1024), levels=1, until=1.0)
+    assert flat is not None
+    assert flat.redilation is not None
+    assert flat.redilation.layers == dict.fromkeys(("down_blocks.2", "mid_block", "up_blocks.0"), (1.0, 2.0))
+    assert deep_recipe(sd15, (512, 512), levels=2, until=1.0) is None
+    with pytest.raises(RecipeError, match="this U-Net has 3"):
+        deep_recipe(sdxl, (2048, 2048), levels=4, until=1.0)
+
+
+# Sizes
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((1024, 1024), (512, 512)),
+        ((2048, 1024), (768, 384)),
+        ((1024, 2048), (384, 768)),
+        ((768, 1280), (384, 640)),
+        ((1280, 1280), (512, 512)),
+        ((512, 512), (512, 512)),
+        ((640, 320), (640, 320)),
+    ],
+)
+def test_the_native_size_has_the_targets_shape_and_the_native_area(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    assert native_size(read_architecture(sd15_unet_meta()), size) == expected
+
+
+def test_native_sizes_are_good_and_near_in_shape_and_area() -> None:
+    architecture = read_architecture(sd15_unet_meta())
+    for width, height in itertools.product(range(512, 2049, 192), repeat=2):
+        across, down = native_size(architecture, (width, height))
+        architecture.check_size(height=down, width=across)
+        assert across <= width
+        assert down <= height
+        assert abs(math.log2(across * down / 512**2)) <= 0.6
+        assert abs(math.log2(across / down / (width / height))) <= 0.4
+
+
+def test_stages_grow_by_at_most_twice_the_side_and_are_as_few_as_can_be() -> None:
+    multiple = 64
+    for first, last in itertools.product(
+        itertools.product(range(64, 321, 64), repeat=2), itertools.product(range(64, 1025, 64), repeat=2)
+    ):
+        if first[0] > last[0] or first[1] > last[1]:
+            continue
+        sizes = stage_sizes(first, last, multiple)
+        ratio = max(last[0] / first[0], last[1] / first[1])
+        assert len(sizes) == math.ceil(math.log2(ratio) - 1e-9)
+        assert not sizes or sizes[-1] == last
+        for before, after in itertools.pairwise([first, *sizes]):
+            assert all(b <= a <= 2 * b and a % multiple == 0 for b, a in zip(before, after, strict=True))
+    assert stage_sizes((256, 256), (1024, 1024), 64) == [(512, 512), (1024, 1024)]
+    assert stage_sizes((256, 256), (640, 640), 64) == [(448, 448), (640, 640)]
+    assert stage_sizes((256, 256), (256, 256), 64) == []
+
+
+def test_a_cascades_settings_are_one_for_all_stages_or_one_for_each() -> None:
+    one, each = Cascade(restart=0.4), Cascade(restart=[0.6, 0.4], guidance=[5, 3, 2])  # type: ignore[arg-type]
+    assert [one.restart_of(stage) for stage in range(3)] == [0.4, 0.4, 0.4]
+    assert [each.restart_of(stage) for stage in range(3)] == [0.6, 0.4, 0.4]
+    assert [one.guidance_of(0), each.guidance_of(1), each.guidance_of(5)] == [None, 3, 2]
+    assert Cascade.model_validate(each.model_dump(mode="json")) == each
