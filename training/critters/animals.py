@@ -22,7 +22,7 @@ from .drawing import (
     smooth,
     tufted,
 )
-from .faces import draw_ears, draw_face
+from .faces import draw_ears, draw_face, moved
 from .palette import PAINT
 from .scene import Animal
 from .species import BUILDS, Build
@@ -57,15 +57,19 @@ def draw_animal(pen: Pen, animal: Animal) -> None:
     canvas.save()
     canvas.scale(animal.facing, 1)
     pen.mark("animal", 0, -0.5, 0.5)
-    _draw_tail(pen, animal, build, coat)
+    for copy in animal.copies("tail"):
+        with moved(canvas, copy):
+            canvas.scale(copy.side, 1)
+            _draw_tail(pen, animal, build, coat)
     _draw_body(pen, animal, build, coat, dice)
-    canvas.save()
-    canvas.translate(0, build.head_y)
-    canvas.rotate(animal.tilt)
-    scale = build.head_r * animal.head_scale
-    canvas.scale(scale, scale)
-    _draw_head(pen, animal, build, coat, dice)
-    canvas.restore()
+    for copy in animal.copies("head"):
+        canvas.save()
+        canvas.translate(copy.dx, build.head_y + copy.dy)
+        canvas.rotate(animal.tilt + copy.turn)
+        scale = build.head_r * animal.head_scale * copy.scale
+        canvas.scale(scale, scale)
+        _draw_head(pen, animal, build, coat, dice)
+        canvas.restore()
     draw_neck_accessory(pen, animal, build)
     canvas.restore()
 

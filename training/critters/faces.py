@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import skia
 
 from .drawing import INK, WHITE, Colour, Pen, ellipse_path, mix, path_of, smooth
-from .scene import Animal
+from .scene import Animal, Placement
 from .species import Build
 
 ROSE: Colour = (244, 158, 166)
@@ -13,64 +16,87 @@ BEAK: Colour = (248, 166, 40)
 EARLESS = ("penguin", "frog")
 
 
+@contextmanager
+def moved(canvas: skia.Canvas, copy: Placement) -> Iterator[None]:
+    """Draw inside with the canvas moved, turned and scaled as this copy of a part asks."""
+    canvas.save()
+    canvas.translate(copy.dx, copy.dy)
+    canvas.rotate(copy.turn)
+    canvas.scale(copy.scale, copy.scale)
+    yield
+    canvas.restore()
+
+
 def draw_ears(pen: Pen, animal: Animal, main: Colour, pale: Colour, deep: Colour, line: Colour, edge: float) -> None:
-    """Both ears (tufts of an owl), behind the head."""
+    """The ears (tufts of an owl), behind the head."""
     if animal.species in EARLESS:
         return
+    for copy in animal.copies("ear"):
+        with moved(pen.canvas, copy):
+            _draw_ear(pen, animal.species, copy.side, main, pale, deep, line, edge)
+
+
+def _draw_ear(
+    pen: Pen, species: str, side: int, main: Colour, pale: Colour, deep: Colour, line: Colour, edge: float
+) -> None:
     inner = mix(pale, ROSE, 0.55)
-    for side in (-1, 1):
 
-        def at(*points: tuple[float, float], side: int = side) -> skia.Path:
-            return path_of(smooth([(side * x, y) for x, y in points]))
+    def at(*points: tuple[float, float]) -> skia.Path:
+        return path_of(smooth([(side * x, y) for x, y in points]))
 
-        def straight(*points: tuple[float, float], side: int = side) -> skia.Path:
-            return path_of([(side * x, y) for x, y in points])
+    def straight(*points: tuple[float, float]) -> skia.Path:
+        return path_of([(side * x, y) for x, y in points])
 
-        middle = (0.75, -0.95, 0.4)
-        match animal.species:
-            case "cat":
-                pen.shape(straight((0.18, -0.7), (0.86, -1.46), (1.06, -0.1)), main, line, edge)
-                pen.fill(straight((0.42, -0.72), (0.82, -1.2), (0.93, -0.4)), inner)
-            case "fox":
-                pen.shape(straight((0.14, -0.66), (0.82, -1.54), (1.08, -0.05)), main, line, edge)
-                pen.fill(straight((0.59, -1.24), (0.82, -1.54), (0.91, -1.02)), mix(deep, INK, 0.5))
-                pen.fill(straight((0.46, -0.72), (0.74, -1.1), (0.9, -0.4)), mix(pale, WHITE, 0.5))
-            case "dog":
-                ear = at((0.5, -0.86), (1.0, -0.76), (1.34, -0.1), (1.26, 0.55), (0.96, 0.58), (0.78, 0.0))
-                pen.shape(ear, mix(main, deep, 0.75), line, edge)
-                middle = (1.08, -0.1, 0.5)
-            case "bear":
-                pen.shape(ellipse_path(side * 0.78, -0.74, 0.4, 0.4), main, line, edge)
-                pen.ellipse(side * 0.78, -0.74, 0.23, 0.23, inner)
-            case "mouse":
-                pen.shape(ellipse_path(side * 0.92, -0.64, 0.64, 0.64), main, line, edge)
-                pen.ellipse(side * 0.92, -0.64, 0.44, 0.44, inner)
-                middle = (0.92, -0.64, 0.64)
-            case "rabbit":
-                ear = at((0.16, -0.6), (0.14, -1.35), (0.46, -2.0), (0.76, -1.4), (0.64, -0.6))
-                pen.shape(ear, main, line, edge)
-                pen.fill(at((0.32, -0.8), (0.31, -1.35), (0.47, -1.75), (0.6, -1.38), (0.5, -0.8)), inner)
-                middle = (0.45, -1.3, 0.65)
-            case "pig":
-                pen.shape(straight((0.26, -0.78), (0.98, -1.16), (1.08, -0.3)), main, line, edge)
-                pen.fill(straight((0.5, -0.78), (0.88, -0.98), (0.94, -0.5)), inner)
-            case _:
-                pen.shape(straight((0.3, -0.7), (1.06, -1.26), (1.04, -0.2)), deep, line, edge)
-        pen.mark("ear", side * middle[0], middle[1], middle[2])
+    middle = (0.75, -0.95, 0.4)
+    match species:
+        case "cat":
+            pen.shape(straight((0.18, -0.7), (0.86, -1.46), (1.06, -0.1)), main, line, edge)
+            pen.fill(straight((0.42, -0.72), (0.82, -1.2), (0.93, -0.4)), inner)
+        case "fox":
+            pen.shape(straight((0.14, -0.66), (0.82, -1.54), (1.08, -0.05)), main, line, edge)
+            pen.fill(straight((0.59, -1.24), (0.82, -1.54), (0.91, -1.02)), mix(deep, INK, 0.5))
+            pen.fill(straight((0.46, -0.72), (0.74, -1.1), (0.9, -0.4)), mix(pale, WHITE, 0.5))
+        case "dog":
+            ear = at((0.5, -0.86), (1.0, -0.76), (1.34, -0.1), (1.26, 0.55), (0.96, 0.58), (0.78, 0.0))
+            pen.shape(ear, mix(main, deep, 0.75), line, edge)
+            middle = (1.08, -0.1, 0.5)
+        case "bear":
+            pen.shape(ellipse_path(side * 0.78, -0.74, 0.4, 0.4), main, line, edge)
+            pen.ellipse(side * 0.78, -0.74, 0.23, 0.23, inner)
+        case "mouse":
+            pen.shape(ellipse_path(side * 0.92, -0.64, 0.64, 0.64), main, line, edge)
+            pen.ellipse(side * 0.92, -0.64, 0.44, 0.44, inner)
+            middle = (0.92, -0.64, 0.64)
+        case "rabbit":
+            ear = at((0.16, -0.6), (0.14, -1.35), (0.46, -2.0), (0.76, -1.4), (0.64, -0.6))
+            pen.shape(ear, main, line, edge)
+            pen.fill(at((0.32, -0.8), (0.31, -1.35), (0.47, -1.75), (0.6, -1.38), (0.5, -0.8)), inner)
+            middle = (0.45, -1.3, 0.65)
+        case "pig":
+            pen.shape(straight((0.26, -0.78), (0.98, -1.16), (1.08, -0.3)), main, line, edge)
+            pen.fill(straight((0.5, -0.78), (0.88, -0.98), (0.94, -0.5)), inner)
+        case _:
+            pen.shape(straight((0.3, -0.7), (1.06, -1.26), (1.04, -0.2)), deep, line, edge)
+    pen.mark("ear", side * middle[0], middle[1], middle[2])
 
 
 def draw_face(pen: Pen, animal: Animal, build: Build, main: Colour, pale: Colour, line: Colour, edge: float) -> None:
-    """Muzzle or beak, mouth, and the two eyes; shifted sideways a little by the head's turn."""
+    """Muzzle or beak, mouth, and the eyes; shifted sideways a little by the head's turn."""
     dx = 0.16 * animal.turn
     pen.canvas.save()
     pen.canvas.translate(dx, 0)
     _draw_mask(pen, animal.species, pale)
     if animal.species == "frog":
-        for side in (-1, 1):
-            bump = ellipse_path(side * build.eye_x, build.eye_y + 0.02, 0.44, 0.44)
-            pen.shape(bump, main, line, edge)
-    _draw_eyes(pen, animal, build, line, edge)
-    _draw_snout(pen, animal.species, main, pale, line, edge)
+        for copy in animal.copies("eye"):
+            with moved(pen.canvas, copy):
+                bump = ellipse_path(copy.side * build.eye_x, build.eye_y + 0.02, 0.44, 0.44)
+                pen.shape(bump, main, line, edge)
+    for copy in animal.copies("eye"):
+        with moved(pen.canvas, copy):
+            _draw_eye(pen, animal, build, copy.side, line, edge)
+    for copy in animal.copies("mouth"):
+        with moved(pen.canvas, copy):
+            _draw_snout(pen, animal.species, main, pale, line, edge)
     pen.canvas.restore()
 
 
@@ -89,15 +115,14 @@ def _draw_mask(pen: Pen, species: str, pale: Colour) -> None:
             pen.fill(path_of([(side * x, y) for x, y in cheek]), mix(pale, WHITE, 0.6))
 
 
-def _draw_eyes(pen: Pen, animal: Animal, build: Build, line: Colour, edge: float) -> None:
+def _draw_eye(pen: Pen, animal: Animal, build: Build, side: int, line: Colour, edge: float) -> None:
     r = build.eye_r * animal.eye_scale
-    for side in (-1, 1):
-        x, y = side * build.eye_x, build.eye_y
-        pen.shape(ellipse_path(x, y, r, r * 1.1), WHITE, mix(line, INK, 0.5), edge * 0.8)
-        px, py = x + animal.gaze[0] * r * 0.26 * animal.facing, y + animal.gaze[1] * r * 0.3
-        pen.ellipse(px, py, r * 0.58, r * 0.64, INK)
-        pen.ellipse(px + r * 0.2 * animal.facing, py - r * 0.24, r * 0.2, r * 0.2, WHITE)
-        pen.mark("eye", x, y, r)
+    x, y = side * build.eye_x, build.eye_y
+    pen.shape(ellipse_path(x, y, r, r * 1.1), WHITE, mix(line, INK, 0.5), edge * 0.8)
+    px, py = x + animal.gaze[0] * r * 0.26 * animal.facing, y + animal.gaze[1] * r * 0.3
+    pen.ellipse(px, py, r * 0.58, r * 0.64, INK)
+    pen.ellipse(px + r * 0.2 * animal.facing, py - r * 0.24, r * 0.2, r * 0.2, WHITE)
+    pen.mark("eye", x, y, r)
 
 
 def _draw_snout(pen: Pen, species: str, main: Colour, pale: Colour, line: Colour, edge: float) -> None:

@@ -107,7 +107,9 @@ def train(
     `step`, so that a resumed run sees the batches it would have seen.
     """
     average = copy.deepcopy(module).requires_grad_(False)
-    optimizer = torch.optim.AdamW(module.parameters(), schedule.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(
+        module.parameters(), schedule.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+    )
     first = 0
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)

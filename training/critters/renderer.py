@@ -6,7 +6,9 @@ only finer; a wider or taller one shows more of the background.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import skia
@@ -14,8 +16,10 @@ from numpy.typing import NDArray
 
 from .animals import draw_animal
 from .backgrounds import ANIMAL_LIGHT, draw_background
-from .drawing import Pen
+from .drawing import Colour, Pen
 from .scene import Scene
+
+P = TypeVar("P", bound=Pen)
 
 
 @dataclass(frozen=True)
@@ -47,16 +51,24 @@ def render_with_parts(scene: Scene, width: int, height: int) -> tuple[NDArray[np
     canvas.scale(height, height)
     draw_background(canvas, scene, width / height)
     canvas.restore()
-    stage = min(width, height)
     parts: list[Part] = []
-    for index, placed in enumerate(scene.animals):
-        pen = Pen(canvas, ANIMAL_LIGHT[scene.time])
+    for index, pen in enumerate(draw_animals(canvas, scene, width, height, Pen)):
+        parts += [Part(index, kind, x / width, y / height, r / height) for kind, x, y, r in pen.marks]
+    surface.flushAndSubmit()
+    return np.ascontiguousarray(pixels[:, :, :3]), parts
+
+
+def draw_animals(
+    canvas: skia.Canvas, scene: Scene, width: int, height: int, pen_of: Callable[[skia.Canvas, Colour], P]
+) -> Iterator[P]:
+    """Draw the scene's animals on a canvas of this size, each with a pen of its own, and give the pen after each."""
+    stage = min(width, height)
+    for placed in scene.animals:
+        pen = pen_of(canvas, ANIMAL_LIGHT[scene.time])
         canvas.save()
         canvas.translate((width - stage) / 2 + placed.x * stage, (height - stage) / 2 + placed.ground_y * stage)
         canvas.scale(placed.height * stage, placed.height * stage)
         pen.ellipse(0.0, -0.01, 0.34, 0.045, (30, 34, 50), 0.22)
         draw_animal(pen, placed.animal)
         canvas.restore()
-        parts += [Part(index, kind, x / width, y / height, r / height) for kind, x, y, r in pen.marks]
-    surface.flushAndSubmit()
-    return np.ascontiguousarray(pixels[:, :, :3]), parts
+        yield pen

@@ -19,6 +19,26 @@ TIMES = ("day", "sunset", "night")
 
 
 @dataclass(frozen=True)
+class Placement:
+    """One copy of a part, seen from where that part belongs.
+
+    Eyes, ears and mouths move in head radii about the head's centre; heads and tails in animal heights.
+    """
+
+    side: int = 1
+    """1 or -1: which of a pair it is; -1 mirrors a tail to the other side."""
+    dx: float = 0.0
+    dy: float = 0.0
+    turn: float = 0.0
+    """Degrees, about the head's centre (heads, eyes, ears, mouths) or the animal's feet (tails)."""
+    scale: float = 1.0
+
+
+PAIR = (Placement(-1), Placement(1))
+LONE = (Placement(),)
+
+
+@dataclass(frozen=True)
 class Animal:
     """One animal: what a caption may say of it, then its pose and small continuous variations."""
 
@@ -44,6 +64,9 @@ class Animal:
     eye_scale: float = 1.0
     seed: int = 0
     """Where spots and tufts fall."""
+    malformed: tuple[tuple[str, tuple[Placement, ...]], ...] = ()
+    """For animals that are wrong on purpose: a kind of part (head, eye, ear, mouth, tail) and the copies that are
+    drawn instead of the usual ones."""
 
     def __post_init__(self) -> None:
         for value, allowed in (
@@ -56,6 +79,10 @@ class Animal:
         ):
             if value not in allowed:
                 raise ValueError(f"{value!r} is not one of {allowed}")
+
+    def copies(self, kind: str) -> tuple[Placement, ...]:
+        """The copies of a kind of part that are drawn: two eyes and ears and one of the rest, unless malformed."""
+        return dict(self.malformed).get(kind, PAIR if kind in ("eye", "ear") else LONE)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,231 @@
+"""`scalecrafter eval`: quality measured, method against method, on pictures with the same prompts and seeds."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import sys
+import tomllib
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import ScaleCrafterError
+from ..methods import METHODS
+from ..request import DEFAULT_GUIDANCE, DEFAULT_STEPS, Request, RequestError, parse_size
+from .app import app
+from .eval_progress import EvaluationReporter
+from .options import Model, Scheduler, Steps
+
+if TYPE_CHECKING:
+    from ..evaluation.looking import Examiner
+    from ..evaluation.settings import Choice, Settings
+    from ..evaluation.store import RunFolder
+
+NEEDED = {"torchmetrics": "torchmetrics", "pyarrow": "pyarrow", "matplotlib": "Matplotlib"}
+"""Packages of the extra `evaluation`, module → name."""
+CRITTERS = "critters"
+"""The embedded model, and the features that are made for it."""
+OWN_TO_A_PICTURE = ("prompt", "model", "width", "height", "seed", "dtype", "device")
+"""What a variant cannot set, since it is the run's or the picture's."""
+
+
+@app.command("eval")
+def evaluate(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the run; one that was stopped goes on where it was.")
+    ] = Path("runs/quality"),
+    model: Model = None,
+    size: Annotated[
+        list[str] | None,
+        typer.Option("--size", "-s", metavar="WxH", help="Image pixels; repeatable. (default: twice the native side)"),
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option("--method", help=f"{', '.join(METHODS)}; repeatable. (default: direct and scalecrafter)"),
+    ] = None,
+    recipe: Annotated[
+        list[Path] | None,
+        typer.Option("--recipe", "-r", help="A .toml recipe, under the name recipe-<stem>; repeatable."),
+    ] = None,
+    variant: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--variant", help="A .toml file of request settings, as method and cascade, under its stem; repeatable."
+        ),
+    ] = None,
+    pictures: Annotated[int, typer.Option("--pictures", help="Pictures of each method at each size.")] = 32,
+    native_pictures: Annotated[
+        int, typer.Option("--native-pictures", help="Pictures at the native size to compare with; 0 for none.")
+    ] = 256,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            "--prompts",
+            help="A prompt a line, or .jsonl with prompt, species, colour, accessory. (default: the shipped ones)",
+        ),
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            "--features",
+            help="For the distances: critters (offline), inception (weights are fetched) or none. "
+            "(default: critters for that model, else inception)",
+        ),
+    ] = None,
+    real: Annotated[
+        Path | None,
+        typer.Option("--real", help="Folder of real pictures, or of folders named WxH. (default: shipped figures)"),
+    ] = None,
+    steps: Steps = None,
+    guidance: Annotated[float, typer.Option("--guidance", "-g", help="Guidance scale.")] = DEFAULT_GUIDANCE,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of picture 0; picture i has i more.")] = 0,
+    scheduler: Scheduler = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="fp32, fp16 or bf16. (default: fp16 on CUDA, else fp32)")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps. (default: auto)")
+    ] = None,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Make no picture: look at those in the folder again, and report.")
+    ] = False,
+) -> None:
+    """Measure quality: pictures of several methods with the same prompts and seeds, counted and compared.
+
+    Stop it at any time: what is finished stays, and the same command goes on. Sizes, methods and pictures can be added
+    to a folder later; the report (Markdown, CSV, JSON, Parquet, plots, contact sheets) is of all that it holds.
+    """
+    need_packages()
+
+    from ..evaluation.looking import make_examiner
+    from ..evaluation.real_pictures import SHIPPED
+    from ..evaluation.reporting import report
+    from ..evaluation.store import RunFolder
+
+    store = RunFolder(output)
+    known = store.manifest
+    if report_only and not known:
+        raise RequestError(f"there is no evaluation in {str(output)!r} to report on: run it without --report-only")
+    if real is not None and not real.is_dir():
+        raise RequestError(f"there is no folder {str(real)!r} with real pictures")
+    asked = {
+        "prompt": "evaluation", "model": known["shared"]["model"] if report_only else model,
+        "steps": DEFAULT_STEPS if steps is None else steps, "guidance": guidance, "seed": seed,
+        "scheduler": scheduler, "dtype": dtype, "device": device,
+    }  # fmt: skip
+    base = Request.from_mapping({name: value for name, value in asked.items() if value is not None}, "eval")
+    if features is None:
+        features = known.get("examiner", {}).get("name") or (CRITTERS if base.model == CRITTERS else "inception")
+    critters = CRITTERS in (base.model, features)
+
+    settings = None
+    if not report_only:
+        chosen = choices(base, method, recipe, variant)
+        settings = _settings(base, chosen, size, prompts, pictures, native_pictures, critters)
+    with EvaluationReporter() as reporter:
+        examiner = make_examiner(features, observe=critters)
+        if settings is not None:
+            _make(settings, store, examiner, reporter)
+        else:
+            _look_again(store, examiner, reporter, again=True)
+        for path in report(store, examiner, real, SHIPPED if critters else None, reporter.counting):
+            print(path)
+
+
+def need_packages() -> None:
+    """Raise an error that names the extra, before any work is done, if a package of it is missing."""
+    missing = [name for package, name in NEEDED.items() if find_spec(package) is None]
+    if missing:
+        raise ScaleCrafterError(f"eval needs {' and '.join(missing)}: pip install 'scalecrafter[evaluation]'")
+
+
+def choices(
+    base: Request, methods: list[str] | None, recipes: list[Path] | None, variants: list[Path] | None
+) -> tuple[Choice, ...]:
+    """What is to be measured, checked as far as it can be without a model (`RequestError`, `RecipeError`)."""
+    from ..evaluation.settings import Choice
+
+    if not (methods or recipes or variants):
+        methods = ["direct", "scalecrafter"]
+    found = [Choice(name, {"method": name}) for name in methods or []]
+    found += [Choice(f"recipe-{path.stem}", {"recipe": str(path)}) for path in recipes or []]
+    found += [Choice(path.stem, _variant(path)) for path in variants or []]
+    for choice in found:
+        choice.request(base).resolved_recipe()
+    return tuple(found)
+
+
+def _variant(path: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RequestError(f"cannot read the variant {str(path)!r}: {error}") from None
+    wrong = [name for name in OWN_TO_A_PICTURE if name in values]
+    if wrong:
+        raise RequestError(
+            f"the variant {str(path)!r} cannot set {' or '.join(wrong)}: those are the run's own options"
+        )
+    return values
+
+
+def _settings(
+    base: Request,
+    chosen: tuple[Choice, ...],
+    sizes: list[str] | None,
+    prompts: Path | None,
+    pictures: int,
+    native_pictures: int,
+    critters: bool,
+) -> Settings:
+    from ..evaluation.prompts import critters_prompts, read_prompts
+    from ..evaluation.settings import Settings
+
+    if prompts is None and not critters:
+        raise RequestError(f"the shipped prompts are for critters: give {base.model!r} its own with --prompts FILE")
+    texts = critters_prompts() if prompts is None else read_prompts(prompts)
+    measured = tuple(parse_size(text) for text in sizes) if sizes else (_twice_native(base.model),)
+    return Settings(base, tuple(texts), measured, chosen, pictures, native_pictures)
+
+
+def _twice_native(model: str) -> tuple[int, int]:
+    from ..evaluation.runs import native_size
+    from ..loading import load_outline
+
+    width, height = native_size(load_outline(model))
+    return 2 * width, 2 * height
+
+
+def _make(settings: Settings, store: RunFolder, examiner: Examiner, reporter: EvaluationReporter) -> None:
+    from ..evaluation.runs import check, make_pictures, shared_choices, shared_settings
+
+    pipe = reporter.load(settings.base)
+    check(pipe, settings)
+    store.claim(shared_settings(pipe, settings), shared_choices(settings), shlex.join(["scalecrafter", *sys.argv[1:]]))
+    store.note(machine=_machine(pipe))
+    _look_again(store, examiner, reporter, again=False)
+    try:
+        make_pictures(pipe, settings, store, examiner, reporter)
+    except KeyboardInterrupt:
+        reporter.note(
+            f"{len(store.rows())} pictures are finished and stay in {store.folder}: "
+            "the same command goes on, --report-only reports on them"
+        )
+        raise
+
+
+def _look_again(store: RunFolder, examiner: Examiner, reporter: EvaluationReporter, again: bool) -> None:
+    from ..evaluation.runs import agree_on_examiner
+
+    with reporter.counting("looking at the pictures again") as progress:
+        agree_on_examiner(store, examiner, progress, again)
+
+
+def _machine(pipe: Any) -> str:
+    import torch
+
+    if pipe.device.type == "cuda":
+        return str(torch.cuda.get_device_name(pipe.device))
+    return f"{pipe.device.type}, {platform.machine()}, {torch.get_num_threads()} threads"

@@ -1,0 +1,137 @@
+"""The two distances between sets of pictures, FID and KID, over features that any extractor made.
+
+The figures themselves are torchmetrics'; features come in ready, so its extractor is the identity. Their intervals
+need thousands of resamples, for which both are written here in forms that a resample only re-weights.
+Knows nothing of pictures or files.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+
+from .intervals import RESAMPLES, Floats, Interval, percentiles, resampled_counts
+
+KID_SUBSET = 1000
+"""Above this many pictures KID is the mean over 100 subsets of this size, as its authors do; below, over all."""
+
+
+class _Ready(torch.nn.Identity):
+    """What torchmetrics takes for its extractor: features are there already."""
+
+    num_features: int
+
+    def __init__(self, dimensions: int) -> None:
+        super().__init__()
+        self.num_features = dimensions
+
+
+def fid(features: Any, reference: Any, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """Fréchet distance of two sets of features (Heusel et al. 2017, arXiv 1706.08500) with its bootstrap interval.
+
+    Args:
+        features: of the pictures in question, `(pictures, dimensions)`.
+        reference: of the pictures to compare with, as many.
+        seed: of the resampling.
+        resamples: how many.
+
+    Returns:
+        The distance as torchmetrics computes it.  With few pictures it is too large by an amount that falls with
+        their number, so only figures over equally many pictures compare.  A resample repeats pictures and would add
+        that bias once more, so the interval is the spread of the resampled distances moved onto the distance itself.
+
+    Raises:
+        ValueError: for sets of different size, or of fewer than two pictures.
+    """
+    ours, theirs = _pair(features, reference)
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    metric = FrechetInceptionDistance(feature=_Ready(ours.shape[1]))
+    value = _updated(metric, ours, theirs).compute().item()
+    weights = zip(
+        resampled_counts(len(ours), seed, resamples), resampled_counts(len(theirs), seed + 1, resamples), strict=True
+    )
+    resampled = np.array([weighted_fid(ours, theirs, *pair) for pair in weights])
+    low, high = percentiles(resampled - resampled.mean())
+    return Interval(max(value, 0.0), max(value + low, 0.0), max(value + high, 0.0))
+
+
+def weighted_fid(features: Floats, reference: Floats, counts: Any, reference_counts: Any) -> float:
+    """The Fréchet distance of two sets in which picture i stands `counts[i]` times.
+
+    With A and B the centred features over √(n − 1), the trace of √(Σ_A Σ_B) is the sum of the singular values of
+    A Bᵀ: a small matrix of (distinct) pictures by pictures, whatever the number of dimensions.
+    """
+    mean, centred = _centred(features, counts)
+    reference_mean, reference_centred = _centred(reference, reference_counts)
+    common = np.linalg.svd(centred @ reference_centred.T, compute_uv=False).sum()
+    spread = (centred**2).sum() + (reference_centred**2).sum()
+    return float(((mean - reference_mean) ** 2).sum() + spread - 2 * common)
+
+
+def kid(features: Any, reference: Any, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """Kernel distance of two sets of features (Bińkowski et al. 2018, arXiv 1801.01401) with its bootstrap interval.
+
+    Unbiased, so it may come out below 0; arguments and errors as for `fid`. In a resample, a picture paired with its
+    own copy says nothing of the kernel between different pictures: such pairs are left out.
+    """
+    ours, theirs = _pair(features, reference)
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    size = len(ours)
+    subsets, subset_size = (1, size) if size <= KID_SUBSET else (100, KID_SUBSET)
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore", UserWarning)  # that it keeps all features, which are few
+        torch.manual_seed(seed)
+        metric = KernelInceptionDistance(feature=_Ready(ours.shape[1]), subsets=subsets, subset_size=subset_size)
+        value = _updated(metric, ours, theirs).compute()[0].item()
+    weights = resampled_counts(size, seed, resamples).astype(np.float64)
+    reference_weights = resampled_counts(size, seed + 1, resamples).astype(np.float64)
+    between = np.einsum("ri,ij,rj->r", weights, _kernel(ours, theirs), reference_weights, optimize=True) / size**2
+    resampled = _within(ours, weights) + _within(theirs, reference_weights) - 2 * between
+    low, high = percentiles(resampled)
+    return Interval(value, low, high)
+
+
+def _within(features: Floats, weights: Floats) -> Floats:
+    """Mean kernel over pairs of different pictures, for each row of weights; 0 where a resample drew only one."""
+    kernel = _kernel(features, features)
+    np.fill_diagonal(kernel, 0.0)
+    pairs = weights.sum(axis=1) ** 2 - (weights**2).sum(axis=1)
+    total = np.einsum("ri,ij,rj->r", weights, kernel, weights, optimize=True)
+    mean: Floats = np.divide(total, pairs, out=np.zeros_like(total), where=pairs > 0)
+    return mean
+
+
+def _kernel(left: Floats, right: Floats) -> Floats:
+    kernel: Floats = (left @ right.T / left.shape[1] + 1.0) ** 3
+    return kernel
+
+
+def _centred(features: Floats, counts: Any) -> tuple[Floats, Floats]:
+    """The weighted mean, and the drawn pictures' differences from it, scaled so that their square is the covariance."""
+    drawn = counts > 0
+    kept, weights = features[drawn], counts[drawn].astype(np.float64)
+    mean: Floats = weights @ kept / weights.sum()
+    centred: Floats = (kept - mean) * np.sqrt(weights / (weights.sum() - 1))[:, None]
+    return mean, centred
+
+
+def _pair(features: Any, reference: Any) -> tuple[Floats, Floats]:
+    ours, theirs = np.asarray(features, np.float64), np.asarray(reference, np.float64)
+    if ours.ndim != 2 or ours.shape != theirs.shape or len(ours) < 2:
+        raise ValueError(
+            f"a distance needs two sets of at least two pictures each, equally many, "
+            f"with features of one length; these are {ours.shape} and {theirs.shape}"
+        )
+    return ours, theirs
+
+
+def _updated(metric: Any, ours: Floats, theirs: Floats) -> Any:
+    metric.set_dtype(torch.float64)
+    metric.update(torch.from_numpy(theirs), real=True)
+    metric.update(torch.from_numpy(ours), real=False)
+    return metric

@@ -1,0 +1,152 @@
+"""From rows to figures: each cell of an evaluation as numbers with their intervals.
+
+Knows nothing of how figures are shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from .distances import fid, kid
+from .intervals import Interval, bootstrap, bootstrap_difference
+from .prompts import ATTRIBUTES
+from .settings import NATIVE, REAL, Size
+from .spectrum import sharpness
+from .store import Row
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A figure as readers know it."""
+
+    key: str
+    heading: str
+    meaning: str
+    better: str
+    """"more", "less" or "none" (neither)."""
+    percent: bool = False
+    digits: int = 2
+    unit: str = ""
+
+
+KINDS = (
+    Kind("one_object", "one object", "pictures with exactly one animal", "more", percent=True),
+    Kind("well_formed", "well formed", "pictures with one animal that has exactly its parts", "more", percent=True),
+    Kind("animals", "animals", "animals in a picture, mean", "none"),
+    Kind("species", "species", "pictures whose species is the prompt's", "more", percent=True),
+    Kind("colour", "colour", "pictures whose colour is the prompt's", "more", percent=True),
+    Kind("accessory", "accessory", "pictures whose accessory, or having none, is the prompt's", "more", percent=True),
+    Kind("fid_real", "FID_r", "Fréchet distance to real pictures of the same size", "less"),
+    Kind("kid_real", "KID_r", "kernel distance to real pictures of the same size", "less", digits=4),
+    Kind("fid_native", "FID_b", "Fréchet distance to the model's own native pictures", "less"),
+    Kind("kid_native", "KID_b", "kernel distance to the model's own native pictures", "less", digits=4),
+    Kind("sharpness", "sharpness", "log2 of power in the top octave over that of real pictures", "none"),
+    Kind("seconds", "seconds", "seconds a picture, median", "less", digits=1),
+    Kind("peak_memory", "memory", "peak memory of a picture in GiB, median", "less", unit=" GiB"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CellFigures:
+    """One method at one size."""
+
+    method: str
+    size: Size
+    pictures: int
+    figures: Mapping[str, Interval]
+    """By key of `KINDS`; what could not be told is missing."""
+    compared_real: int = 0
+    """Pictures on each side of FID_r and KID_r."""
+    compared_native: int = 0
+    """Pictures on each side of FID_b and KID_b."""
+
+
+def cells(rows: Sequence[Row]) -> dict[tuple[Size, str], list[Row]]:
+    """Rows by size and method: sizes by area, and in each native, then methods as they come, then real pictures."""
+    found: dict[tuple[Size, str], list[Row]] = {}
+    for row in rows:
+        found.setdefault(((row.width, row.height), row.method), []).append(row)
+    return found
+
+
+def measure(
+    rows: Sequence[Row],
+    real: Mapping[Size, Sequence[Row]],
+    order: Sequence[str],
+    seed: int = 0,
+    report: Callable[[int, int], None] | None = None,
+) -> list[CellFigures]:
+    """The figures of every cell of a run, with those of the real pictures in each size for comparison.
+
+    Args:
+        rows: of the run, native pictures among them.
+        real: real pictures by size.
+        order: labels in the order of the report.
+        seed: of the resampling.
+        report: called with (cells done, all cells).
+    """
+    found = cells(rows)
+    native = [row for (_, method), members in found.items() if method == NATIVE for row in members]
+    sizes = sorted({size for size, _ in found}, key=lambda size: (size[0] * size[1], size[0]))
+    labels = [NATIVE, *(label for label in order if label != NATIVE)]
+    labels += sorted({method for _, method in found} - set(labels))
+    asked = [(size, label) for size in sizes for label in labels if (size, label) in found]
+    measured = []
+    for done, (size, label) in enumerate(asked):
+        if report is not None:
+            report(done, len(asked))
+        references = real.get(size, ()), () if label == NATIVE else native
+        measured.append(measure_cell(label, size, found[size, label], *references, seed=seed))
+        last_of_size = done + 1 == len(asked) or asked[done + 1][0] != size
+        if last_of_size and real.get(size):
+            measured.append(measure_cell(REAL, size, real[size], (), (), seed=seed))
+    return measured
+
+
+def measure_cell(
+    method: str, size: Size, rows: Sequence[Row], real: Sequence[Row], native: Sequence[Row], seed: int = 0
+) -> CellFigures:
+    """The figures of one cell against real pictures of its size and native pictures of its model (none: left out)."""
+    findings = [row.findings for row in rows]
+    of_pictures: dict[str, Sequence[float | None]] = {
+        "one_object": [seen.one_object for seen in findings],
+        "well_formed": [seen.well_formed for seen in findings],
+        "animals": [seen.animals for seen in findings],
+    }
+    for name in ATTRIBUTES:
+        of_pictures[name] = [_as_promised(row, name) for row in rows]
+    found = {key: bootstrap(_told(values), seed=seed) for key, values in of_pictures.items()}
+    found["seconds"] = bootstrap(_told([row.seconds for row in rows]), "median", seed=seed)
+    peaks = [row.peak_memory / 2**30 for row in rows if row.peak_memory is not None]
+    found["peak_memory"] = bootstrap(peaks, "median", seed=seed)
+    compared = {}
+    for side, reference in (("real", real), ("native", native)):
+        ours, theirs = _comparable(rows, reference)
+        compared[side] = len(ours)
+        if len(ours):
+            found[f"fid_{side}"] = fid(ours, theirs, seed=seed)
+            found[f"kid_{side}"] = kid(ours, theirs, seed=seed)
+    light = [sharpness([row.findings.top_octave for row in side]) for side in (rows, real)]
+    found["sharpness"] = bootstrap_difference(*light, seed=seed)
+    told = {key: interval for key, interval in found.items() if interval is not None}
+    return CellFigures(method, size, len(rows), told, compared["real"], compared["native"])
+
+
+def _told(values: Sequence[float | None]) -> list[float]:
+    return [float(value) for value in values if value is not None]
+
+
+def _as_promised(row: Row, attribute: str) -> bool | None:
+    """Whether a picture shows what its prompt says; None where either is unknown."""
+    if attribute not in row.expected or attribute not in row.findings.attributes:
+        return None
+    return row.expected[attribute] == row.findings.attributes[attribute]
+
+
+def _comparable(rows: Sequence[Row], reference: Sequence[Row]) -> tuple[list[list[float]], list[list[float]]]:
+    """The features of equally many pictures on both sides, the first of each; none where there are fewer than two."""
+    ours = [row.findings.features for row in rows if row.findings.features]
+    theirs = [row.findings.features for row in reference if row.findings.features]
+    number = min(len(ours), len(theirs))
+    return (ours[:number], theirs[:number]) if number >= 2 else ([], [])

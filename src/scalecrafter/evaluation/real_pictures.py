@@ -1,0 +1,112 @@
+"""Real pictures to compare with: those that ship with the package for critters, or a folder of the user's.
+
+They become rows like generated ones, so that the same figures can be made of them.  Knows nothing of rendering:
+`training/critters/real_pictures.py` draws the scenes, and made what ships.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from ..request import RequestError
+from .looking import Examiner, same_signature
+from .prompts import Prompt
+from .settings import REAL, Size
+from .store import Row, read_parquet
+
+SHIPPED = Path(str(resources.files(__package__))) / "real" / "critters.parquet"
+"""What an observer found in real pictures of critters, at the usual sizes."""
+SIGNATURE = "examiner signature"
+_SIZED = re.compile(r"\d+x\d+")
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def real_rows(
+    size: Size,
+    limit: int,
+    examiner: Examiner,
+    folder: Path | None,
+    shipped: Path | None,
+    report: Callable[[int, int], None],
+) -> tuple[list[Row], str]:
+    """Real pictures of a size, and where they are from (or why there are none), in words.
+
+    Args:
+        size: (width, height) in image pixels.
+        limit: how many at most.
+        examiner: looks at the pictures of `folder`; `shipped` counts only if the same one has looked at it.
+        folder: the user's pictures: all in it or, if it has folders named `WIDTHxHEIGHT`, the one of this size.
+        shipped: figures of real pictures, if they are a fair comparison (`SHIPPED` for critters).
+        report: called with (pictures seen, all pictures).
+
+    Raises:
+        RequestError: for a folder that is missing or empty, and for pictures smaller than `size`, which could not
+            show what real detail is.
+    """
+    name = f"{size[0]}x{size[1]}"
+    if folder is not None:
+        sized = folder / name
+        if not sized.is_dir() and any(_SIZED.fullmatch(entry.name) for entry in folder.glob("*")):
+            return [], f"{folder} has folders of other sizes, and none named {name}"
+        chosen = sized if sized.is_dir() else folder
+        return _seen(chosen, size, limit, examiner, report), f"the pictures in {chosen}"
+    if shipped is None:
+        return [], "no real pictures were named (--real FOLDER)"
+    render = (
+        f"python -m training.critters.real_pictures --size {name} --output FOLDER (in a checkout), then --real FOLDER"
+    )
+    if not shipped.is_file():
+        return [], f"no figures of real renders are installed: {render}"
+    rows, metadata = read_parquet(shipped)
+    if not same_signature(json.loads(metadata[SIGNATURE]), examiner.signature()):
+        return [], f"the shipped figures of real renders are of another observer or other features: {render}"
+    found = [row for row in rows if (row.width, row.height) == size][:limit]
+    return found, "shipped figures of real renders" if found else f"no real renders of {name} ship: {render}"
+
+
+def _seen(folder: Path, size: Size, limit: int, examiner: Examiner, report: Callable[[int, int], None]) -> list[Row]:
+    if not folder.is_dir():
+        raise RequestError(f"there is no folder {str(folder)!r} with real pictures")
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)[:limit]
+    if len(paths) < 2:
+        raise RequestError(f"{str(folder)!r} holds {len(paths)} pictures ({', '.join(ENDINGS)}): give at least 2")
+    rows = []
+    for index, path in enumerate(paths):
+        rows.append(examined(_open(path, size), index, path.name, examiner))
+        report(index + 1, len(paths))
+    return rows
+
+
+def examined(picture: Image.Image, index: int, name: str, examiner: Examiner, prompt: Prompt | None = None) -> Row:
+    """The row of a real picture, and of what it is known to show."""
+    return Row(
+        file=name,
+        method=REAL,
+        width=picture.width,
+        height=picture.height,
+        index=index,
+        prompt=prompt.text if prompt else "",
+        expected=prompt.expected if prompt else {},
+        findings=examiner.examine(picture),
+    )
+
+
+def _open(path: Path, size: Size) -> Image.Image:
+    """A picture at `size`: reduced to fill it, and cropped around its middle where the shapes differ."""
+    try:
+        with Image.open(path) as image:
+            picture = ImageOps.exif_transpose(image).convert("RGB")
+    except OSError as error:
+        raise RequestError(f"cannot read the real picture {str(path)!r}: {error}") from None
+    if picture.width < size[0] or picture.height < size[1]:
+        raise RequestError(
+            f"the real picture {str(path)!r} is {picture.width}×{picture.height}, smaller than the "
+            f"{size[0]}×{size[1]} that it is compared with: give larger ones, or leave --real out"
+        )
+    return ImageOps.fit(picture, size, Image.Resampling.LANCZOS)

@@ -1,0 +1,145 @@
+"""Making the pictures of an evaluation, and looking at each: what is finished stays, what is missing is made.
+
+Knows nothing of figures or of the command line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from PIL import Image
+
+from ..architecture import read_architecture
+from ..errors import ScaleCrafterError
+from ..generation import generate
+from . import peak_memory
+from .looking import Examiner, same_signature
+from .settings import Job, Settings, Size
+from .store import Row, RunFolder, sha256
+
+
+class Watcher(Protocol):
+    """Told how a run gets on; what it raises stops the run, and nothing finished is lost."""
+
+    def begin(self, done: int, total: int) -> None:
+        """Before the first picture: how many are there already."""
+
+    def step(self, job: Job, step: int, steps: int) -> None:
+        """After each step of denoising."""
+
+    def finished(self, job: Job, seconds: float) -> None:
+        """After each picture, when it is safe on disk."""
+
+
+def native_size(pipe: Any) -> Size:
+    """(width, height) in image pixels that the model was trained for."""
+    architecture = read_architecture(pipe)
+    factor = architecture.pixel_factor
+    return architecture.native_width * factor, architecture.native_height * factor
+
+
+def shared_settings(pipe: Any, settings: Settings) -> dict[str, Any]:
+    """What decides what every picture looks like and costs, in plain values; the model by its weights."""
+    said = settings.base.model_dump(
+        mode="json", include={"model", "negative", "steps", "guidance", "seed", "scheduler", "freeu"}
+    )
+    return {
+        **said,
+        "weights": weights_digest(pipe),
+        "dtype": str(pipe.unet.dtype).removeprefix("torch."),
+        "device": pipe.device.type,
+        "prompts": sha256([[prompt.text, prompt.expected] for prompt in settings.prompts]),
+    }
+
+
+def shared_choices(settings: Settings) -> dict[str, Any]:
+    """What each label stands for, recipe files by their text."""
+    return {
+        choice.label: choice.request(settings.base)
+        .self_contained()
+        .model_dump(mode="json", include={"method", "recipe", *choice.values})
+        for choice in settings.choices
+    }
+
+
+def weights_digest(pipe: Any) -> str:
+    """SHA-256 of every weight of the pipeline's models, so that a model that changed is noticed under the same name."""
+    digest = hashlib.sha256()
+    for name, module in sorted(pipe.components.items()):
+        if isinstance(module, torch.nn.Module):
+            for key, tensor in sorted(module.state_dict().items()):
+                digest.update(f"{name}.{key} {tuple(tensor.shape)} {tensor.dtype}".encode())
+                digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def check(pipe: Any, settings: Settings) -> None:
+    """Find out before any work is done whether the model can make these sizes (`SizeError`)."""
+    architecture = read_architecture(pipe)
+    for width, height in settings.sizes:
+        architecture.check_size(height=height, width=width)
+
+
+def make_pictures(pipe: Any, settings: Settings, store: RunFolder, examiner: Examiner, watcher: Watcher) -> None:
+    """Make every picture that the folder lacks, and look at it.
+
+    Args:
+        pipe: a pipeline as `load_pipeline` gives it.
+        settings: what to make.
+        store: a folder claimed for these settings.
+        examiner: looks at each picture.
+        watcher: is told how it gets on.
+
+    Raises:
+        ScaleCrafterError: from the first picture that cannot be made or written, naming its cell; all before it stay.
+    """
+    jobs = list(settings.jobs(native_size(pipe)))
+    missing = [job for job in jobs if not store.finished(job)]
+    watcher.begin(len(jobs) - len(missing), len(jobs))
+    for job in missing:
+
+        def step(done: int, steps: int, job: Job = job) -> None:
+            watcher.step(job, done, steps)
+
+        measured = peak_memory.begin(pipe)
+        try:
+            result = generate(pipe, job.request, step)
+        except ScaleCrafterError as error:
+            place = f"{job.label} at {job.size[0]}×{job.size[1]}, picture {job.index}"
+            raise type(error)(f"{place}: {error}") from error
+        findings = examiner.examine(result.image)
+        store.keep(job, result, result.peak_memory if measured else None, findings)
+        watcher.finished(job, result.seconds)
+
+
+def agree_on_examiner(store: RunFolder, examiner: Examiner, report: Callable[[int, int], None], again: bool) -> None:
+    """Let all rows of a folder be of this examiner: pictures that another one looked at are looked at again.
+
+    Args:
+        store: the folder.
+        examiner: whose findings all rows shall hold.
+        report: called with (pictures seen, all pictures).
+        again: look at every picture anew in any case.
+    """
+    signature = examiner.signature()
+    found = store.manifest.get("examiner")
+    if again or found is None or found["name"] != examiner.name or not same_signature(found["signature"], signature):
+        rows = store.rows()
+        for number, row in enumerate(rows, 1):
+            store.keep_row(_seen_again(store, row, examiner))
+            report(number, len(rows))
+        store.note(examiner={"name": examiner.name, "signature": signature})
+
+
+def _seen_again(store: RunFolder, row: Row, examiner: Examiner) -> Row:
+    path = store.folder / row.file
+    try:
+        with Image.open(path) as image:
+            return row.model_copy(update={"findings": examiner.examine(image)})
+    except OSError as error:
+        raise ScaleCrafterError(
+            f"cannot read {str(path)!r} ({error}): delete it, and the next run makes it again"
+        ) from None

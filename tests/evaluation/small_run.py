@@ -1,0 +1,75 @@
+"""An evaluation of a tiny random pipeline, for tests, also as a process that can be killed:
+
+python -m tests.evaluation.small_run FOLDER [PICTURES]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scalecrafter.evaluation.looking import Examiner
+from scalecrafter.evaluation.prompts import Prompt
+from scalecrafter.evaluation.runs import agree_on_examiner, make_pictures, shared_choices, shared_settings
+from scalecrafter.evaluation.settings import Choice, Job, Settings
+from scalecrafter.evaluation.store import RunFolder
+from scalecrafter.request import Request
+from tests.evaluation.eyes import disc_examiner, uncounted
+from tests.models import tiny_sd_pipeline
+
+PROMPTS = (Prompt("a red disc", {"colour": "red"}), Prompt("a blue disc", {"colour": "blue"}))
+DIRECT, UPSCALE = Choice("direct", {"method": "direct"}), Choice("upscale", {"method": "upscale"})
+
+
+class Notes:
+    """A watcher that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[int, int]] = []
+        self.made: list[tuple[str, tuple[int, int], int]] = []
+        self.steps: list[tuple[str, int, int]] = []
+        self.seconds: list[float] = []
+
+    def begin(self, done: int, total: int) -> None:
+        self.begun.append((done, total))
+
+    def step(self, job: Job, step: int, steps: int) -> None:
+        self.steps.append((job.label, step, steps))
+
+    def finished(self, job: Job, seconds: float) -> None:
+        self.made.append((job.label, job.size, job.index))
+        self.seconds.append(seconds)
+        print(job.label, job.index, flush=True)
+
+
+def small_settings(**changed: Any) -> Settings:
+    values: dict[str, Any] = {
+        "base": Request(prompt="evaluation", model="tiny", seed=0, steps=2, guidance=2.0),
+        "prompts": PROMPTS,
+        "sizes": ((256, 128),),
+        "choices": (DIRECT, UPSCALE),
+        "pictures": 2,
+        "native_pictures": 2,
+    }
+    return Settings(**(values | changed))
+
+
+def run(folder: Path, settings: Settings | None = None, pipe: Any = None, examiner: Examiner | None = None) -> Notes:
+    """Claim a folder, and make what it lacks."""
+    settings = small_settings() if settings is None else settings
+    pipe = tiny_sd_pipeline() if pipe is None else pipe
+    examiner = disc_examiner() if examiner is None else examiner
+    store = RunFolder(folder)
+    store.claim(shared_settings(pipe, settings), shared_choices(settings), "scalecrafter eval")
+    agree_on_examiner(store, examiner, uncounted, again=False)
+    notes = Notes()
+    make_pictures(pipe, settings, store, examiner, notes)
+    return notes
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    run(Path(sys.argv[1]), small_settings(pictures=int(sys.argv[2]), native_pictures=0))

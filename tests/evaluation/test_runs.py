@@ -1,0 +1,273 @@
+"""Runs that are stopped in every way: no finished picture is lost, none is made twice, nothing is mixed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from scalecrafter.errors import ScaleCrafterError, SizeError
+from scalecrafter.evaluation import peak_memory
+from scalecrafter.evaluation.looking import Examiner, make_examiner
+from scalecrafter.evaluation.runs import agree_on_examiner, check, weights_digest
+from scalecrafter.evaluation.settings import Choice
+from scalecrafter.evaluation.store import RunFolder, read_parquet, sha256, write_parquet
+from scalecrafter.picture_files import read_request
+from scalecrafter.request import RequestError
+from tests.evaluation.eyes import DiscObserver, disc_examiner, uncounted
+from tests.evaluation.small_run import DIRECT, PROMPTS, run, small_settings
+from tests.models import tiny_sd_pipeline
+
+ROOT = Path(__file__).parents[2]
+
+
+def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Every picture: its bytes, and when it was written."""
+    return {
+        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*.png")
+    }
+
+
+def start(folder: Path, pictures: int, **options: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.evaluation.small_run", str(folder), str(pictures)],
+        cwd=ROOT, env={**os.environ, "HF_HUB_OFFLINE": "1"}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    run(folder)
+    return folder
+
+
+def test_every_picture_has_its_file_its_row_and_its_request(finished: Path) -> None:
+    rows = RunFolder(finished).rows()
+    assert sorted(row.file for row in rows) == [
+        "pictures/128x128/native/0000.png", "pictures/128x128/native/0001.png",
+        "pictures/256x128/direct/0000.png", "pictures/256x128/direct/0001.png",
+        "pictures/256x128/upscale/0000.png", "pictures/256x128/upscale/0001.png",
+    ]  # fmt: skip
+    for row in rows:
+        request = read_request(finished / row.file)
+        assert (request.prompt, request.seed, request.steps) == (PROMPTS[row.index].text, row.seed, 2)
+        assert row.request_sha256 == sha256(request.model_dump(mode="json"))
+        assert row.expected == PROMPTS[row.index].expected
+        assert row.seconds is not None
+        assert row.seconds > 0
+        with Image.open(finished / row.file) as picture:
+            assert picture.size == (row.width, row.height)
+            assert row.findings == disc_examiner().examine(picture)
+
+
+def test_a_finished_run_makes_nothing_again(finished: Path) -> None:
+    before = snapshot(finished)
+    notes = run(finished)
+    assert (notes.begun, notes.made) == ([(6, 6)], [])
+    assert snapshot(finished) == before
+
+
+def test_more_pictures_sizes_and_methods_are_added_to_what_is_there(tmp_path: Path) -> None:
+    run(tmp_path, small_settings(choices=(DIRECT,)))
+    before = snapshot(tmp_path)
+    notes = run(tmp_path, small_settings(pictures=3, sizes=((256, 128), (128, 256))))
+    assert notes.begun == [(4, 14)]
+    after = snapshot(tmp_path)
+    assert len(after) == 14
+    assert {name: after[name] for name in before} == before
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_run_goes_on_and_is_as_if_it_had_not_been_stopped(tmp_path: Path, how: signal.Signals) -> None:
+    process = start(tmp_path / "stopped", pictures=30)
+    assert process.stdout is not None
+    told = [process.stdout.readline() for _ in range(7)]
+    process.send_signal(how)
+    rest = process.communicate(timeout=60)[0]
+    told += rest.splitlines()
+    before = snapshot(tmp_path / "stopped")
+    assert len(told) <= len(before) <= len(told) + 1 < 60  # one may have been safe but not yet told of
+
+    settings = small_settings(pictures=6, native_pictures=0)
+    notes = run(tmp_path / "stopped", settings)
+    after = snapshot(tmp_path / "stopped")
+    assert {name: after[name] for name in before} == before
+    assert len(notes.made) == len(after) - len(before)
+    assert not list((tmp_path / "stopped").rglob("*.part"))
+    run(tmp_path / "whole", settings)
+    whole = snapshot(tmp_path / "whole")
+    for name, (content, _) in whole.items():
+        assert after[name][0] == content
+
+
+def test_a_full_disk_ends_the_run_and_the_picture_counts_as_not_made(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk: rows fit, pictures do not."""
+    import resource
+
+    process = start(
+        tmp_path / "full", 2, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+    )
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    assert "cannot write" in errors
+    assert not list((tmp_path / "full").rglob("*.png"))
+    assert not list((tmp_path / "full").rglob("*.part"))
+    assert RunFolder(tmp_path / "full").rows() == []
+    notes = run(tmp_path / "full", small_settings(native_pictures=0))
+    assert len(notes.made) == 4
+
+
+def test_a_picture_that_was_deleted_is_made_again_and_is_the_same(tmp_path: Path) -> None:
+    run(tmp_path)
+    before = snapshot(tmp_path)
+    name = "pictures/256x128/upscale/0001.png"
+    (tmp_path / name).unlink()
+    assert len(RunFolder(tmp_path).rows()) == 5
+    assert run(tmp_path).made == [("upscale", (256, 128), 1)]
+    assert snapshot(tmp_path)[name][0] == before[name][0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"base": small_settings().base.changed(steps=3)}, "steps was 2 and now is 3"),
+        ({"base": small_settings().base.changed(seed=1)}, "seed was 0 and now is 1"),
+        ({"base": small_settings().base.changed(guidance=3.0)}, "guidance"),
+        ({"prompts": PROMPTS[:1]}, "prompts"),
+        ({"choices": (Choice("direct", {"method": "direct", "steps": 9}),)}, "the method direct"),
+    ],
+)
+def test_other_settings_in_the_same_folder_are_refused(finished: Path, changed: dict[str, Any], told: str) -> None:
+    before = snapshot(finished)
+    with pytest.raises(RequestError, match=told):
+        run(finished, small_settings(**changed))
+    assert snapshot(finished) == before
+
+
+def test_another_model_of_the_same_name_is_refused(finished: Path) -> None:
+    with pytest.raises(RequestError, match="weights"):
+        run(finished, pipe=tiny_sd_pipeline(seed=9))
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("x")
+    with pytest.raises(RequestError, match="something else"):
+        run(tmp_path)
+    assert os.listdir(tmp_path) == ["thesis.txt"]
+
+
+def test_one_changed_weight_is_noticed() -> None:
+    pipe = tiny_sd_pipeline()
+    before = weights_digest(pipe)
+    assert weights_digest(tiny_sd_pipeline()) == before
+    pipe.vae.decoder.conv_out.bias[0] += 1e-3
+    assert weights_digest(pipe) != before
+
+
+def test_pictures_that_another_examiner_looked_at_are_looked_at_again(tmp_path: Path) -> None:
+    run(tmp_path, examiner=make_examiner("none", observe=False))
+    store = RunFolder(tmp_path)
+    assert all(row.findings.animals is None for row in store.rows())
+    before = snapshot(tmp_path)
+    assert run(tmp_path, examiner=disc_examiner()).made == []
+    assert all(row.findings.animals is not None for row in store.rows())
+    assert snapshot(tmp_path) == before
+
+
+def test_looking_again_is_left_out_unless_the_examiner_changed_or_it_is_asked_for(finished: Path) -> None:
+    store = RunFolder(finished)
+    told: list[int] = []
+    agree_on_examiner(store, disc_examiner(), lambda seen, _: told.append(seen), again=False)
+    assert told == []
+    agree_on_examiner(store, disc_examiner(), lambda seen, _: told.append(seen), again=True)
+    assert told == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_picture_that_cannot_be_made_names_its_cell(tmp_path: Path) -> None:
+    pipe = tiny_sd_pipeline()
+    pipe.vae.decoder.conv_out.bias[0] = float("nan")
+    with pytest.raises(ScaleCrafterError, match="native at 128×128, picture 0"):
+        run(tmp_path, pipe=pipe)
+
+
+def test_an_impossible_size_is_refused_before_any_work() -> None:
+    with pytest.raises(SizeError):
+        check(tiny_sd_pipeline(), small_settings(sizes=((250, 128),)))
+
+
+def test_damaged_rows_and_pictures_are_named_with_the_remedy(tmp_path: Path) -> None:
+    run(tmp_path, small_settings(native_pictures=0))
+    picture = tmp_path / "pictures/256x128/direct/0000.png"
+    picture.write_bytes(picture.read_bytes()[:200])
+    with pytest.raises(ScaleCrafterError, match=r"0000\.png.*delete it"):
+        agree_on_examiner(RunFolder(tmp_path), disc_examiner(), uncounted, again=True)
+    (tmp_path / "rows/256x128/direct/0001.json").write_text("{")
+    with pytest.raises(ScaleCrafterError, match=r"0001\.json.*delete it"):
+        RunFolder(tmp_path).rows()
+
+
+def test_parquet_holds_a_row_a_picture_and_can_be_read_back(finished: Path, tmp_path: Path) -> None:
+    rows = RunFolder(finished).rows()
+    write_parquet(rows, tmp_path / "p.parquet", {"note": "x"})
+    again, metadata = read_parquet(tmp_path / "p.parquet")
+    assert metadata["note"] == "x"
+    assert len(again) == 6
+    for row, same in zip(rows, again, strict=True):
+        assert same.model_dump(exclude={"findings"}) == row.model_dump(exclude={"findings"})
+        assert same.findings.parts == row.findings.parts
+        assert same.findings.attributes == row.findings.attributes
+        np.testing.assert_allclose(same.findings.features, row.findings.features, rtol=1e-6)
+
+    import pyarrow.parquet
+
+    names = pyarrow.parquet.read_table(tmp_path / "p.parquet").column_names
+    assert {"prompt", "method", "seed", "request_sha256", "part_eye", "expected_colour", "seen_colour"} <= set(names)
+
+
+def test_what_nobody_was_there_to_tell_is_missing_in_parquet_too(tmp_path: Path) -> None:
+    run(tmp_path / "run", small_settings(native_pictures=0), examiner=Examiner("none", None, make_no_features()))
+    rows = RunFolder(tmp_path / "run").rows()
+    write_parquet(rows, tmp_path / "p.parquet")
+    assert read_parquet(tmp_path / "p.parquet")[0][0].findings.animals is None
+
+
+def make_no_features() -> Any:
+    return make_examiner("none", observe=False).extractor
+
+
+def test_the_steps_of_each_picture_are_told(tmp_path: Path) -> None:
+    notes = run(tmp_path, small_settings(native_pictures=0, choices=(DIRECT,)))
+    assert notes.steps == [("direct", 1, 2), ("direct", 2, 2)] * 2
+    assert min(notes.seconds) > 0
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux lets a process reset its own mark")
+def test_peak_memory_is_of_one_picture_not_of_the_largest_so_far() -> None:
+    import resource
+
+    def peak() -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    pipe = tiny_sd_pipeline()
+    assert peak_memory.begin(pipe)
+    large = np.ones(40_000_000)  # 320 MB
+    reached = peak()
+    del large
+    assert peak() == reached
+    assert peak_memory.begin(pipe)
+    assert peak() < reached - 250_000_000
+
+
+def test_the_observer_of_these_tests_can_count() -> None:
+    from tests.evaluation.eyes import draw
+
+    assert [DiscObserver().observe([draw(discs)])[0].animals for discs in (0, 1, 3)] == [0, 1, 3]

@@ -1,0 +1,241 @@
+"""The observer's pictures and labels: what is marked can be seen, and a fault changes what it says it changes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scalecrafter.evaluation.observer_peaks import ANIMAL_REACH, PART_REACH, peaks
+from training.critters.faces import EARLESS
+from training.critters.observer_data import MARKS, observer_set, rows_of
+from training.critters.observer_faults import CHANGES, faults_of, malform, sample_faults
+from training.critters.observer_parts import KINDS, SeenPart, seen_parts
+from training.critters.observer_scenes import HIDDEN, SEEN, SIDE, Sample, crowd, draw, sample_of
+from training.critters.observer_targets import CELLS, SMALL, counts, heat_targets, mirrored
+from training.critters.renderer import render, render_with_parts
+from training.critters.scene import SPECIES, Animal, PlacedAnimal, Scene, sample_animal, sample_scene
+
+
+def lone(animal: Animal, height: float = 0.65, x: float = 0.5) -> Scene:
+    return Scene((PlacedAnimal(animal, x, 0.9, height),), "meadow", "day", background_seed=3)
+
+
+def drawn(scene: Scene) -> Counter[str]:
+    return Counter(part.kind for part in render_with_parts(scene, SIDE, SIDE)[1])
+
+
+@pytest.mark.parametrize("fault", CHANGES)
+def test_a_fault_changes_exactly_the_parts_that_it_names(fault: str) -> None:
+    rng = np.random.default_rng(5)
+    for species in SPECIES:
+        if fault not in faults_of(species):
+            continue
+        whole = replace(sample_animal(rng), species=species)
+        expected = drawn(lone(whole))
+        for kind, change in CHANGES[fault].items():
+            expected[kind] += change if kind != "ear" or species not in EARLESS else 0
+        assert drawn(lone(malform(whole, (fault,), rng))) == +expected
+
+
+def test_every_species_can_be_malformed_and_none_in_parts_that_it_lacks() -> None:
+    for species in SPECIES:
+        assert len(faults_of(species)) >= 8
+    assert "third ear" not in faults_of("penguin")
+    assert "no tail" not in faults_of("frog")
+    with pytest.raises(ValueError, match=r"frog cannot have the fault 'second tail'; it can have third eye"):
+        malform(Animal("frog", "green"), ("second tail",), np.random.default_rng(0))
+    with pytest.raises(ValueError, match="same part"):
+        malform(Animal("cat", "red"), ("no ears", "one ear"), np.random.default_rng(0))
+
+
+def test_faults_drawn_by_lot_can_always_be_drawn_and_all_come_up() -> None:
+    rng = np.random.default_rng(1)
+    seen: set[str] = set()
+    for k in range(400):
+        animal = replace(sample_animal(rng), species=SPECIES[k % len(SPECIES)])
+        faults = sample_faults(animal.species, rng)
+        malform(animal, faults, rng)
+        seen |= set(faults)
+    assert seen == set(CHANGES)
+
+
+def test_a_melted_animal_has_all_parts_but_another_face() -> None:
+    whole = Animal("cat", "orange")
+    melted = malform(whole, ("melted",), np.random.default_rng(2))
+    assert drawn(lone(whole)) == drawn(lone(melted))
+    places = [
+        [(p.x, p.y) for p in render_with_parts(lone(a), SIDE, SIDE)[1] if p.kind in ("eye", "mouth")]
+        for a in (whole, melted)
+    ]
+    assert min(np.hypot(a - c, b - d) for (a, b), (c, d) in zip(*places, strict=True)) > 0.03
+
+
+def test_all_parts_of_a_lone_animal_are_seen_where_they_are_drawn() -> None:
+    for seed in range(40):
+        scene = sample_scene(seed)
+        _, parts = render_with_parts(scene, SIDE, SIDE)
+        seen = seen_parts(scene, SIDE, SIDE)
+        assert {p.kind for p in seen} | {"tail"} == {p.kind for p in parts} | {"tail"}  # a bird's tail may hide
+        for part in parts:
+            if part.kind in ("animal", "eye", "mouth"):
+                near = [
+                    s for s in seen if s.kind == part.kind and np.hypot(s.x - part.x * SIDE, s.y - part.y * SIDE) < 1
+                ]
+                assert len(near) == 1
+                assert near[0].seen > SEEN
+
+
+def test_what_another_animal_hides_is_not_seen() -> None:
+    cat, bear = Animal("cat", "orange"), Animal("bear", "blue")
+    behind, before = PlacedAnimal(cat, 0.5, 0.8, 0.3), PlacedAnimal(bear, 0.5, 0.95, 0.9)
+    both = seen_parts(Scene((behind, before), "meadow", "day"), SIDE, SIDE)
+    assert {part.animal for part in both if part.seen > HIDDEN} == {1}
+    reversed_order = seen_parts(Scene((before, behind), "meadow", "day"), SIDE, SIDE)
+    assert Counter(p.kind for p in reversed_order if p.animal == 1 and p.seen > SEEN) == drawn(lone(cat))
+
+
+def test_what_the_edge_cuts_off_is_not_seen() -> None:
+    scene = lone(Animal("cat", "orange"), x=0.0)
+    seen = seen_parts(scene, SIDE, SIDE)
+    (whole,) = (part for part in seen if part.kind == "animal")
+    assert 0.3 < whole.seen < 0.7
+    assert sum(part.kind == "eye" and part.seen > SEEN for part in seen) == 1
+
+
+def test_glasses_do_not_hide_eyes_and_a_window_moves_the_marks() -> None:
+    scene = lone(replace(Animal("owl", "brown"), accessory="glasses"))
+    wide = [part for part in seen_parts(scene, 512, SIDE) if part.kind == "eye"]
+    cut = [part for part in seen_parts(scene, 512, SIDE, (100, 0, SIDE, SIDE)) if part.kind == "eye"]
+    assert [part.seen > 0.7 for part in wide] == [True, True]
+    for one, other in zip(wide, cut, strict=True):
+        assert (other.x, other.y) == pytest.approx((one.x - 100, one.y))
+
+
+def test_samples_hold_what_they_should() -> None:
+    samples = [sample_of(seed) for seed in range(400)]
+    sizes = Counter(len(sample.scene.animals) for sample in samples)
+    assert set(sizes) == set(range(10))
+    whole = [s for s in samples if s.lone and not s.faults]
+    faulty = [s for s in samples if s.faults]
+    assert len(whole) > 100
+    assert len(faulty) > 60
+    assert all(len(s.scene.animals) == 1 for s in faulty)
+    heights = [placed.height for s in samples for placed in s.scene.animals]
+    assert 0.12 <= min(heights) < 0.15
+    assert 0.9 < max(heights) <= 1.0
+    assert {(s.width, s.height) for s in samples} >= {(256, 256), (512, 256), (256, 512)}
+    assert samples == [sample_of(seed) for seed in range(400)]
+
+
+@pytest.mark.parametrize("count", range(10))
+def test_every_animal_of_a_crowd_can_be_seen(count: int) -> None:
+    for seed in range(6):
+        sample = crowd(seed, count, np.random.default_rng((seed, count)))
+        picture, parts = draw(sample)
+        assert picture.shape == (SIDE, SIDE, 3)
+        animals = [part for part in parts if part.kind == "animal"]
+        assert len(animals) == count
+        assert all(part.seen > SEEN for part in animals)
+        assert all(0 <= part.x < SIDE and 0 <= part.y < SIDE for part in animals)
+
+
+def test_scraps_leave_the_animals_alone() -> None:
+    touched = 0
+    for seed in range(60):
+        sample = sample_of(seed)
+        picture, parts = draw(sample)
+        left, top, wide, high = sample.window
+        plain = render(sample.scene, sample.width, sample.height)[top : top + high, left : left + wide]
+        changed = np.abs(picture.astype(int) - plain).max(2) > 0
+        touched += bool(changed.any())
+        for part in parts:
+            if part.kind == "animal" and 0 <= part.x < SIDE and 0 <= part.y < SIDE:
+                assert not changed[int(part.y), int(part.x)]
+    assert 8 < touched < 35
+
+
+def test_perfect_heat_maps_have_the_right_counts_of_every_kind() -> None:
+    judged = 0
+    for seed in range(150):
+        marks = rows_of(draw(sample_of(seed))[1])
+        heat, _ = heat_targets(marks)
+        for k, (kind, (least, most)) in enumerate(zip(KINDS, counts(marks), strict=True)):
+            found = len(peaks(heat[k], ANIMAL_REACH if kind == "animal" else PART_REACH, 0.5))
+            if least >= 0:
+                judged += 1
+                assert least <= found <= most, (seed, kind)
+    assert judged > 400
+
+
+def test_every_judged_part_has_its_peak_and_where_it_is_judged() -> None:
+    for seed in range(60):
+        rows = rows_of(draw(sample_of(seed))[1])
+        heat, judged = heat_targets(rows)
+        for kind, x, y, _, seen, height in rows[~np.isnan(rows[:, 0])]:
+            if seen >= SEEN and (kind == 0 or height >= SMALL) and 0 <= x < SIDE and 0 <= y < SIDE:
+                assert heat[int(kind), int(y / 4), int(x / 4)] == 1
+                assert judged[int(kind), int(y / 4), int(x / 4)] == 1
+
+
+def test_parts_of_small_animals_and_half_hidden_ones_are_not_judged() -> None:
+    def marks(height: float, seen: float) -> np.ndarray:
+        radius = height / 2
+        return rows_of([SeenPart(0, "animal", 128, 128, radius, 1), SeenPart(0, "eye", 128, 120, 8, seen)])
+
+    small, dim, plain, hidden = marks(40, 1), marks(120, 0.12), marks(120, 1), marks(120, 0.02)
+    eye = KINDS.index("eye")
+    for rows in (small, dim):
+        heat, judged = heat_targets(rows)
+        assert heat[eye].max() == 0
+        assert judged[eye, 30, 32] == 0
+    assert counts(small)[eye].tolist() == [-1, 10_000]
+    assert counts(dim)[eye].tolist() == [0, 1]
+    assert counts(plain)[eye].tolist() == [1, 1]
+    assert counts(hidden)[eye].tolist() == [0, 0]
+    assert heat_targets(plain)[0][eye].max() == 1
+
+
+def test_mirrored_marks_give_mirrored_targets() -> None:
+    rows = rows_of(draw(sample_of(3))[1])
+    heat, judged = heat_targets(rows)
+    other, also = heat_targets(mirrored(rows))
+    np.testing.assert_allclose(np.round(other[:, :, ::-1], 3), np.round(heat, 3), atol=1.01 * (heat == 1).max())
+    assert other.shape == (len(KINDS), CELLS, CELLS)
+    assert np.mean(np.abs(other[:, :, ::-1] - heat)) < 1e-3
+    assert np.mean(also[:, :, ::-1] != judged) < 0.01
+
+
+def test_a_set_whose_making_was_stopped_is_finished_and_another_is_refused(tmp_path: Path) -> None:
+    whole = observer_set(tmp_path / "whole", 60, report=lambda _: None)
+    assert whole.pictures.shape == (60, SIDE, SIDE, 3)
+    assert whole.marks.shape == (60, MARKS, 6)
+
+    observer_set(tmp_path / "stopped", 60, report=lambda _: None)
+    progress = tmp_path / "stopped" / "progress.json"
+    progress.write_text(progress.read_text().replace('"done": 60', '"done": 50'))
+    array = np.load(tmp_path / "stopped" / "pictures.npy", mmap_mode="r+")
+    array[50:] = 0
+    array.flush()
+    again = observer_set(tmp_path / "stopped", 60, report=lambda _: None)
+    np.testing.assert_array_equal(again.pictures, whole.pictures)
+    np.testing.assert_array_equal(again.marks, whole.marks)
+    assert len(observer_set(tmp_path / "whole", 20).samples) == 20
+    with pytest.raises(ValueError, match="made for 60 pictures, and 61 are wanted"):
+        observer_set(tmp_path / "whole", 61)
+    with pytest.raises(ValueError, match="holds seeds from 0, not 7"):
+        observer_set(tmp_path / "whole", 60, 7)
+
+
+def test_attributes_are_those_of_the_only_animal(tmp_path: Path) -> None:
+    data = observer_set(tmp_path, 60, report=lambda _: None)
+    for sample, row in zip(data.samples, data.attributes(), strict=True):
+        assert isinstance(sample, Sample)
+        if sample.lone is None:
+            assert row[:4].tolist() == [-1] * 4
+        else:
+            assert SPECIES[row[0]] == sample.lone.species
+        assert row[4] >= 0

@@ -1,0 +1,202 @@
+"""The observer's training: its losses, thresholds and anatomies, and the one command from nothing to a report."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from scalecrafter.evaluation.observer import Mark, Observation, load_observer
+from scalecrafter.evaluation.observer_card import Anatomy, mouth_from_eyes
+from training.critters.observer_augment import degraded, wobbled
+from training.critters.observer_batches import Batches, attribute_loss, heat_loss
+from training.critters.observer_data import ATTRIBUTES, ObserverSet, observer_set
+from training.critters.observer_parts import KINDS
+from training.critters.observer_report import choose_thresholds, evaluate, is_malformed, learn_anatomy, part_counts
+from training.critters.observer_targets import counts, heat_targets
+from training.critters.observer_train import SMOKE, main, run
+from training.critters.renderer import render_with_parts
+from training.critters.scene import SPECIES, Animal, PlacedAnimal, Scene
+
+CPU = torch.device("cpu")
+PICTURES = 240
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> ObserverSet:
+    return observer_set(tmp_path_factory.mktemp("set"), PICTURES, report=lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def perfect(data: ObserverSet) -> np.ndarray:
+    """What a perfect network would show; parts that are not judged, faintly."""
+    maps = []
+    for rows in data.marks:
+        heat, judged = heat_targets(rows)
+        maps.append(heat * 0.8 + (1 - judged) * 0.05)
+    return np.stack(maps).astype(np.float32)
+
+
+def test_the_heat_loss_is_least_for_the_right_maps() -> None:
+    target = torch.zeros(1, 2, 8, 8)
+    target[0, 0, 3, 4] = 1
+    judged = torch.ones_like(target)
+    right, missed, extra = (torch.full_like(target, -8.0) for _ in range(3))
+    right[0, 0, 3, 4] = 8
+    extra[0, 0, 3, 4] = extra[0, 1, 6, 6] = 8
+    losses = [float(heat_loss(logits, target, judged)) for logits in (right, missed, extra)]
+    assert losses[0] < 1e-3
+    assert min(losses[1:]) > 5
+    judged[0, 1, 6, 6] = 0
+    assert float(heat_loss(extra, target, judged)) < 1e-3
+
+
+def test_the_attribute_loss_leaves_out_what_nobody_knows() -> None:
+    logits = (torch.tensor([[9.0, 0.0], [0.0, 9.0]]), torch.tensor([[0.0, 9.0], [9.0, 0.0]]))
+    assert float(attribute_loss(logits, torch.tensor([[0, 1], [1, 0]]))) < 1e-2
+    assert float(attribute_loss(logits, torch.tensor([[0, -1], [1, -1]]))) < 1e-2
+    assert float(attribute_loss(logits, torch.tensor([[-1, -1], [-1, -1]]))) == 0
+    assert float(attribute_loss(logits, torch.tensor([[1, 1], [1, 0]]))) > 4
+
+
+def test_a_batch_depends_on_its_step_alone(data: ObserverSet) -> None:
+    batches = Batches(data, data.pictures[:8], data.attributes(), 6, CPU)
+    for one, other in zip(batches.at(3), batches.at(3), strict=True):
+        assert torch.equal(one, other)
+    pictures, heat, judged, attributes = batches.at(4)
+    assert not torch.equal(pictures, batches.at(3)[0])
+    assert pictures.shape == (6, 3, 256, 256)
+    assert heat.shape == judged.shape == (6, len(KINDS), 64, 64)
+    assert attributes.shape == (6, len(ATTRIBUTES))
+
+
+def test_degrading_keeps_the_size_and_mostly_changes_the_picture(data: ObserverSet) -> None:
+    picture = np.asarray(data.pictures[0])
+    changed = 0
+    for seed in range(40):
+        out = degraded(picture, np.random.default_rng(seed))
+        assert out.shape == picture.shape
+        assert out.dtype == np.uint8
+        assert np.array_equal(out, degraded(picture, np.random.default_rng(seed)))
+        changed += not np.array_equal(out, picture)
+        assert np.abs(out.astype(float) - picture).mean() < 45
+    assert 24 < changed < 40
+
+
+def test_wobbling_moves_some_pictures_by_a_few_pixels() -> None:
+    ramp = torch.linspace(0, 255, 256).expand(20, 3, 256, 256).contiguous()
+    moved = (wobbled(ramp, np.random.default_rng(0)) - ramp).abs().amax((1, 2, 3))
+    assert 3 <= int((moved > 0).sum()) <= 14
+    assert 1 < float(moved.max()) < 9
+
+
+def test_thresholds_lie_between_real_peaks_and_false_ones(data: ObserverSet, perfect: np.ndarray) -> None:
+    noisy = perfect.copy()
+    noisy[:, :, 2, 2] = np.maximum(noisy[:, :, 2, 2], 0.3)  # a false peak in every map
+    for threshold in choose_thresholds(noisy, data.marks).values():
+        assert 0.3 < threshold <= 0.8
+
+
+def test_the_anatomy_of_every_species_is_learnt_from_renders(data: ObserverSet, perfect: np.ndarray) -> None:
+    table = part_counts(data)
+    for species in SPECIES:
+        assert table[species]["eye"] == (2, 2)
+        assert table[species]["mouth"] == (1, 1)
+        assert table[species]["ear"] == ((0, 0) if species in ("penguin", "frog") else (2, 2))
+        assert table[species]["tail"][1] == (0 if species == "frog" else 1)
+    assert table["owl"]["tail"][0] == 0  # it often hides behind the body
+    assert table["cat"]["tail"] == (1, 1)
+    anatomy = learn_anatomy(table, perfect, data, dict.fromkeys(KINDS, 0.5))
+    for species in SPECIES:
+        scene = Scene((PlacedAnimal(Animal(species, "red"), 0.5, 0.9, 0.65),), "meadow", "day")
+        drawn = [Mark(p.kind, p.x, p.y, 1.0) for p in render_with_parts(scene, 256, 256)[1]]
+        place = mouth_from_eyes(tuple(drawn))
+        assert place is not None
+        low, high = anatomy[species].mouth_across
+        assert low < place[1] < high < low + 1
+        assert place[0] < anatomy[species].mouth_along[1] < 0.6
+
+
+def test_a_set_without_some_species_is_refused_as_too_small(data: ObserverSet) -> None:
+    few = ObserverSet(data.pictures[:5], data.marks[:5], data.samples[:5])
+    with pytest.raises(ValueError, match="draw more"):
+        part_counts(few)
+
+
+def test_malformed_is_what_shows_to_be(data: ObserverSet) -> None:
+    table = part_counts(data)
+    verdicts: Counter[tuple[bool, bool | None]] = Counter()
+    for sample, rows in zip(data.samples, data.marks, strict=True):
+        if sample.lone:
+            anatomy = Anatomy(parts=table[sample.lone.species], mouth_along=(0, 1), mouth_across=(0, 2))
+            verdicts[bool(sample.faults), is_malformed(sample.faults, rows, anatomy)] += 1
+    assert verdicts[True, False] == verdicts[False, True] == 0
+    assert verdicts[True, True] > 30
+    assert verdicts[False, False] > 40
+    assert verdicts[True, True] > 4 * verdicts[True, None]
+
+
+class TruthfulObserver:
+    """Answers from the labels, and is wrong in one picture in four."""
+
+    def __init__(self, data: ObserverSet, table: dict[str, dict[str, tuple[int, int]]]) -> None:
+        anatomy = {s: Anatomy(parts=table[s], mouth_along=(0, 1), mouth_across=(0, 2)) for s in SPECIES}
+        self.card = type("Card", (), {"anatomy": anatomy})
+        self.data, self.at = data, 0
+
+    def observe(self, pictures: list[np.ndarray]) -> list[Observation]:
+        out = []
+        for _ in pictures:
+            sample, rows, k = self.data.samples[self.at], self.data.marks[self.at], self.at
+            self.at += 1
+            found = dict(zip(KINDS, counts(rows)[:, 0].tolist(), strict=True))
+            lone = sample.lone
+            animals = found.pop("animal") + (k % 4 == 0)
+            named = (lone.species, lone.colour, lone.accessory) if lone else ("cat", "red", "none")
+            out.append(Observation(animals, found, *named, np.zeros(4, np.float32), (), well_formed=not sample.faults))
+        return out
+
+
+def test_the_report_counts_right_answers(data: ObserverSet) -> None:
+    rates = evaluate(TruthfulObserver(data, part_counts(data)), data, np.asarray(data.pictures))  # type: ignore[arg-type]
+    assert rates["animals"]["of"] == PICTURES
+    assert rates["animals"]["right"] == PICTURES * 3 // 4
+    for name in ("eyes", "ears", "species", "whole animals found well-formed", "malformed animals found out"):
+        assert rates[name]["rate"] == 1
+    assert {f"animals, {n} there" for n in range(10)} <= set(rates)
+
+
+def test_one_command_draws_trains_exports_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--smoke", "--out", str(tmp_path), "--precision", "fp32", "--workers", "1"])
+    assert "whole animals found well-formed" in capsys.readouterr().out
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert set(report["rates"]) == {"as rendered", "degraded", "through the VAE"}
+    observer = load_observer(tmp_path / "observer")
+    assert set(observer.card.anatomy) == set(SPECIES)
+    assert "| whole animals found well-formed |" in (tmp_path / "observer" / "README.md").read_text()
+    size = sum(path.stat().st_size for path in (tmp_path / "observer").iterdir())
+    assert size < 100_000
+    seen = observer.observe([np.zeros((300, 500, 3), np.uint8)])
+    assert seen[0].features.shape == (2 * SMOKE.features,)
+
+    # A second run draws nothing anew and goes on from the checkpoint.
+    (tmp_path / "plan.json").write_text('{"steps": 3}')
+    run(replace(SMOKE), tmp_path, tmp_path / "observer", CPU, torch.float32, workers=1)
+    log = (tmp_path / "log.txt").read_text()
+    assert log.count("drew") == 2
+    assert "observer.pt at step 2" in log
+
+
+def test_the_shipped_size_of_the_network_is_small() -> None:
+    from scalecrafter.evaluation.observer_network import NetworkSettings, ObserverNetwork
+    from training.critters.observer_train import Settings
+
+    settings = Settings()
+    classes = tuple(len(words) for words in ATTRIBUTES.values())
+    network = ObserverNetwork(NetworkSettings(len(KINDS), classes, settings.widths, settings.features))
+    assert sum(value.numel() for value in network.parameters()) < 2_500_000
