@@ -24,7 +24,7 @@ def compare(
     prompt: Annotated[str, typer.Argument(help="What the pictures show.", show_default=False)],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="PNG file or folder. [default: ./<prompt>-<seed>-compare.png]"),
+        typer.Option("--output", "-o", help="PNG file or folder. \\[default: ./<prompt>-<seed>-compare.png]"),
     ] = None,
 ) -> None:
     """Direct inference beside a method, by default ScaleCrafter, as one picture; it carries the method's request."""

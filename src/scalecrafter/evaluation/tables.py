@@ -135,11 +135,12 @@ def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _compared(cells: Sequence[CellFigures], real: str | None) -> str:
-    def numbers(which: str) -> str:
-        found = sorted({getattr(cell, which) for cell in cells if cell.method != REAL and getattr(cell, which)})
-        return " to ".join(str(number) for number in (found if len(found) < 2 else (found[0], found[-1]))) or "none"
-
-    sides = [f"{numbers(which)} for {names}" for which, names in COMPARED.items() if numbers(which) != "none"]
+    """What the cells of one size were compared with, and over how many pictures."""
+    sides = []
+    for which, names in COMPARED.items():
+        numbers = sorted({getattr(cell, which) for cell in cells} - {0})
+        if numbers:
+            sides.append(f"{' to '.join(dict.fromkeys((str(numbers[0]), str(numbers[-1]))))} for {names}")
     return f"Real pictures: {real or 'none'}." + (f" Pictures on each side: {', '.join(sides)}." if sides else "")
 
 
