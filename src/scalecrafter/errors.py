@@ -21,3 +21,11 @@ class SizeError(ScaleCrafterError):
 
 class NumericalError(ScaleCrafterError):
     """NaN or infinity in latents or picture."""
+
+
+class OutOfMemoryError(ScaleCrafterError):
+    """A picture that did not fit in memory."""
+
+
+class VaeOutOfMemoryError(OutOfMemoryError):
+    """A picture that was made, and whose decoding (or the encoding of its start) did not fit in memory."""

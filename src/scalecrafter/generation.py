@@ -11,8 +11,8 @@ import hashlib
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,18 +22,16 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from .architecture import Architecture, read_architecture
-from .errors import NumericalError, ScaleCrafterError
+from .errors import ScaleCrafterError
+from .faults import check_finite, explained_decoding, explained_out_of_memory
 from .loading import quiet
 from .methods import METHODS
 from .request import Request, RequestError
 from .schedulers import using_scheduler, viewer_name
+from .vae import AUTO, Ceiling, in_type, vae_memory_applied
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, all steps of all passes) after each step of denoising; what it raises stops the picture."""
-
-
-class OutOfMemoryError(ScaleCrafterError):
-    """The picture did not fit in memory."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +48,15 @@ class Result:
     """Device, dtype and scheduler that made it."""
 
 
-def generate(pipe: Any, request: Request, progress: Progress | None = None) -> Result:
+def generate(pipe: Any, request: Request, progress: Progress | None = None, *, vae_memory: Ceiling = AUTO) -> Result:
     """Make one picture.
 
     Args:
         pipe: a text-to-image pipeline with a U-Net, as `load_pipeline` gives it; afterwards it is what it was.
         request: what to make; its `model`, `dtype` and `device` are taken as told, since the pipeline is loaded.
-        progress: called with (steps done, all steps) after each step.
+        progress: called with (steps done, all steps) after each step; if it has a method `show`, that is called with
+            the latents of the step (see `vae.previews`).
+        vae_memory: the ceiling for decoding and encoding, as `apply` takes it; the picture is the same.
 
     Returns:
         The picture in 8-bit RGB with the request as it was carried out.  The same request gives the same picture,
@@ -67,7 +67,7 @@ def generate(pipe: Any, request: Request, progress: Progress | None = None) -> R
         RequestError: for an image to start from that is missing or has changed.
         RecipeError: for a recipe that does not fit the model, or a method that would change nothing about it.
         NumericalError: for NaN or infinity in latents or picture.
-        OutOfMemoryError: says which setting to try next.
+        OutOfMemoryError: says what was tried, how much was needed, and which setting to try next.
     """
     from .methods.job import Job  # which needs the steps below
 
@@ -81,6 +81,7 @@ def generate(pipe: Any, request: Request, progress: Progress | None = None) -> R
         torch.no_grad(),
         explained_out_of_memory(request, architecture),
         using_scheduler(pipe, request.scheduler),
+        vae_memory_applied(pipe.vae, vae_memory),
     ):
         image = METHODS[request.acting_method].make(Job(pipe, architecture, request, generator, progress))
         environment = _environment(pipe)
@@ -115,6 +116,9 @@ def denoise(pipe: Any, request: Request, generator: torch.Generator, progress: P
     def report(pipeline: Any, step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         if progress is not None:
             progress(step + 1, pipeline.num_timesteps)
+            show = getattr(progress, "show", None)
+            if show is not None:
+                show(tensors["latents"])
         return tensors
 
     output = pipe(
@@ -153,11 +157,9 @@ def decode(pipe: Any, latents: Tensor) -> Tensor:
     (`force_upcast`) decodes in float32.
     """
     vae = pipe.vae
-    own_dtype = vae.dtype
-    upcast = own_dtype is torch.float16 and bool(vae.config.get("force_upcast", False))
-    if upcast:
-        vae.to(torch.float32)
-    try:
+    upcast = vae.dtype is torch.float16 and bool(vae.config.get("force_upcast", False))
+    widened = in_type(vae, torch.float32) if upcast else nullcontext()
+    with widened, explained_decoding(pipe, latents):
         latents = latents.to(vae.dtype)
         mean, deviation = (vae.config.get(name) for name in ("latents_mean", "latents_std"))
         if mean is not None and deviation is not None:
@@ -166,65 +168,7 @@ def decode(pipe: Any, latents: Tensor) -> Tensor:
         else:
             latents = latents / vae.config.scaling_factor
         pixels: Tensor = vae.decode(latents, return_dict=False)[0]
-    finally:
-        if upcast:
-            vae.to(own_dtype)
-        pipe.maybe_free_model_hooks()
     return pixels
-
-
-def check_finite(values: Tensor, what: str, pipe: Any) -> None:
-    """Raise `NumericalError` with the likely cause and the remedy if there is NaN or infinity in `values`."""
-    finite = torch.isfinite(values)
-    if bool(finite.all()):
-        return
-    bad = values.numel() - int(finite.sum())
-    is_picture = "picture" in what
-    precision = str((pipe.vae if is_picture else pipe.unet).dtype).removeprefix("torch.")
-    if is_picture:
-        cause = (
-            "the VAE overflows in float16; take --dtype bf16 or fp32, or a VAE made for float16"
-            if precision == "float16"
-            else "damaged VAE weights, since float16 is not in use; load the model anew from a trusted copy"
-        )
-    else:
-        cause = (
-            "the U-Net overflows in float16; take --dtype bf16 or fp32"
-            if precision == "float16"
-            else "damaged weights, or a guidance that is far too high; lower the guidance, then load the model anew"
-        )
-    raise NumericalError(
-        f"{what}: {bad} of {values.numel()} values are NaN or infinite ({precision}), so no picture was made. "
-        f"Likely cause and remedy: {cause}."
-    )
-
-
-@contextmanager
-def explained_out_of_memory(request: Request, architecture: Architecture) -> Iterator[None]:
-    """Turn torch's and Python's ways of running out of memory into one error that says what to try next."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise OutOfMemoryError(_next_setting(request, architecture)) from error
-    except RuntimeError as error:
-        text = str(error).lower()
-        if any(sign in text for sign in ("out of memory", "can't allocate memory", "not enough memory")):
-            raise OutOfMemoryError(_next_setting(request, architecture)) from error
-        raise
-
-
-def _next_setting(request: Request, architecture: Architecture) -> str:
-    multiple = architecture.size_multiple
-    asked = (request.width or 0, request.height or 0)
-    smaller = tuple(max(side * 3 // 4 // multiple, 1) * multiple for side in asked)
-    advice = []
-    if request.dtype == "fp32" or (request.dtype is None and request.device == "cpu"):
-        advice.append("--dtype bf16 (half the memory)")
-    if smaller != asked:
-        advice.append(f"--size {smaller[0]}x{smaller[1]}")
-    if request.device != "cpu":
-        advice.append("--device cpu (slow, but usually with more memory)")
-    return f"out of memory at {asked[0]}×{asked[1]}. Try next: {', then '.join(advice) or 'a smaller model'}"
 
 
 def image_to_image(pipe: Any) -> Any:

@@ -23,12 +23,13 @@ from .architecture import Architecture, find_unet, read_architecture
 from .automatic import automatic_recipe
 from .convolution_patch import ConvolutionPatch
 from .dispersion import SCALE, dispersion_transform
-from .errors import RecipeError, ScaleCrafterError
+from .errors import ModelError, RecipeError, ScaleCrafterError
 from .freeu import install_freeu, published_freeu, restore_freeu
 from .guidance import damped_pair, unconditional_half
 from .planning import PLAIN, ResolvedRecipe, Settings, resolve
 from .recipe import FreeU, Recipe
 from .trajectory import Trajectory
+from .vae import AUTO, Ceiling, apply_vae_memory, check_vae_memory, has_vae_memory, parse_ceiling, remove_vae_memory
 
 _ATTRIBUTE = "_scalecrafter"
 RecipeLike = Recipe | str | os.PathLike[str]
@@ -39,7 +40,7 @@ def apply(
     *,
     recipe: RecipeLike | None = None,
     freeu: bool = False,
-    vae_memory: str = "auto",
+    vae_memory: Ceiling = AUTO,
     guided: bool | None = None,
 ) -> Any:
     """Install ScaleCrafter on a pipeline, whose own call then makes larger pictures.
@@ -51,7 +52,10 @@ def apply(
         recipe: a `Recipe`, the name of a shipped one, or a path to a .toml file; it acts at any size.
             None chooses one for each call by the architecture and the size of the latents that arrive.
         freeu: FreeU with the published factors of the architecture, unless the recipe has its own.
-        vae_memory: "auto" leaves the pipeline's VAE as it is.
+        vae_memory: the most that decoding (or encoding) may add to what the VAE's device holds, as "4GiB" or in bytes:
+            above it the VAE runs in tiles, with the result of the whole.  "auto" does so only where the whole does not
+            fit, says so, and leaves alone a VAE that it does not know or that has a ceiling already; None or "off"
+            always leaves the VAE alone.
         guided: only for a bare U-Net, which has no pipeline to ask: whether its calls are classifier-free guidance
             pairs, the unconditional half first.  By default every even batch is one.
 
@@ -60,11 +64,11 @@ def apply(
 
     Raises:
         RecipeError: for a recipe that would not do what it says on this U-Net.
-        ModelError: for a pipeline without a U-Net.
+        ModelError: for a pipeline without a U-Net, or a ceiling for a VAE that is not there or not known.
+        ScaleCrafterError: for a ceiling that cannot be read.
     """
-    if vae_memory != "auto":
-        raise ScaleCrafterError(f"vae_memory is {vae_memory!r}: only 'auto' is supported so far; leave it out")
     unet = find_unet(pipe)
+    vae = _vae_for(pipe, vae_memory)
     architecture = read_architecture(pipe)
     chosen = recipe if isinstance(recipe, Recipe) or recipe is None else Recipe.load(recipe)
     resolved = resolve(chosen, architecture) if chosen is not None else None
@@ -75,7 +79,11 @@ def apply(
         )
     factors = (chosen.freeu if chosen else None) or (published_freeu(architecture) if freeu else None)
     remove(pipe)
-    setattr(unet, _ATTRIBUTE, _Installation(pipe, unet, architecture, resolved, factors, guided))
+    installation = _Installation(pipe, unet, architecture, resolved, factors, guided)
+    setattr(unet, _ATTRIBUTE, installation)
+    if vae is not None and not (vae_memory == AUTO and has_vae_memory(vae)):
+        apply_vae_memory(vae, vae_memory)
+        installation.vae = weakref.ref(vae)
     return pipe
 
 
@@ -112,6 +120,20 @@ def guides_in_three_branches(pipe: Any) -> bool:
     return any("InstructPix2Pix" in base.__name__ for base in type(pipe).__mro__)
 
 
+def _vae_for(pipe: Any, vae_memory: Ceiling) -> Any:
+    """The VAE of a pipeline, where the ceiling concerns it; raises what applying it would raise."""
+    vae = getattr(pipe, "vae", None)
+    ceiling = parse_ceiling(vae_memory)
+    if ceiling is None:
+        return None
+    if vae is None:
+        if ceiling != AUTO:
+            raise ModelError(f"vae_memory is {vae_memory!r}, but {type(pipe).__name__} has no VAE: leave it out")
+        return None
+    check_vae_memory(vae, vae_memory)
+    return vae
+
+
 def _uncompiled(hook: Callable[..., Any]) -> Callable[..., Any]:
     """The hook as it is, where torch.compile would otherwise trace into it."""
     disabled: Callable[..., Any] = torch.compiler.disable(hook)  # type: ignore[no-untyped-call]
@@ -139,6 +161,8 @@ class _Installation:
         guided: bool | None,
     ) -> None:
         self.resolved = resolved
+        self.vae: weakref.ref[nn.Module] | None = None
+        """The VAE, where its memory ceiling came with this installation."""
         self._pipe = weakref.ref(pipe) if pipe is not unet else None
         self._guided = guided
         self._parameters = list(inspect.signature(type(unet).forward).parameters)[1:]
@@ -166,6 +190,9 @@ class _Installation:
         for patches in self._patches.values():
             for convolution, patch in patches:
                 patch.remove(convolution)
+        vae = self.vae() if self.vae is not None else None
+        if vae is not None:
+            remove_vae_memory(vae)
 
     def _attach(self, architecture: Architecture) -> None:
         """Patch every convolution that has no patch yet (a LoRA loaded later brings new ones)."""

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..request import Request, RequestError, prompts_from_file
 from .app import app
-from .options import PictureOptions, spread_options
+from .options import AUTOMATIC, PictureOptions, VaeMemory, spread_options
 from .output import Reporter, check_output, picture_path
+
+if TYPE_CHECKING:
+    from ..generation import Result
 
 
 @app.command("generate")
@@ -26,25 +33,33 @@ def generate(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="PNG file or folder. [default: ./<prompt>-<seed>.png, never overwriting]"),
+        typer.Option(
+            "--output", "-o", help="PNG file or folder. \\[default: ./<prompt>-<seed>.png, never overwriting]"
+        ),
     ] = None,
+    vae_memory: VaeMemory = AUTOMATIC,
+    fit: Annotated[
+        bool, typer.Option("--fit", help="Find settings that fit in memory by trying, and tell which did.")
+    ] = False,
 ) -> None:
     """Make a picture from a prompt; its path is printed, and the picture carries its whole request."""
     requests = _requests(options, prompt, prompt_file, from_picture)
     several = len(requests) > 1
     check_output(output, several)
+    _check_ceiling(vae_memory)
     for request in requests[:1]:  # they differ in their prompts alone
         request.resolved_recipe()
 
     from ..picture_files import save_picture
 
-    with Reporter() as reporter:
+    with Reporter() as reporter, _notices(reporter):
         if from_picture is not None:
             _tell_changed_versions(reporter, from_picture)
         pipe = reporter.load(requests[0])
+        make = _maker(reporter, vae_memory, fit)
         for number, request in enumerate(requests, 1):
             label = f"picture {number}/{len(requests)}" if several else "picture"
-            result = reporter.picture(pipe, request, label)
+            result = reporter.picture(pipe, request, label, make)
             print(save_picture(result, picture_path(output, result, several)), flush=True)
 
 
@@ -62,6 +77,46 @@ def _requests(
         base = read_request(from_picture)
     prompts = prompts_from_file(prompt_file) if prompt_file is not None else [prompt]
     return [options.request(line, base) for line in prompts]
+
+
+def _check_ceiling(vae_memory: str) -> None:
+    from ..errors import ScaleCrafterError
+    from ..vae import parse_ceiling
+
+    try:
+        parse_ceiling(vae_memory)
+    except ScaleCrafterError as error:
+        raise RequestError(str(error).replace("vae_memory is", "--vae-memory is")) from None
+
+
+def _maker(reporter: Reporter, vae_memory: str, fit: bool) -> Callable[..., Result]:
+    """How pictures are made: as asked for, or with settings that are found to fit."""
+    if fit:
+        from ..fitting import generate_fitting
+
+        return partial(generate_fitting, vae_memory=vae_memory, report=reporter.note)
+    from ..generation import generate
+
+    return partial(generate, vae_memory=vae_memory)
+
+
+@contextmanager
+def _notices(reporter: Reporter) -> Iterator[None]:
+    """What the VAE has to say becomes a line on stderr."""
+    from ..vae import VaeNotice
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", VaeNotice)
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, VaeNotice):
+                reporter.note(f"note: {message}")
+            else:
+                usual(message, category, *where, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 def _tell_changed_versions(reporter: Reporter, picture: Path) -> None:

@@ -20,21 +20,30 @@ Command = TypeVar("Command", bound=Callable[..., None])
 
 Model = Annotated[
     str | None,
-    typer.Option("--model", "-m", help="Embedded model, folder, .safetensors file or hub id. [default: critters]"),
+    typer.Option("--model", "-m", help="Embedded model, folder, .safetensors file or hub id. \\[default: critters]"),
 ]
 Size = Annotated[
     str | None,
-    typer.Option("--size", "-s", metavar="WxH", help="Image pixels. [default: twice the model's native side]"),
+    typer.Option("--size", "-s", metavar="WxH", help="Image pixels. \\[default: twice the model's native side]"),
 ]
 RecipeOption = Annotated[
     str | None,
     typer.Option(
-        "--recipe", "-r", help="Shipped name (`recipes list`), .toml file, none (direct inference). [default: auto]"
+        "--recipe", "-r", help="Shipped name (`recipes list`), .toml file, none (direct inference). \\[default: auto]"
     ),
 ]
-Steps = Annotated[int | None, typer.Option("--steps", help=f"Steps of denoising. [default: {DEFAULT_STEPS}]")]
+Steps = Annotated[int | None, typer.Option("--steps", help=f"Steps of denoising. \\[default: {DEFAULT_STEPS}]")]
 Scheduler = Annotated[
-    str | None, typer.Option("--scheduler", help=f"{', '.join(SCHEDULERS)}. [default: the model's own]")
+    str | None, typer.Option("--scheduler", help=f"{', '.join(SCHEDULERS)}. \\[default: the model's own]")
+]
+VaeMemory = Annotated[
+    str,
+    typer.Option(
+        "--vae-memory",
+        metavar="SIZE",
+        help="The most memory that the VAE may add, as 4GiB: above it, it runs in tiles, with the same result; "
+        "off leaves it alone; auto does so where the whole does not fit.",
+    ),
 ]
 
 
@@ -44,31 +53,33 @@ class PictureOptions:
 
     model: Model = None
     size: Size = None
-    method: Annotated[str | None, typer.Option("--method", help=f"{', '.join(METHODS)}. [default: scalecrafter]")] = (
+    method: Annotated[str | None, typer.Option("--method", help=f"{', '.join(METHODS)}. \\[default: scalecrafter]")] = (
         None
     )
     recipe: RecipeOption = None
     steps: Steps = None
     guidance: Annotated[
-        float | None, typer.Option("--guidance", "-g", help=f"Guidance scale. [default: {DEFAULT_GUIDANCE}]")
+        float | None, typer.Option("--guidance", "-g", help=f"Guidance scale. \\[default: {DEFAULT_GUIDANCE}]")
     ] = None
     negative: Annotated[str | None, typer.Option("--negative", "-n", help="What the picture should not show.")] = None
-    seed: Annotated[int | None, typer.Option("--seed", help="[default: a random one, which is printed]")] = None
+    seed: Annotated[int | None, typer.Option("--seed", help="\\[default: a random one, which is printed]")] = None
     scheduler: Scheduler = None
     dtype: Annotated[
-        str | None, typer.Option("--dtype", help="fp32, fp16 or bf16. [default: fp16 on CUDA, else fp32]")
+        str | None, typer.Option("--dtype", help="fp32, fp16 or bf16. \\[default: fp16 on CUDA, else fp32]")
     ] = None
-    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps. [default: auto]")] = None
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps. \\[default: auto]")] = (
+        None
+    )
     image: Annotated[Path | None, typer.Option("--image", "-i", help="Picture to start from (image to image).")] = None
     strength: Annotated[
         float | None,
         typer.Option(
             "--strength",
             help="How much of --image changes, 0 to 1; for hires-fix and cascade, of the picture they enlarge. "
-            f"[default: {DEFAULT_STRENGTH}, cascade {Cascade().restart[0]}]",
+            f"\\[default: {DEFAULT_STRENGTH}, cascade {Cascade().restart[0]}]",
         ),
     ] = None
-    freeu: Annotated[bool | None, typer.Option("--freeu/--no-freeu", help="FreeU as well. [default: no]")] = None
+    freeu: Annotated[bool | None, typer.Option("--freeu/--no-freeu", help="FreeU as well. \\[default: no]")] = None
 
     def request(self, prompt: str | None, base: Request | None = None) -> Request:
         """The request that these options make, over the values of `base` (`RequestError`)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,8 +53,8 @@ class Reporter:
 
             return load_pipeline(request.model, dtype=request.dtype, device=request.device)
 
-    def picture(self, pipe: Any, request: Request, label: str) -> Result:
-        """A picture, with a bar while it is made and a line once it is."""
+    def picture(self, pipe: Any, request: Request, label: str, make: Callable[..., Result] | None = None) -> Result:
+        """A picture, with a bar while it is made and a line once it is; `make` stands in for `generation.generate`."""
         from ..generation import generate
 
         with self._bar(label, request.steps) as task:
@@ -63,7 +63,7 @@ class Reporter:
                 done = f"{label}: decoding" if step == total else label
                 self._bars.update(task, completed=step, total=total, description=done)
 
-            result = generate(pipe, request, progress)
+            result = (make or generate)(pipe, request, progress)
         made = result.request
         self.note(f"{label}: seed {made.seed}, {made.width}×{made.height}, {result.seconds:.1f} s")
         return result

@@ -1,0 +1,218 @@
+"""Peak memory, time and exactness of VAE decoding: all at once, diffusers' tiling, and ours below a ceiling.
+
+    python -m benchmarks.vae_memory --sizes 512 1024
+
+The decoder is Stable Diffusion's (83.7 M parameters, 49.5 M of them in the decoder) with random weights; the latents
+are noise on several scales, so that tiles differ from one another as those of a picture do.  Every row is a process of
+its own.  Memory is what a decode adds at its peak: resident on a CPU, `torch.cuda.max_memory_allocated` on a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from scalecrafter.vae import apply_vae_memory, decode_memory, free_memory
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+MODES = {
+    "untiled": "all at once",
+    "diffusers:256": "diffusers' tiling, 256²",
+    "diffusers:512": "diffusers' tiling, 512²",
+    "ours:256": "ours, tiles of 256²",
+    "ours:512": "ours, tiles of 512²",
+    "ours:stripes": "ours, stripes of 64 rows",
+    "ours:quarter": "ours, its own choice",
+}
+"""Ours runs below a ceiling, by default a quarter of what all at once takes by estimate."""
+
+
+def real_vae(device: str, dtype: torch.dtype) -> Any:
+    """Stable Diffusion's VAE with random weights that keep values O(1)."""
+    torch.manual_seed(0)
+    with torch.device(device):
+        vae = AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512),
+            layers_per_block=2,
+            latent_channels=4,
+            norm_num_groups=32,
+            sample_size=512,
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+        )
+    for parameter in vae.parameters():
+        if parameter.ndim >= 2:
+            torch.nn.init.normal_(parameter, std=1.2 / math.sqrt(parameter[0].numel()))
+    return vae.to(dtype).eval().requires_grad_(False)
+
+
+def latents(side: int) -> Tensor:
+    """`(1, 4, side, side)`: noise, and coarser noise under it."""
+    generator = torch.Generator().manual_seed(1)
+    total = torch.randn((1, 4, side, side), generator=generator)
+    for coarse in (2, 5, 16):
+        noise = torch.randn((1, 4, coarse, coarse), generator=generator)
+        total = total + F.interpolate(noise, size=(side, side), mode="bicubic")
+    return total / 2
+
+
+def resident(field: str) -> int:
+    """Bytes of "VmRSS" (now) or "VmHWM" (the most so far)."""
+    lines = Path("/proc/self/status").read_text("ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+
+def child(options: argparse.Namespace) -> dict[str, Any]:
+    """One decode in this process; the picture goes to a file."""
+    device, dtype, mode = torch.device(options.device), DTYPES[options.dtype], options.child
+    vae, z = real_vae(options.device, dtype), latents(options.sizes[0] // 8).to(device, dtype)
+    height = width = options.sizes[0]
+    kind, _, detail = mode.partition(":")
+    whole, _ = decode_memory(vae, height, width, "64TiB")
+    result: dict[str, Any] = {"mode": mode, "size": height, "estimated_whole": whole}
+    vae.decode(z[:, :, :8, :8])  # libraries make themselves ready
+    if kind == "diffusers":
+        vae.enable_tiling()
+        vae.tile_sample_min_size, vae.tile_latent_min_size = int(detail), int(detail) // 8
+    elif kind == "ours":
+        ceiling = options.memory or str(whole // 4)
+        tile = {"stripes": (64, width), "quarter": None}.get(detail) if not detail.isdigit() else (int(detail),) * 2
+        apply_vae_memory(vae, ceiling, tile=tile)
+        started = time.perf_counter()
+        _, plan = decode_memory(vae, height, width, ceiling, tile=tile)
+        assert plan is not None
+        result |= {"predicted": plan.peak, "plan": str(plan), "planning_seconds": time.perf_counter() - started}
+        result["spans"] = [(one.start, one.stop, one.tile, one.hidden, one.peak >> 20) for one in plan.spans]
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated() if on_gpu else resident("VmRSS")
+    started = time.perf_counter()
+    with torch.no_grad():
+        picture = vae.decode(z, return_dict=False)[0]
+    if on_gpu:
+        torch.cuda.synchronize()
+    result["seconds"] = time.perf_counter() - started
+    result["peak"] = (torch.cuda.max_memory_allocated() if on_gpu else resident("VmHWM")) - before
+    torch.save(picture.float().cpu(), options.picture)
+    return result
+
+
+def run(mode: str, size: int, options: argparse.Namespace, folder: Path) -> dict[str, Any] | None:
+    """One mode at one size in a process of its own; None where it does not fit."""
+    picture = folder / f"{mode.replace(':', '-')}-{size}.pt"
+    command = [
+        sys.executable, "-m", "benchmarks.vae_memory", "--child", mode, "--sizes", str(size), "--picture", str(picture),
+        "--dtype", options.dtype, "--device", options.device, *(["--memory", options.memory] if options.memory else []),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        print(f"{mode} at {size}²: {(done.stderr.strip().splitlines() or ['killed'])[-1]}", file=sys.stderr)
+        return None
+    return {**json.loads(done.stdout.splitlines()[-1]), "picture": str(picture)}
+
+
+def compare(result: dict[str, Any], untiled: dict[str, Any] | None) -> None:
+    """Exactness and seams of a result beside the untiled one, where there is one."""
+    picture = torch.load(result["picture"], weights_only=True)
+    _, _, detail = result["mode"].partition(":")
+    tile = int(detail) * 3 // 4 if result["mode"].startswith("diffusers") else int(detail) if detail.isdigit() else 64
+    result["seam"] = seam(picture, tile)
+    if untiled is not None:
+        whole = torch.load(untiled["picture"], weights_only=True)
+        span = float(whole.max() - whole.min())
+        result["difference"] = float((picture - whole).abs().max()) / span
+        result["tone"] = float(F.avg_pool2d(picture - whole, 64).abs().max()) / span
+
+
+def seam(picture: Tensor, tile: int) -> float:
+    """Mean step between neighbouring rows at the borders of tiles, against that between all others."""
+    steps = (picture[:, :, 1:] - picture[:, :, :-1]).abs().mean(dim=(0, 1, 3))
+    border = torch.zeros(len(steps), dtype=torch.bool)
+    border[tile - 1 :: tile] = True
+    return float(steps[border].mean() / steps[~border].mean())
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Markdown."""
+    lines = [
+        "| size | decode | peak, MiB | predicted | seconds | largest difference | tone shift | seam |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for one in results:
+        predicted = f"{one['predicted'] / 2**20:.0f}" if "predicted" in one else "–"
+        if one["mode"] == "untiled":
+            predicted = f"{one['estimated_whole'] / 2**20:.0f}"
+        exact = [
+            f"{one[key]:.1e}" if key in one and one["mode"] != "untiled" else "–" for key in ("difference", "tone")
+        ]
+        lines.append(
+            f"| {one['size']}² | {MODES[one['mode']]} | {one['peak'] / 2**20:.0f} | {predicted} | "
+            f"{one['seconds']:.1f} | {exact[0]} | {exact[1]} | {one['seam']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run all and print a table, or with --child one decode."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024, 2048, 4096], help="image pixels a side")
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--memory", help='ceiling of ours, as "4GiB" [default: a quarter of all at once]')
+    parser.add_argument("--dtype", choices=DTYPES, default="fp32")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--child", choices=MODES, help=argparse.SUPPRESS)
+    parser.add_argument("--picture", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(child(options)))
+        return
+    results: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for size in options.sizes:
+            untiled = None
+            for mode in options.modes:
+                if mode == "untiled" and not _fits(size, options):
+                    print(f"untiled at {size}²: does not fit", file=sys.stderr)
+                    continue
+                result = run(mode, size, options, Path(folder))
+                if result is None:
+                    continue
+                untiled = result if mode == "untiled" else untiled
+                compare(result, untiled)
+                results.append(result)
+                print(f"{mode} {size}²: {result['peak'] / 2**20:.0f} MiB, {result['seconds']:.1f} s", file=sys.stderr)
+    machine = torch.cuda.get_device_name() if options.device == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    print(f"{time.strftime('%Y-%m-%d')}, {options.dtype}, {machine}, torch {torch.__version__}")
+    print(table(results))
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def _fits(size: int, options: argparse.Namespace) -> bool:
+    with torch.device("meta"):
+        vae = AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512), layers_per_block=2,
+            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        ).to(DTYPES[options.dtype])  # fmt: skip
+    needed, _ = decode_memory(vae, size, size, "64TiB")
+    free = free_memory(torch.device(options.device))
+    return free is None or needed < 0.9 * free
+
+
+if __name__ == "__main__":
+    main()

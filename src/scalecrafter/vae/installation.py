@@ -1,0 +1,143 @@
+"""Exact tiling on a VAE that is already there, and its inverse.
+
+The VAE keeps its own methods: what is installed are module hooks on its encoder and decoder (`part.py`), so slicing,
+quantisation and the posterior stay diffusers' own, and offloading can come before or after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from ..errors import ModelError
+from .ceiling import AUTO, Ceiling, parse_ceiling
+from .part import Part
+from .planning import Plan
+from .regions import Size
+
+_ATTRIBUTE = "_scalecrafter_memory"
+
+
+def apply_vae_memory(vae: Any, memory: Ceiling = AUTO, *, tile: Size | None = None) -> Any:
+    """Let a VAE decode and encode below a memory ceiling, with the result of the whole at once (within rounding).
+
+    While it is applied, diffusers' own tiling is off, NaN or infinity that a float16 VAE makes is computed again in a
+    wider type, and what stays NaN or infinite is raised.  A second call replaces the first.
+
+    Args:
+        vae: AutoencoderKL or AutoencoderTiny.
+        memory: bytes, or a size as "4GiB", that a decode or encode may add to what its device holds already; "auto"
+            tiles only what does not fit the free memory, and leaves alone a VAE that it does not know; None or "off"
+            only removes.
+        tile: (height, width) in image pixels that every section is computed in; by default they are chosen.
+
+    Returns:
+        `vae`.
+
+    Raises:
+        ScaleCrafterError: for a size that cannot be read.
+        ModelError: for a VAE with an unknown layer, unless `memory` is "auto".
+    """
+    ceiling = parse_ceiling(memory)
+    installation = None if ceiling is None else _Installation(vae, ceiling, tile)
+    remove_vae_memory(vae)
+    if installation is not None:
+        installation.install()
+    return vae
+
+
+def remove_vae_memory(vae: Any) -> None:
+    """Undo `apply_vae_memory`; does nothing where nothing is applied."""
+    installation = _installed(vae)
+    if installation is not None:
+        installation.remove()
+
+
+@contextmanager
+def vae_memory_applied(vae: Any, memory: Ceiling = AUTO, *, tile: Size | None = None) -> Iterator[Any]:
+    """`apply_vae_memory` for the length of a `with` block; then the VAE is what it was, exceptions included.
+
+    "auto" leaves a ceiling in force that is there already.
+    """
+    before = _installed(vae)
+    if vae is None or (before is not None and memory == AUTO):
+        yield vae
+        return
+    apply_vae_memory(vae, memory, tile=tile)
+    try:
+        yield vae
+    finally:
+        remove_vae_memory(vae)
+        if before is not None:
+            before.install()
+
+
+def has_vae_memory(vae: Any) -> bool:
+    """Whether `apply_vae_memory` is in force on a VAE."""
+    return _installed(vae) is not None
+
+
+def check_vae_memory(vae: Any, memory: Ceiling) -> None:
+    """Raise what `apply_vae_memory` would raise, and change nothing."""
+    ceiling = parse_ceiling(memory)
+    if ceiling is not None:
+        _Installation(vae, ceiling, None)
+
+
+def decode_memory(
+    vae: Any, height: int, width: int, memory: Ceiling = AUTO, *, tile: Size | None = None
+) -> tuple[int, Plan | None]:
+    """What decoding one picture of this size in image pixels takes (estimated from shapes).
+
+    Returns:
+        Bytes added at the peak when all is done at once, and the plan below the ceiling `memory`, or None where there
+        is no need of tiles.
+    """
+    part = Part(vae.decoder, "decoder", parse_ceiling(memory), tile)
+    factor = part.factor
+    return part.outlook((1, part.channels, height // factor, width // factor), vae.dtype, vae.device)
+
+
+def _installed(vae: Any) -> _Installation | None:
+    return vae.__dict__.get(_ATTRIBUTE) if vae is not None else None
+
+
+class _Installation:
+    """What `apply_vae_memory` puts on one VAE."""
+
+    def __init__(self, vae: Any, ceiling: int | str, tile: Size | None) -> None:
+        self._vae = vae
+        self._parts: list[Part] = []
+        self._handles: list[Any] = []
+        self._use_tiling: bool | None = None
+        for name in ("encoder", "decoder"):
+            module = getattr(vae, name, None)
+            try:
+                if not isinstance(module, nn.Module):
+                    raise ModelError(
+                        f"{type(vae).__name__} has no {name} to run in tiles: leave vae_memory out, or let it be off"
+                    )
+                self._parts.append(Part(module, name, ceiling, tile))
+            except ModelError:
+                if ceiling != AUTO:
+                    raise
+
+    def install(self) -> None:
+        """Put the hooks on, and diffusers' own tiling off."""
+        self._handles = [handle for part in self._parts for handle in part.hook()]
+        if self._parts and isinstance(self._vae.__dict__.get("use_tiling"), bool):
+            self._use_tiling, self._vae.use_tiling = self._vae.use_tiling, False
+        self._vae.__dict__[_ATTRIBUTE] = self
+
+    def remove(self) -> None:
+        """Take everything off."""
+        for handle in self._handles:
+            handle.remove()
+        for part in self._parts:
+            part.restore()
+        if self._use_tiling:
+            self._vae.use_tiling = True
+        del self._vae.__dict__[_ATTRIBUTE]

@@ -1,0 +1,212 @@
+"""From a VAE's modules to a flat list of operations, by the types of the modules.
+
+A layer whose meaning is not known is refused by name: a wrong guess would make a wrong picture.  Knows the module
+types of diffusers, and nothing of tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch import nn
+
+from ..errors import ModelError
+from .operations import (
+    Addition,
+    Attention,
+    Convolution,
+    EnlargedConvolution,
+    Enlargement,
+    Keep,
+    Normalisation,
+    Operation,
+    Pointwise,
+)
+
+_ACTIVATIONS = (nn.SiLU, nn.ReLU, nn.GELU, nn.Mish, nn.Tanh, nn.LeakyReLU, nn.ELU, nn.Sigmoid, nn.Softplus)
+_ATTENTION_PROCESSORS = {"AttnProcessor", "AttnProcessor2_0", "XFormersAttnProcessor", "SlicedAttnProcessor"}
+"""Those that compute plain attention, one way or another."""
+
+
+def operations_of(part: nn.Module, name: str) -> list[Operation]:
+    """The operations of an encoder or decoder of AutoencoderKL, or of the layers of one of AutoencoderTiny.
+
+    Args:
+        part: the module.
+        name: how errors call it, as "decoder".
+
+    Raises:
+        ModelError: names the first layer whose meaning is not known.
+    """
+    return _fused(list(_walk(part, name)))
+
+
+def _walk(module: nn.Module, name: str) -> Iterator[Operation]:
+    kind = type(module).__name__
+    if isinstance(module, nn.Conv2d):
+        yield _convolution(module, module, name)
+    elif isinstance(module, nn.GroupNorm):
+        yield Normalisation(name, module)
+    elif isinstance(module, _ACTIVATIONS):
+        yield Pointwise(name, module)
+    elif isinstance(module, nn.Upsample):
+        yield _enlargement(module, name)
+    elif isinstance(module, nn.Dropout):
+        _demand(not (module.training and module.p > 0), name, "is a dropout in training; call eval() first")
+    elif isinstance(module, (nn.Sequential, nn.ModuleList)):
+        for number, child in enumerate(module):
+            yield from _walk(child, f"{name}.{number}")
+    elif not isinstance(module, nn.Identity):
+        walker = _WALKERS.get(kind)
+        if walker is None:
+            raise ModelError(
+                f"{name} is a {kind}, which exact tiling of the VAE does not know: "
+                'leave this VAE alone with vae_memory="off"'
+            )
+        yield from walker(module, name)
+
+
+def _children(module: Any, name: str, *paths: str) -> Iterator[Operation]:
+    """The operations of some children in this order, those left out that are not there."""
+    for path in paths:
+        child = getattr(module, path, None)
+        if child is not None:
+            yield from _walk(child, f"{name}.{path}")
+
+
+def _only(module: nn.Module, name: str, *known: str) -> None:
+    """Refuse children that are not known, for they would be left out."""
+    for path, child in module.named_children():
+        _demand(path in known, f"{name}.{path}", f"({type(child).__name__}) is not known to be part of this block")
+
+
+def _encoder(module: Any, name: str) -> Iterator[Operation]:
+    order = ("conv_in", "down_blocks", "mid_block", "conv_norm_out", "conv_act", "conv_out")
+    _only(module, name, *order)
+    yield from _children(module, name, *order)
+
+
+def _decoder(module: Any, name: str) -> Iterator[Operation]:
+    order = ("conv_in", "mid_block", "up_blocks", "conv_norm_out", "conv_act", "conv_out")
+    _only(module, name, *order)
+    yield from _children(module, name, *order)
+
+
+def _down_block(module: Any, name: str) -> Iterator[Operation]:
+    _only(module, name, "resnets", "downsamplers")
+    yield from _children(module, name, "resnets", "downsamplers")
+
+
+def _up_block(module: Any, name: str) -> Iterator[Operation]:
+    _only(module, name, "resnets", "upsamplers")
+    yield from _children(module, name, "resnets", "upsamplers")
+
+
+def _mid_block(module: Any, name: str) -> Iterator[Operation]:
+    _only(module, name, "resnets", "attentions")
+    yield from _walk(module.resnets[0], f"{name}.resnets.0")
+    for number, (attention, resnet) in enumerate(zip(module.attentions, module.resnets[1:], strict=True)):
+        if attention is not None:
+            yield from _walk(attention, f"{name}.attentions.{number}")
+        yield from _walk(resnet, f"{name}.resnets.{number + 1}")
+
+
+def _resnet(module: Any, name: str) -> Iterator[Operation]:
+    order = ("norm1", "nonlinearity", "conv1", "norm2", "nonlinearity", "dropout", "conv2")
+    _only(module, name, "conv_shortcut", *order)
+    _demand(module.upsample is None and module.downsample is None, name, "samples inside of a residual block")
+    _demand(getattr(module, "time_emb_proj", None) is None, name, "takes a time embedding")
+    shortcut = module.conv_shortcut
+    if shortcut is not None:
+        _demand(tuple(shortcut.kernel_size) == (1, 1), f"{name}.conv_shortcut", "is not a 1×1 convolution")
+    yield Keep(name, shortcut, module.conv2.out_channels)
+    yield from _children(module, name, *order)
+    yield Addition(name, float(module.output_scale_factor))
+
+
+def _tiny_block(module: Any, name: str) -> Iterator[Operation]:
+    _only(module, name, "conv", "skip", "fuse")
+    skip = None if isinstance(module.skip, nn.Identity) else module.skip
+    if skip is not None:
+        _demand(tuple(skip.kernel_size) == (1, 1), f"{name}.skip", "is not a 1×1 convolution")
+    yield Keep(name, skip, module.conv[-1].out_channels)
+    yield from _children(module, name, "conv")
+    yield Addition(name)
+    yield from _children(module, name, "fuse")
+
+
+def _upsampler(module: Any, name: str) -> Iterator[Operation]:
+    plain = not module.use_conv_transpose and module.norm is None and getattr(module, "interpolate", True)
+    _demand(plain, name, "is not a nearest-neighbour enlargement by 2")
+    yield Enlargement(name, 2)
+    if module.use_conv:
+        yield from _children(module, name, "conv" if module.name == "conv" else "Conv2d_0")
+
+
+def _downsampler(module: Any, name: str) -> Iterator[Operation]:
+    _demand(module.use_conv and module.norm is None, name, "is not a strided convolution")
+    yield _convolution(module.conv, module, name, end_padding=1 if module.padding == 0 else 0)
+
+
+def _attention(module: Any, name: str) -> Iterator[Operation]:
+    _only(module, name, "group_norm", "to_q", "to_k", "to_v", "to_out")
+    processor = type(module.processor).__name__
+    _demand(processor in _ATTENTION_PROCESSORS, name, f"attends with {processor}")
+    yield Attention(name, module)
+
+
+_WALKERS: dict[str, Callable[[Any, str], Iterator[Operation]]] = {
+    "Encoder": _encoder,
+    "Decoder": _decoder,
+    "DownEncoderBlock2D": _down_block,
+    "UpDecoderBlock2D": _up_block,
+    "UNetMidBlock2D": _mid_block,
+    "ResnetBlock2D": _resnet,
+    "Upsample2D": _upsampler,
+    "Downsample2D": _downsampler,
+    "Attention": _attention,
+    "AutoencoderTinyBlock": _tiny_block,
+}
+
+
+def _convolution(convolution: Any, module: nn.Module, name: str, end_padding: int = 0) -> Convolution:
+    _demand(isinstance(convolution, nn.Conv2d), name, f"is a {type(convolution).__name__}, not a convolution")
+    numbers = not isinstance(convolution.padding, str)
+    _demand(numbers and convolution.padding_mode == "zeros", name, "pads with something else than zeros")
+    return Convolution(name, convolution, module, end_padding)
+
+
+def _enlargement(module: nn.Upsample, name: str) -> Enlargement:
+    factor = module.scale_factor
+    whole = isinstance(factor, (int, float)) and factor == int(factor)
+    _demand(module.mode == "nearest" and whole, name, "is not a nearest-neighbour enlargement by a whole factor")
+    return Enlargement(name, int(factor))  # type: ignore[arg-type]
+
+
+def _fused(operations: list[Operation]) -> list[Operation]:
+    """An enlargement by 2 and the 3×3 convolution after it become one operation."""
+    fused: list[Operation] = []
+    for operation in operations:
+        before = fused[-1] if fused else None
+        if isinstance(before, Enlargement) and before.factor == 2 and _is_plain_3x3(operation):
+            assert isinstance(operation, Convolution)
+            fused[-1] = EnlargedConvolution(operation.name, operation.convolution)
+        else:
+            fused.append(operation)
+    return fused
+
+
+def _is_plain_3x3(operation: Operation) -> bool:
+    if not isinstance(operation, Convolution) or operation.module is not operation.convolution:
+        return False
+    convolution = operation.convolution
+    shape = (convolution.kernel_size, convolution.stride, convolution.padding, convolution.dilation)
+    return shape == ((3, 3), (1, 1), (1, 1), (1, 1)) and convolution.groups == 1
+
+
+def _demand(condition: bool, name: str, what: str) -> None:
+    if not condition:
+        raise ModelError(
+            f'{name} {what}, which exact tiling of the VAE does not know: leave this VAE alone with vae_memory="off"'
+        )
