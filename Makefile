@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := demo.png
-PROMPT ?= a green frog in a meadow
+PROMPT ?= a yellow penguin in the snow
 
 .PHONY: demo test install install-dev lint types tests clean
 
