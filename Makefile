@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := demo.png
 PROMPT ?= a yellow penguin in the snow
+# Tests run side by side, a thread each: two threads on one small model mostly wait for one another.
+WORKERS ?= 2
 
 .PHONY: demo test install install-dev lint types tests clean
 
@@ -37,7 +39,7 @@ types: install-dev
 	$(BIN)/mypy
 
 tests: install-dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadscope
 
 clean:
 	rm -rf $(VENV) build dist
