@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,11 +22,12 @@ from torch.utils.hooks import RemovableHandle
 
 from .architecture import Architecture, find_unet, read_architecture
 from .automatic import automatic_recipe
+from .branches import guides_otherwise, repeats_its_latents
 from .convolution_patch import ConvolutionPatch
 from .dispersion import SCALE, dispersion_transform
 from .errors import ModelError, RecipeError, ScaleCrafterError
 from .freeu import install_freeu, published_freeu, restore_freeu
-from .guidance import damped_pair, unconditional_half
+from .guidance import damped_pair, own_containers, unconditional_half
 from .planning import PLAIN, ResolvedRecipe, Settings, resolve
 from .recipe import FreeU, Recipe
 from .trajectory import Trajectory
@@ -72,9 +74,10 @@ def apply(
     architecture = read_architecture(pipe)
     chosen = recipe if isinstance(recipe, Recipe) or recipe is None else Recipe.load(recipe)
     resolved = resolve(chosen, architecture) if chosen is not None else None
-    if chosen is not None and chosen.noise_damping and guides_in_three_branches(pipe):
+    otherwise = guides_otherwise(pipe)
+    if chosen is not None and chosen.noise_damping and otherwise:
         raise RecipeError(
-            f"{type(pipe).__name__} guides in three branches, noise damping is for two: "
+            f"{type(pipe).__name__} {otherwise}, and noise damping needs an unconditional and a conditional one: "
             "take a recipe without [noise_damping]"
         )
     factors = (chosen.freeu if chosen else None) or (published_freeu(architecture) if freeu else None)
@@ -111,13 +114,6 @@ def applied_recipe(pipe: Any) -> Recipe | None:
     """The recipe that was named when ScaleCrafter was applied to `pipe`, if it was."""
     installation = find_unet(pipe).__dict__.get(_ATTRIBUTE)
     return installation.resolved.recipe if installation is not None and installation.resolved else None
-
-
-def guides_in_three_branches(pipe: Any) -> bool:
-    """Whether a pipeline evaluates three branches (PAG, InstructPix2Pix) where noise damping expects two."""
-    if hasattr(type(pipe), "do_perturbed_attention_guidance"):
-        return True
-    return any("InstructPix2Pix" in base.__name__ for base in type(pipe).__mro__)
 
 
 def _vae_for(pipe: Any, vae_memory: Ceiling) -> Any:
@@ -175,6 +171,7 @@ class _Installation:
         self._strong: Settings | None = None
         self._arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
         self._busy = False
+        self._warned = False
         self._attach(architecture)
         self._freeu_before = install_freeu(unet, freeu)
         self._handles: list[RemovableHandle] = [
@@ -218,9 +215,10 @@ class _Installation:
         self._last_place = place
         resolved = self.resolved or self._automatic_for(pipe, *sample.shape[-2:])
         self._set(resolved, resolved.structure(place) if resolved else PLAIN)
-        self._strong = resolved.strong(place) if resolved and self._is_guided_pair(pipe, sample) else None
+        strong = resolved.strong(place) if resolved else None
+        self._strong = strong if strong is not None and self._is_guided_pair(unet, pipe, sample) else None
         self._resolved = resolved
-        self._arguments = ((), {}) if self._strong is None else (args, kwargs)
+        self._arguments = ((), {}) if self._strong is None else (own_containers(args), own_containers(kwargs))
 
     def after(self, unet: nn.Module, output: Any) -> Any:
         """After a U-Net call: with noise damping, evaluate the strong denoiser and return the damped pair."""
@@ -261,18 +259,31 @@ class _Installation:
     def _automatic_for(self, pipe: Any, height: int, width: int) -> ResolvedRecipe | None:
         if (height, width) not in self._automatic:
             recipe = automatic_recipe(self._architecture, height, width)
-            if recipe is not None and guides_in_three_branches(pipe):
+            if recipe is not None and guides_otherwise(pipe):
                 recipe = recipe.model_copy(update={"noise_damping": None})
             self._automatic[height, width] = (
                 resolve(recipe, self._architecture, lenient=True) if recipe is not None else None
             )
         return self._automatic[height, width]
 
-    def _is_guided_pair(self, pipe: Any, sample: Tensor) -> bool:
+    def _is_guided_pair(self, unet: nn.Module, pipe: Any, sample: Tensor) -> bool:
+        """Whether a call is one: as `apply` was told, else as the pipeline tells and its latents show."""
         even = sample.shape[0] % 2 == 0
         if self._guided is not None:
             if self._guided and not even:
                 raise ScaleCrafterError(f"a guided batch is a pair of halves, this one has {sample.shape[0]} samples")
             return self._guided
+        if self._pipe is None:
+            return even
         told = getattr(pipe, "do_classifier_free_guidance", None)  # None also before a pipeline's first call
-        return even if told is None else bool(told) and even
+        if told is not None and not told:
+            return False
+        pair = repeats_its_latents(sample, unet)
+        if told and not pair and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"noise damping is left out: a U-Net call of {sample.shape[0]} samples is not an unconditional and a "
+                "conditional half of the same latents (the pipeline that calls guides otherwise)",
+                stacklevel=2,
+            )
+        return pair
