@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .architecture import Architecture, find_unet, read_architecture
+from .architecture import Architecture, find_unet, read_architecture, unknown_adapters
 from .automatic import automatic_recipe
 from .branches import guides_otherwise, repeats_its_latents
 from .convolution_patch import ConvolutionPatch
@@ -172,6 +172,7 @@ class _Installation:
         self._arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
         self._busy = False
         self._warned = False
+        self._unknown_adapters: dict[str, str] = {}
         self._attach(architecture)
         self._freeu_before = install_freeu(unet, freeu)
         self._handles: list[RemovableHandle] = [
@@ -201,6 +202,8 @@ class _Installation:
                     patch = ConvolutionPatch(convolution)
                     patch.install(convolution)
                     patches.append((convolution, patch))
+            for _, patch in patches:
+                patch.forget()
 
     def before(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before a U-Net call: find the place in the trajectory and set every convolution."""
@@ -212,6 +215,7 @@ class _Installation:
         place = self._trajectory.place(getattr(pipe, "scheduler", None), named["timestep"])
         if place <= self._last_place:  # a new run
             self._attach(read_architecture(pipe or unet))
+            self._unknown_adapters = unknown_adapters(unet)
         self._last_place = place
         resolved = self.resolved or self._automatic_for(pipe, *sample.shape[-2:])
         self._set(resolved, resolved.structure(place) if resolved else PLAIN)
@@ -241,6 +245,12 @@ class _Installation:
         return type(output)(sample=damped_pair(output.sample, strong.sample))
 
     def _set(self, resolved: ResolvedRecipe | None, settings: Settings) -> None:
+        for name, kind in self._unknown_adapters.items():
+            if name in settings.factors or name in settings.dispersed:
+                raise ModelError(
+                    f"the convolution {name} has an adapter of the kind {kind}, which cannot be re-dilated with it: "
+                    "fuse it into the weights first (pipe.fuse_lora()), or unload it"
+                )
         transform = self._transform(resolved) if settings.dispersed else None
         for name, patches in self._patches.items():
             for _, patch in patches:
