@@ -56,6 +56,8 @@ def open_control(control: Control, size: tuple[int, int]) -> Image.Image:
 def open_mask(request: Request, size: tuple[int, int]) -> Image.Image:
     """The mask in grey at `size` (width, height): white is redrawn, black is kept.
 
+    Of a picture with transparent parts, as picture editors and OpenAI's Images API have masks, those are redrawn.
+
     Raises:
         RequestError: for a mask of another shape than the image's, or one that would let nothing be redrawn.
     """
@@ -66,10 +68,11 @@ def open_mask(request: Request, size: tuple[int, int]) -> Image.Image:
             f"the mask {request.mask!r} is {mask.width}×{mask.height} and the image {request.image!r} "
             f"{image.width}×{image.height}: a mask lies on its image, so give one of the same shape"
         )
-    fitted = ImageOps.fit(mask.convert("L"), size, Image.Resampling.BILINEAR)
+    fitted = ImageOps.fit(_redrawn(mask), size, Image.Resampling.BILINEAR)
     if max(fitted.tobytes()) < _WHITE:
         raise RequestError(
-            f"the mask {request.mask!r} has no white: nothing would be redrawn. Paint white what is to be redrawn"
+            f"the mask {request.mask!r} has no white and no transparent part: nothing would be redrawn. "
+            "Paint white what is to be redrawn"
         )
     return fitted
 
@@ -77,6 +80,14 @@ def open_mask(request: Request, size: tuple[int, int]) -> Image.Image:
 def kept_outside_mask(picture: Image.Image, request: Request) -> Image.Image:
     """The picture where the mask is white and the given image where it is black, to the bit; greys blend the two."""
     return Image.composite(picture, open_image(request, picture.size), open_mask(request, picture.size))
+
+
+def _redrawn(mask: Image.Image) -> Image.Image:
+    if "A" in mask.getbands() or "transparency" in mask.info:
+        opacity = mask.convert("RGBA").getchannel("A")
+        if min(opacity.tobytes()) < 255 - _WHITE:
+            return ImageOps.invert(opacity)
+    return mask.convert("L")
 
 
 def _opened(what: str, path: str) -> Image.Image:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import LCMScheduler
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -145,6 +146,27 @@ def test_fusing_while_applied_reaches_kernels_that_stay_dispersed(kind: str, fil
     pipe.enable_lora()
     pipe.fuse_lora()
     assert relative(run(pipe), expected(reference, TO_THE_END)) < TOLERANCE
+
+
+def test_a_distilled_lora_without_guidance_is_re_dilated(kind: str, files: dict[str, Path]) -> None:
+    """As an LCM-LoRA is used: its own scheduler, few steps, no unconditional half, so nothing to damp."""
+
+    def distilled() -> Any:
+        pipe = fresh(kind)
+        pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)
+        pipe.load_lora_weights(files["lora"])
+        return pipe
+
+    task = functools.partial(Task, call=lambda size: {"guidance_scale": 1.0, **sized(size)})
+    reference = distilled()
+    plain = task(reference).run(SIZE)
+    reference.fuse_lora()
+    reference.unload_lora_weights()
+    with plainly(reference, tomllib.loads(DAMPED), pairs=False):
+        wanted = task(reference).run(SIZE)
+    result = task(scalecrafter.apply(distilled(), recipe=Recipe.parse(DAMPED))).run(SIZE)
+    assert relative(result, plain) > CHANGE
+    assert relative(result, wanted) < TOLERANCE
 
 
 def on_the_middle(pipe: Any, config: Any) -> Any:

@@ -141,12 +141,21 @@ def test_a_mask_that_does_not_fit_or_would_do_nothing_is_refused(folder: Path, t
     (tmp_path / "text.png").write_text("no picture")
     for name, told in (
         ("square", r"100×100 and the image .* 300×200: a mask lies on its image"),
-        ("dark", "has no white: nothing would be redrawn"),
+        ("dark", "has no white and no transparent part: nothing would be redrawn"),
         ("text", "cannot read the mask"),
         ("none", "cannot read the mask"),
     ):
         with pytest.raises(RequestError, match=told):
             generate(base("sd"), ask(folder, "image", mask=str(tmp_path / f"{name}.png")))
+
+
+def test_the_transparent_part_of_a_mask_is_redrawn(folder: Path, tmp_path: Path) -> None:
+    with Image.open(folder / "mask.png") as mask:
+        picture = Image.new("RGB", mask.size, "white")
+        picture.putalpha(ImageOps.invert(mask))
+    picture.save(tmp_path / "transparent.png")
+    result = generate(base("sd"), ask(folder, "image", mask=str(tmp_path / "transparent.png")))
+    assert result.image.tobytes() == made(folder, "sd", "image", "mask").image.tobytes()
 
 
 # Controls
