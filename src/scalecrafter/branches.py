@@ -49,7 +49,12 @@ def repeats_its_latents(sample: Tensor, unet: nn.Module) -> bool:
     if batch % 2:
         return False
     config: Any = getattr(unet, "config", {})
-    axis = 1 if sample.ndim == 4 or sample.shape[1] == config.get("in_channels") else 2
-    channels = min(config.get("out_channels") or sample.shape[axis], sample.shape[axis])
-    latents = sample.narrow(axis, 0, channels)
-    return bool(latents[: batch // 2].equal(latents[batch // 2 :]))
+    layouts = [axis for axis in (1, 2) if sample.ndim == 5 and sample.shape[axis] == config.get("in_channels")] or [1]
+    return any(_halves_are_equal(sample, axis, config.get("out_channels")) for axis in layouts)
+
+
+def _halves_are_equal(sample: Tensor, axis: int, latent_channels: int | None) -> bool:
+    channels = sample.shape[axis]
+    latents = sample.narrow(axis, 0, min(latent_channels or channels, channels))
+    first, second = latents.chunk(2)
+    return first.equal(second)

@@ -167,6 +167,14 @@ def test_a_pair_is_told_by_its_latents_alone(shape: tuple[int, ...], in_channels
     assert not repeats_its_latents(pair[:3], unet)
 
 
+def test_a_video_with_as_many_frames_as_channels_is_a_pair_too() -> None:
+    """Stable Video Diffusion has frames before channels, and a picture beside the latents in one half."""
+    frames = torch.randn(1, 8, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    pair = torch.cat([frames, frames])
+    pair[0, :, 4:] = 0
+    assert repeats_its_latents(pair, tiny_sd_unet(in_channels=8))
+
+
 def of_three(kind: str) -> Any:
     return of_class(kind, "PAGPipeline", pag_applied_layers=["mid"])
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from scalecrafter import ModelError
+from scalecrafter import ModelError, ScaleCrafterError
 from scalecrafter.cli import app
 from scalecrafter.control import parse_control
 from scalecrafter.generation import Result, generate
@@ -96,6 +96,15 @@ def test_direct_inference_with_a_controlnet_is_the_pipelines_own_picture_to_the_
     assert ours.image.tobytes() == theirs.tobytes()
 
 
+def test_freeu_in_a_request_has_the_values_of_the_models_architecture(folder: Path) -> None:
+    plain, ours = made(folder, "sdxl"), generate(base("sdxl"), ask(folder, freeu=True))
+    with_values = f"{RECIPE}[freeu]\nb1 = 1.1\nb2 = 1.2\ns1 = 0.6\ns2 = 0.4\n"
+    assert ours.image.tobytes() == generate(base("sdxl"), ask(folder, recipe=with_values)).image.tobytes()
+    assert ours.image.tobytes() != plain.image.tobytes()
+    with pytest.raises(ScaleCrafterError, match="needs published factors"):
+        generate(base("sd"), ask(folder, freeu=True))
+
+
 # Masks
 
 
@@ -116,6 +125,22 @@ def test_with_a_mask_all_is_drawn_anew_unless_a_strength_is_given(folder: Path) 
         for one in (made(folder, "sd", "image", "mask"), weaker)
     )
     assert weak < strong
+
+
+@pytest.mark.parametrize("method", ["direct", "attention-scaling", "multidiffusion", "scalecrafter-undamped"])
+def test_every_method_that_takes_an_image_takes_a_mask(folder: Path, method: str) -> None:
+    recipe = RECIPE if method.startswith("scalecrafter") else None
+    result = pixels(generate(base("sd"), ask(folder, "image", "mask", method=method, recipe=recipe)))
+    ours = pixels(made(folder, "sd", "image", "mask"))
+    assert (result[:54] == ours[:54]).all()
+    assert (result[66:] != ours[66:]).any()
+
+
+@pytest.mark.parametrize("method", ["attention-scaling", "scalecrafter-undamped"])
+def test_other_methods_of_one_pass_follow_controls_too(folder: Path, method: str) -> None:
+    settings = {"method": method, "recipe": RECIPE if method.startswith("scalecrafter") else None}
+    with_control, without = (generate(base("sd"), ask(folder, *told, **settings)) for told in (("sd",), ()))
+    assert with_control.image.tobytes() != without.image.tobytes()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -186,6 +211,17 @@ def test_a_controlnet_in_a_single_file_is_that_of_its_folder(folder: Path, kind:
         for name in ("folder", "file.safetensors")
     ]
     assert pictures[0].image.tobytes() == pictures[1].image.tobytes()
+
+
+def test_the_controlnets_of_the_last_picture_are_not_opened_again(folder: Path, tmp_path: Path) -> None:
+    net = controlnet_folder(tmp_path / "net", base("sd").unet)
+    request = ask(folder, controls=[{"model": str(net), "image": str(folder / "edges.png")}])
+    first = generate(base("sd"), request)
+    (net / "config.json").unlink()
+    assert generate(base("sd"), request).image.tobytes() == first.image.tobytes()
+    generate(base("sd"), ask(folder, "sd"))
+    with pytest.raises(ModelError, match=r"has no config\.json"):
+        generate(base("sd"), request)
 
 
 def test_what_is_no_controlnet_for_this_model_is_refused_in_words(folder: Path, tmp_path: Path) -> None:
