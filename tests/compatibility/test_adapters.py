@@ -24,11 +24,10 @@ from scalecrafter.architecture import read_architecture
 from scalecrafter.freeu import published_freeu
 from tests.compatibility.adapters import ip_adapter_folder, locon_file, lora_file, textual_inversion_file
 from tests.compatibility.plainly import plainly, relative
-from tests.compatibility.test_tasks import CHANGE, DAMPED, Task, check, fresh, gradient, sized
+from tests.compatibility.test_tasks import CHANGE, DAMPED, SIZE, Task, check, fresh, gradient, sized
 from tests.models import tiny_sd_unet, tiny_sdxl_unet
 
 TOLERANCE = 1e-4
-SIZE = (256, 192)
 TO_THE_END = DAMPED.replace("0.4", "1.0")
 """The same with kernels dispersed in every step."""
 

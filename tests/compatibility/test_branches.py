@@ -108,7 +108,7 @@ def test_a_pipeline_without_guidance_and_without_saying_so_is_not_damped() -> No
 
 
 def test_edits_are_refused_damping_by_name_and_run_re_dilated() -> None:
-    source = base("sd")
+    source = fresh("sd")  # the pipeline leaves its attention processors behind
     pipe = diffusers.LEditsPPPipelineStableDiffusion(
         **{k: source.components[k] for k in ("unet", "vae", "text_encoder", "tokenizer")},
         scheduler=diffusers.DPMSolverMultistepScheduler.from_config(

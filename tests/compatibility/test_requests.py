@@ -196,12 +196,11 @@ def test_several_controlnets_count_with_their_own_weights(folder: Path, tmp_path
         return generate(base("sd"), ask(folder, controls=controls)).image.tobytes()
 
     assert len({with_scales(*scales) for scales in ((0.7,), (0.7, 0.2), (0.2, 0.7))}) == 3
-    assert with_scales(0.7, 0.2) == with_scales(0.7, 0.2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_controlnet_in_a_single_file_is_that_of_its_folder(folder: Path, kind: str, tmp_path: Path) -> None:
-    net = ControlNetModel.from_unet(base(kind).unet)
+    net = ControlNetModel.from_unet(base(kind).unet)  # of the usual width, which a file does not tell
     net.save_pretrained(tmp_path / "folder")
     save_file(net.state_dict(), tmp_path / "file.safetensors")
     pictures = [
@@ -336,7 +335,7 @@ def test_image_mask_and_controls_at_a_shell(model: str, folder: Path, tmp_path: 
     assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
     run("generate", "--from", "a.png", "--control", f"{folder / 'sd'}={folder / 'edges.png'}", "-o", "c.png")
     assert len(read_request("c.png").controls) == 1
-    run("compare", "a fox", *options, *controls, "-o", "d.png")
+    run("compare", "a fox", *options, *controls[:2], "-o", "d.png")
 
 
 def test_an_inpainting_model_from_a_folder_at_a_shell(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
@@ -379,7 +378,7 @@ def test_ones_own_picture_is_enlarged_four_times_with_a_tiled_encode(
 
     monkeypatch.setattr(torch.nn.functional, "conv2d", seen)
     said = ["--model", model, "--image", "small.png", "--strength", "0.5", "--size", "512x512", "--steps", "2"]
-    said += ["--seed", "1"]
+    said += ["--seed", "1", "--recipe", "none", "--guidance", "1"]
     run("generate", "a fox", *said, "--vae-memory", "off", "-o", "whole.png")
     assert encoded == [(512, 512)]
     encoded.clear()

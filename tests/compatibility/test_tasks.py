@@ -30,7 +30,7 @@ from tests.test_patch import assert_untouched, attributes
 KINDS = ("sd", "sdxl")
 TOLERANCE = 1e-4  # relative, in float32: the two differ by rounding alone
 CHANGE = 1e-1
-SIZE = (256, 192)  # width, height: twice the native side and half as wide again, as latents 24×32
+SIZE = (192, 128)  # width, height; the native side is 128, and latents are 16×24
 NATIVE = (128, 128)
 STEPS = 3
 
