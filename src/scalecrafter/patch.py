@@ -50,7 +50,7 @@ def apply(
     A second `apply` replaces the first.  At the native size with the automatic recipe nothing changes, to the bit.
 
     Args:
-        pipe: any diffusers pipeline with a U-Net, or a bare U-Net.
+        pipe: any diffusers pipeline with a U-Net, the one that is called then, or a bare U-Net.
         recipe: a `Recipe`, the name of a shipped one, or a path to a .toml file; it acts at any size.
             None chooses one for each call by the architecture and the size of the latents that arrive.
         freeu: FreeU with the published factors of the architecture, unless the recipe has its own.
