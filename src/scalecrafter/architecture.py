@@ -119,3 +119,17 @@ def _convolutions(unet: nn.Module) -> dict[str, tuple[nn.Conv2d, ...]]:
             continue
         found.setdefault(".".join(parts), []).append(module)
     return {path: tuple(modules) for path, modules in found.items()}
+
+
+def unknown_adapters(unet: nn.Module) -> dict[str, str]:
+    """Adapters on convolutions that are no LoRA and not fused: module path → kind.
+
+    Theirs is a convolution of their own (LoHa, LoKr, OFT …) that is not a module, so it would run undilated beside its
+    re-dilated base.
+    """
+    found = {}
+    for path, module in unet.named_modules():
+        base = getattr(module, "base_layer", None)
+        if isinstance(base, nn.Conv2d) and not hasattr(module, _ADAPTER_INPUT) and not getattr(module, "merged", False):
+            found[path] = type(module).__module__.split(".")[-2]
+    return found

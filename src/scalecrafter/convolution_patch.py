@@ -51,6 +51,10 @@ class ConvolutionPatch:
         if transform is None:
             self._dispersed = None
 
+    def forget(self) -> None:
+        """Compute the dispersed kernel anew at its next use: fusing a LoRA changes weights without a trace."""
+        self._dispersed = None
+
     def __call__(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.transform is not None:
             weight = self._kernel(weight, self.transform)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,13 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .architecture import Architecture, find_unet, read_architecture
+from .architecture import Architecture, find_unet, read_architecture, unknown_adapters
 from .automatic import automatic_recipe
+from .branches import guides_otherwise, repeats_its_latents
 from .convolution_patch import ConvolutionPatch
 from .dispersion import SCALE, dispersion_transform
 from .errors import ModelError, RecipeError, ScaleCrafterError
 from .freeu import install_freeu, published_freeu, restore_freeu
-from .guidance import damped_pair, unconditional_half
+from .guidance import damped_pair, own_containers, unconditional_half
 from .planning import PLAIN, ResolvedRecipe, Settings, resolve
 from .recipe import FreeU, Recipe
 from .trajectory import Trajectory
@@ -48,7 +50,7 @@ def apply(
     A second `apply` replaces the first.  At the native size with the automatic recipe nothing changes, to the bit.
 
     Args:
-        pipe: any diffusers pipeline with a U-Net, or a bare U-Net.
+        pipe: any diffusers pipeline with a U-Net, the one that is called then, or a bare U-Net.
         recipe: a `Recipe`, the name of a shipped one, or a path to a .toml file; it acts at any size.
             None chooses one for each call by the architecture and the size of the latents that arrive.
         freeu: FreeU with the published factors of the architecture, unless the recipe has its own.
@@ -72,9 +74,10 @@ def apply(
     architecture = read_architecture(pipe)
     chosen = recipe if isinstance(recipe, Recipe) or recipe is None else Recipe.load(recipe)
     resolved = resolve(chosen, architecture) if chosen is not None else None
-    if chosen is not None and chosen.noise_damping and guides_in_three_branches(pipe):
+    otherwise = guides_otherwise(pipe)
+    if chosen is not None and chosen.noise_damping and otherwise:
         raise RecipeError(
-            f"{type(pipe).__name__} guides in three branches, noise damping is for two: "
+            f"{type(pipe).__name__} {otherwise}, and noise damping needs an unconditional and a conditional one: "
             "take a recipe without [noise_damping]"
         )
     factors = (chosen.freeu if chosen else None) or (published_freeu(architecture) if freeu else None)
@@ -111,13 +114,6 @@ def applied_recipe(pipe: Any) -> Recipe | None:
     """The recipe that was named when ScaleCrafter was applied to `pipe`, if it was."""
     installation = find_unet(pipe).__dict__.get(_ATTRIBUTE)
     return installation.resolved.recipe if installation is not None and installation.resolved else None
-
-
-def guides_in_three_branches(pipe: Any) -> bool:
-    """Whether a pipeline evaluates three branches (PAG, InstructPix2Pix) where noise damping expects two."""
-    if hasattr(type(pipe), "do_perturbed_attention_guidance"):
-        return True
-    return any("InstructPix2Pix" in base.__name__ for base in type(pipe).__mro__)
 
 
 def _vae_for(pipe: Any, vae_memory: Ceiling) -> Any:
@@ -175,6 +171,8 @@ class _Installation:
         self._strong: Settings | None = None
         self._arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
         self._busy = False
+        self._warned = False
+        self._unknown_adapters: dict[str, str] = {}
         self._attach(architecture)
         self._freeu_before = install_freeu(unet, freeu)
         self._handles: list[RemovableHandle] = [
@@ -204,6 +202,8 @@ class _Installation:
                     patch = ConvolutionPatch(convolution)
                     patch.install(convolution)
                     patches.append((convolution, patch))
+            for _, patch in patches:
+                patch.forget()
 
     def before(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before a U-Net call: find the place in the trajectory and set every convolution."""
@@ -215,12 +215,14 @@ class _Installation:
         place = self._trajectory.place(getattr(pipe, "scheduler", None), named["timestep"])
         if place <= self._last_place:  # a new run
             self._attach(read_architecture(pipe or unet))
+            self._unknown_adapters = unknown_adapters(unet)
         self._last_place = place
         resolved = self.resolved or self._automatic_for(pipe, *sample.shape[-2:])
         self._set(resolved, resolved.structure(place) if resolved else PLAIN)
-        self._strong = resolved.strong(place) if resolved and self._is_guided_pair(pipe, sample) else None
+        strong = resolved.strong(place) if resolved else None
+        self._strong = strong if strong is not None and self._is_guided_pair(unet, pipe, sample) else None
         self._resolved = resolved
-        self._arguments = ((), {}) if self._strong is None else (args, kwargs)
+        self._arguments = ((), {}) if self._strong is None else (own_containers(args), own_containers(kwargs))
 
     def after(self, unet: nn.Module, output: Any) -> Any:
         """After a U-Net call: with noise damping, evaluate the strong denoiser and return the damped pair."""
@@ -243,6 +245,12 @@ class _Installation:
         return type(output)(sample=damped_pair(output.sample, strong.sample))
 
     def _set(self, resolved: ResolvedRecipe | None, settings: Settings) -> None:
+        for name, kind in self._unknown_adapters.items():
+            if name in settings.factors or name in settings.dispersed:
+                raise ModelError(
+                    f"the convolution {name} has an adapter of the kind {kind}, which cannot be re-dilated with it: "
+                    "fuse it into the weights first (pipe.fuse_lora()), or unload it"
+                )
         transform = self._transform(resolved) if settings.dispersed else None
         for name, patches in self._patches.items():
             for _, patch in patches:
@@ -261,18 +269,31 @@ class _Installation:
     def _automatic_for(self, pipe: Any, height: int, width: int) -> ResolvedRecipe | None:
         if (height, width) not in self._automatic:
             recipe = automatic_recipe(self._architecture, height, width)
-            if recipe is not None and guides_in_three_branches(pipe):
+            if recipe is not None and guides_otherwise(pipe):
                 recipe = recipe.model_copy(update={"noise_damping": None})
             self._automatic[height, width] = (
                 resolve(recipe, self._architecture, lenient=True) if recipe is not None else None
             )
         return self._automatic[height, width]
 
-    def _is_guided_pair(self, pipe: Any, sample: Tensor) -> bool:
+    def _is_guided_pair(self, unet: nn.Module, pipe: Any, sample: Tensor) -> bool:
+        """Whether a call is one: as `apply` was told, else as the pipeline tells and its latents show."""
         even = sample.shape[0] % 2 == 0
         if self._guided is not None:
             if self._guided and not even:
                 raise ScaleCrafterError(f"a guided batch is a pair of halves, this one has {sample.shape[0]} samples")
             return self._guided
+        if self._pipe is None:
+            return even
         told = getattr(pipe, "do_classifier_free_guidance", None)  # None also before a pipeline's first call
-        return even if told is None else bool(told) and even
+        if told is not None and not told:
+            return False
+        pair = repeats_its_latents(sample, unet)
+        if told and not pair and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"noise damping is left out: a U-Net call of {sample.shape[0]} samples is not an unconditional and a "
+                "conditional half of the same latents (the pipeline that calls guides otherwise)",
+                stacklevel=2,
+            )
+        return pair
