@@ -25,8 +25,8 @@ class Form:
     """A form with its texts and files."""
 
     texts: dict[str, str]
-    image: bytes
-    mask: bytes | None
+    files: dict[str, bytes]
+    """The image, and a mask if there was one."""
 
 
 async def read_json(request: Request) -> Any:
@@ -66,7 +66,7 @@ async def _sorted(form: FormData) -> Form:
         kind = "image" if name in _IMAGE_FIELDS else name
         if isinstance(value, UploadFile):
             if kind not in files:
-                raise RequestError(f"request: there is no file {name[:80]!r}; send image")
+                raise RequestError(f"request: there is no file {name[:80]!r}; send image, and mask if need be")
             files[kind].append(await value.read())
         elif kind in files:
             raise RequestError(f"request: {kind} is a text: send it as a file")
@@ -74,6 +74,7 @@ async def _sorted(form: FormData) -> Form:
             raise RequestError(f"request: {name[:80]} is given twice")
         else:
             texts[name] = value
-    if len(files["image"]) != 1:
-        raise RequestError(f"request: image is given {len(files['image'])} times: send one picture to start from")
-    return Form(texts, files["image"][0], files["mask"][0] if files["mask"] else None)
+    if len(files["image"]) != 1 or len(files["mask"]) > 1:
+        counts = f"image is given {len(files['image'])} times and mask {len(files['mask'])} times"
+        raise RequestError(f"request: {counts}: send one picture to start from, and at most one mask")
+    return Form(texts, {kind: found[0] for kind, found in files.items() if found})

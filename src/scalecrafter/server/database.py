@@ -20,8 +20,7 @@ _SCHEMA = """
 CREATE TABLE jobs (
     id TEXT PRIMARY KEY,
     created REAL NOT NULL,
-    request TEXT NOT NULL,           -- JSON; its image is a name in the uploads
-    upload TEXT,                     -- that name
+    request TEXT NOT NULL,           -- JSON; its pictures are names in the uploads
     repeat_key TEXT UNIQUE,          -- of submissions that may arrive twice
     change INTEGER NOT NULL          -- number of the last change to the job or its pictures
 ) STRICT;
@@ -50,6 +49,12 @@ CREATE TABLE pictures (
 ) STRICT;
 CREATE INDEX pictures_by_job ON pictures (job, position);
 CREATE INDEX pictures_by_status ON pictures (status, number);
+CREATE TABLE uploads (
+    job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    name TEXT NOT NULL
+) STRICT;
+CREATE INDEX uploads_by_name ON uploads (name);
+CREATE INDEX uploads_by_job ON uploads (job);
 CREATE TABLE workers (id TEXT PRIMARY KEY, seen REAL NOT NULL, ready INTEGER NOT NULL) STRICT;
 CREATE TABLE models (name TEXT PRIMARY KEY, facts TEXT NOT NULL) STRICT;
 CREATE TABLE totals (

@@ -67,7 +67,7 @@ class Housekeeper:
 
     def _bytes(self) -> int:
         rows = self.database.rows("SELECT coalesce(sum(bytes), 0) AS n FROM pictures WHERE status = ?", DONE)
-        named = [row["upload"] for row in self.database.rows("SELECT DISTINCT upload FROM jobs WHERE upload NOT NULL")]
+        named = [row["name"] for row in self.database.rows("SELECT DISTINCT name FROM uploads")]
         uploads = (self.folders.upload(name) for name in named)
         return int(rows[0]["n"]) + sum(path.stat().st_size for path in uploads if path.exists())
 
@@ -98,7 +98,7 @@ class Housekeeper:
                 path.unlink(missing_ok=True)
 
     def _is_named(self, upload: str) -> bool:
-        return self.database.row("SELECT 1 FROM jobs WHERE upload = ? LIMIT 1", upload) is not None
+        return self.database.row("SELECT 1 FROM uploads WHERE name = ? LIMIT 1", upload) is not None
 
     def _run(self) -> None:
         removed = time.monotonic()

@@ -9,11 +9,12 @@ from __future__ import annotations
 import base64
 import binascii
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..request import Request, RequestError, parse_size
+from .uploads import PICTURE_FIELDS
 
 OWN = ("negative", "method", "recipe", "freeu", "steps", "guidance", "seed", "scheduler", "strength", "cascade")
 """Fields of `Request` that a client may set by their own names."""
@@ -49,13 +50,13 @@ class Asked:
     """How the pictures are to be handed over: both ways, unless one was asked for."""
 
 
-def asked(data: Any, default_model: str, has_image: bool = False, from_form: bool = False) -> Asked:
+def asked(data: Any, default_model: str, files: Iterable[str] = (), from_form: bool = False) -> Asked:
     """The request in a body.
 
     Args:
         data: what was in the JSON, or the plain fields of a form.
         default_model: for bodies that name none.
-        has_image: whether an image to start from came along.
+        files: the pictures that came along: image, mask.
         from_form: whether everything is text, so that numbers have to be read from it.
 
     Raises:
@@ -80,24 +81,27 @@ def asked(data: Any, default_model: str, has_image: bool = False, from_form: boo
         said["width"], said["height"] = parse_size(_text(given, "size")[:_LONGEST_SIZE])
     if said.get("recipe") == "auto":
         said["recipe"] = None
-    if has_image:
-        said["image"] = "upload"
+    for field in files:
+        if field not in PICTURE_FIELDS:
+            instead = "this server changes whole pictures only: leave it out, and set strength"
+            raise RequestError(f"request: {field} is given, and {instead}")
+        said[field] = "upload"
     how = given.get("response_format")
     if how is not None and how not in FORMATS:
         raise RequestError(f"request: response_format is {_brief(how)}: take {' or '.join(FORMATS)}")
     return Asked(Request.from_mapping(said), _whole(given.get("n", 1)), FORMATS if how is None else (how,))
 
 
-def image_bytes(text: Any) -> bytes:
-    """The image in a JSON body: base64, or a data URL (`RequestError`)."""
+def image_bytes(field: str, text: Any) -> bytes:
+    """A picture in a JSON body: base64, or a data URL (`RequestError`)."""
     if not isinstance(text, str):
-        raise RequestError("request: image is not text: give base64, or a data URL")
+        raise RequestError(f"request: {field} is not text: give base64, or a data URL")
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise RequestError("request: image is not base64, nor a data URL with base64") from None
+        raise RequestError(f"request: {field} is not base64, nor a data URL with base64") from None
 
 
 def _refuse_unknown(given: Mapping[str, Any]) -> None:

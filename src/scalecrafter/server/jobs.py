@@ -20,8 +20,9 @@ from __future__ import annotations
 import asyncio
 import difflib
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from ..recipe import Recipe, shipped_recipes
 from ..request import DIRECT, Request, RequestError
@@ -30,7 +31,7 @@ from .folders import Folders
 from .records import Job
 from .settings import Settings
 from .store import Store
-from .uploads import keep_upload, upload_name
+from .uploads import PICTURE_FIELDS, keep_upload, upload_name, with_pictures
 from .watching import Watcher
 
 _POLL = 0.1
@@ -51,15 +52,19 @@ class Jobs:
         self.watcher = Watcher(self.store)
 
     def submit(
-        self, request: Request, pictures: int = 1, image: bytes | None = None, repeat_key: str | None = None
+        self,
+        request: Request,
+        pictures: int = 1,
+        files: Mapping[str, bytes] = MappingProxyType({}),
+        repeat_key: str | None = None,
     ) -> str:
         """Accept a job.
 
         Args:
             request: what to make.  `model` is one of `settings.models`; `dtype` and `device` are the server's, whatever
-                it says; its image is read from that path unless `image` holds it.
+                it says; its image (and mask) is read from that path unless `files` holds it.
             pictures: how many, with seeds that follow on from the request's.
-            image: the file to start from; the request's `image` is then any name.
+            files: the contents of the request's `image` and `mask`, which are then any names.
             repeat_key: a submission with a key that was there before returns the job of that time.
 
         Raises:
@@ -74,13 +79,16 @@ class Jobs:
         if facts is not None:
             request = facts.settle(request)
             self.settings.limits.check(request, pictures)
-        upload = None
-        if request.image is not None:
-            data = _read(request.image) if image is None else image
-            upload = upload_name(data, self.settings.limits.pixels)
-            request = request.changed(image=upload, image_sha256=upload.partition(".")[0])
-            keep_upload(self.folders, upload, data)
-        job, _is_new = self.store.add(request, pictures, self.settings.limits.queue, upload, repeat_key)
+        uploads = {
+            field: files[field] if field in files else _read(field, getattr(request, field))
+            for field in PICTURE_FIELDS
+            if getattr(request, field) is not None
+        }
+        names = {field: upload_name(field, data, self.settings.limits.pixels) for field, data in uploads.items()}
+        request = with_pictures(request, names)
+        for field, data in uploads.items():
+            keep_upload(self.folders, names[field], data)
+        job, _is_new = self.store.add(request, pictures, self.settings.limits.queue, tuple(names.values()), repeat_key)
         return job
 
     def check_model(self, name: str) -> None:
@@ -160,8 +168,8 @@ def _without_files(recipe: str | None) -> str | None:
     raise RequestError(f"no shipped recipe is named {recipe!r}; {hint}Give a shipped name, auto, none, or TOML text")
 
 
-def _read(path: str) -> bytes:
+def _read(field: str, path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise RequestError(f"cannot read the image {path!r}: {error.strerror}") from None
+        raise RequestError(f"cannot read the {field} {path!r}: {error.strerror}") from None

@@ -16,6 +16,7 @@ from .images_schema import Asked, asked
 from .jobs import Jobs
 from .records import DONE, Job
 from .service import Service, the_service
+from .uploads import opaque_mask
 
 router = APIRouter(responses=spec.ERRORS)
 TheService = Annotated[Service, Depends(the_service)]
@@ -25,21 +26,18 @@ TheService = Annotated[Service, Depends(the_service)]
 async def create_image(request: Request, service: TheService, response: Response) -> ImagesAnswer:
     """Make pictures from a prompt, and answer when they are made."""
     given = asked(await read_json(request), service.settings.default_model)
-    return await _make(request, response, service, given, None)
+    return await _make(request, response, service, given, {})
 
 
 @router.post("/v1/images/edits", response_model_exclude_none=True, openapi_extra=spec.EDIT_BODY)
 async def edit_image(request: Request, service: TheService, response: Response) -> ImagesAnswer:
-    """Make pictures from a picture and a prompt (image to image), and answer when they are made."""
+    """Make pictures from a picture and a prompt, and answer when they are made."""
     form = await read_form(request)
-    if form.mask is not None:
-        raise ApiError(
-            400,
-            "request: mask is given, and this server changes whole pictures only: leave it out, and set strength",
-            param="mask",
-        )
-    given = asked(form.texts, service.settings.default_model, has_image=True, from_form=True)
-    return await _make(request, response, service, given, form.image)
+    given = asked(form.texts, service.settings.default_model, form.files, from_form=True)
+    files = dict(form.files)
+    if "mask" in files:
+        files["mask"] = await asyncio.to_thread(opaque_mask, files["mask"])
+    return await _make(request, response, service, given, files)
 
 
 @router.get("/v1/models")
@@ -56,9 +54,9 @@ async def retrieve_model(model: str, service: TheService) -> ModelCard:
 
 
 async def _make(
-    request: Request, response: Response, service: Service, given: Asked, image: bytes | None
+    request: Request, response: Response, service: Service, given: Asked, files: dict[str, bytes]
 ) -> ImagesAnswer:
-    job = await service.submit(given, image, request.headers.get("idempotency-key"))
+    job = await service.submit(given, files, request.headers.get("idempotency-key"))
     response.headers["X-Job-Id"] = job
     state = await _finished(service.jobs, job)
     base = str(request.base_url)

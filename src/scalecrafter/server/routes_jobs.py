@@ -27,12 +27,13 @@ TheService = Annotated[Service, Depends(the_service)]
 async def submit_job(request: Request, service: TheService) -> JobState:
     """Accept a job and answer at once; what was accepted is kept, whatever happens to the server."""
     data = await read_json(request)
-    image = None
-    if isinstance(data, dict) and data.get("image") is not None:
-        image = await asyncio.to_thread(image_bytes, data["image"])
-        data = {name: value for name, value in data.items() if name != "image"}
-    given = asked(data, service.settings.default_model, has_image=image is not None)
-    job = await service.submit(given, image, request.headers.get("idempotency-key"))
+    files = {}
+    for field in ("image", "mask"):
+        if isinstance(data, dict) and data.get(field) is not None:
+            files[field] = await asyncio.to_thread(image_bytes, field, data[field])
+            data = {name: value for name, value in data.items() if name != field}
+    given = asked(data, service.settings.default_model, files)
+    job = await service.submit(given, files, request.headers.get("idempotency-key"))
     return job_state(await asyncio.to_thread(service.jobs.get, job), str(request.base_url))
 
 

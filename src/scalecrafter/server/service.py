@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -32,12 +33,12 @@ class Service:
     streams: int = 0
     """Clients that watch jobs at this moment."""
 
-    async def submit(self, given: Asked, image: bytes | None, repeat_key: str | None) -> str:
+    async def submit(self, given: Asked, files: Mapping[str, bytes], repeat_key: str | None) -> str:
         """Accept a job; its id (`ApiError` 429 with Retry-After when the queue is full)."""
         if repeat_key is not None:
-            repeat_key = _repeat_key(repeat_key, given, image)
+            repeat_key = _repeat_key(repeat_key, given, files)
         try:
-            return await asyncio.to_thread(self.jobs.submit, given.request, given.pictures, image, repeat_key)
+            return await asyncio.to_thread(self.jobs.submit, given.request, given.pictures, files, repeat_key)
         except QueueFullError as error:
             wait = await asyncio.to_thread(self._seconds_until_a_place)
             raise ApiError(429, str(error), headers={"Retry-After": str(wait)}) from None
@@ -54,10 +55,11 @@ def the_service(request: Request) -> Service:
     return service
 
 
-def _repeat_key(given: str, what: Asked, image: bytes | None) -> str:
+def _repeat_key(given: str, what: Asked, files: Mapping[str, bytes]) -> str:
     """An Idempotency-Key, bound to what was asked with it, so that another request is never taken for it."""
     if len(given) > _LONGEST_KEY:
         raise ApiError(400, f"the Idempotency-Key is longer than {_LONGEST_KEY} characters")
     digest = hashlib.sha256(repr((given, what.request.model_dump_json(), what.pictures)).encode("utf-8", "replace"))
-    digest.update(image or b"")
+    for name, data in sorted(files.items()):
+        digest.update(name.encode() + hashlib.sha256(data).digest())
     return digest.hexdigest()

@@ -11,6 +11,7 @@ from typing import Any
 from ..request import Request
 from .failures import ErrorBody
 from .images_schema import FORMATS, OWN, SETTLED
+from .uploads import PICTURE_FIELDS
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": told}
@@ -81,5 +82,5 @@ def _body(kind: str, extra: dict[str, Any], required: list[str]) -> dict[str, An
 _FILE = {"type": "string", "format": "binary", "description": "PNG, JPEG or WebP"}
 _TEXT_IMAGE = {"type": "string", "description": "base64 or data URL of a PNG, JPEG or WebP file"}
 GENERATION_BODY = _body("application/json", {}, ["prompt"])
-EDIT_BODY = _body("multipart/form-data", {"image": _FILE}, ["prompt", "image"])
-JOB_BODY = _body("application/json", {"image": _TEXT_IMAGE}, ["prompt"])
+EDIT_BODY = _body("multipart/form-data", dict.fromkeys(PICTURE_FIELDS, _FILE), ["prompt", "image"])
+JOB_BODY = _body("application/json", dict.fromkeys(PICTURE_FIELDS, _TEXT_IMAGE), ["prompt"])

@@ -41,7 +41,7 @@ class Store:
         self.database = database
 
     def add(
-        self, request: Request, pictures: int, limit: int, upload: str | None = None, repeat_key: str | None = None
+        self, request: Request, pictures: int, limit: int, uploads: Sequence[str] = (), repeat_key: str | None = None
     ) -> tuple[str, bool]:
         """Accept a job: when this returns, it is on the disk.
 
@@ -49,7 +49,7 @@ class Store:
             request: settled as far as the server can; its seed is that of the first picture, the next ones follow on.
             pictures: how many.
             limit: of pictures that wait (`QueueFullError`); a job is taken whole or not at all.
-            upload: the name in the uploads of the picture that the request starts from.
+            uploads: names of the uploads that the request starts from.
             repeat_key: if a job was added with it before, that job is the answer.
 
         Returns:
@@ -67,9 +67,9 @@ class Store:
             if waiting + pictures > limit:
                 raise QueueFullError(waiting, limit)
             connection.execute(
-                "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, 0)",
-                (job, time.time(), request.model_dump_json(), upload, repeat_key),
+                "INSERT INTO jobs VALUES (?, ?, ?, ?, 0)", (job, time.time(), request.model_dump_json(), repeat_key)
             )
+            connection.executemany("INSERT INTO uploads VALUES (?, ?)", [(job, name) for name in uploads])
             for position in range(pictures):
                 seed = (first + position) % (LARGEST_SEED + 1)
                 connection.execute(

@@ -26,13 +26,13 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from ..errors import ModelError, NumericalError, OutOfMemoryError, ScaleCrafterError
-from ..request import Request
 from .claims import Claims, Made
 from .database import Database
 from .folders import Folders, settle_on_disk
 from .liveness import Life
 from .records import Claim, Failure
 from .settings import Settings
+from .uploads import PICTURE_FIELDS, with_pictures
 
 WRONG_SETTINGS = 78
 """Exit code of a worker that cannot work with what it was told, however often it is started."""
@@ -148,18 +148,13 @@ class Worker:
         request = facts_of(read_architecture(pipe)).settle(claim.request)
         self.settings.limits.check(request)
         progress = Telling(self.claims, claim, pipe.vae, self._must_stop, lambda: self._lost)
-        result = generate(pipe, self._with_image(request), progress, vae_memory=self.settings.vae_memory)
-        if request.image is not None:  # the picture's text chunk need not tell where this server keeps its files
-            said = result.request.changed(image=request.image, image_sha256=result.request.image_sha256)
-            result = dataclasses.replace(result, request=said)
+        names = {field: getattr(request, field) for field in PICTURE_FIELDS if getattr(request, field) is not None}
+        paths = {field: str(self.folders.upload(name)) for field, name in names.items()}
+        result = generate(pipe, with_pictures(request, paths), progress, vae_memory=self.settings.vae_memory)
+        # The picture's text chunk need not tell where this server keeps its files.
+        result = dataclasses.replace(result, request=with_pictures(result.request, names))
         settle_on_disk(save_picture(result, target))
         return Made(result.seconds, target.stat().st_size, *result.image.size)
-
-    def _with_image(self, request: Request) -> Request:
-        if request.image is None:
-            return request
-        path = str(self.folders.upload(request.image))
-        return request.changed(image=path, image_sha256=request.image_sha256)
 
     def _must_stop(self) -> bool:
         if not self.stop.is_set():
