@@ -70,12 +70,12 @@ def create_app(settings: Settings, on_wrong_settings: Callable[[], None] = stop_
         app.include_router(routes.router)
 
     # The last one added is the first that a request meets.
-    app.add_middleware(BodyGuard, most=settings.limits.body, patience=settings.patience)
     app.add_middleware(KeyGuard, keys=settings.keys)
     if settings.origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST", "DELETE"], allow_headers=["*"]
         )
     app.add_middleware(SiteGuard, origins=settings.origins, hosts=settings.hosts)
+    app.add_middleware(BodyGuard, most=settings.limits.body, patience=settings.patience)
     app.add_middleware(CountRequests, metrics=metrics)
     return app

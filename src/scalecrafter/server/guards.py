@@ -20,6 +20,8 @@ from .failures import ApiError
 
 OPEN_PATHS = ("/healthz", "/readyz", "/v1/files/")
 """What needs no key: signs of life, and pictures, whose addresses cannot be guessed."""
+_DRAINING = 1.0
+"""Seconds without a further piece after which the rest of a body is not waited for."""
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -80,6 +82,9 @@ class SiteGuard:
 class BodyGuard:
     """Ends requests whose body is too large, or stops arriving.
 
+    What is left of a body when an error is answered is read and thrown away for a moment: a connection that is closed
+    over unread bytes is reset, and the client would see that instead of the answer.
+
     Args:
         most: bytes.
         patience: seconds to wait for the next piece.
@@ -92,30 +97,60 @@ class BodyGuard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        announced = Headers(scope=scope).get("content-length", "0")
-        if announced.isdecimal() and len(announced) < 20 and int(announced) > self._most:
-            await ApiError(413, self._told(), headers={"Connection": "close"}).response()(scope, receive, send)
+        headers = Headers(scope=scope)
+        body = _Body(receive, self._most, self._patience, waits_to_send="expect" in headers)
+
+        async def after_the_body(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                await body.drain()
+            await send(message)
+
+        announced = headers.get("content-length", "0")
+        if announced.isdecimal() and (len(announced) > 19 or int(announced) > self._most):
+            await ApiError(413, _too_large(self._most)).response()(scope, receive, after_the_body)
+        else:
+            await self._app(scope, body.receive, after_the_body)
+
+
+class _Body:
+    """One request's body while it arrives."""
+
+    def __init__(self, receive: Receive, most: int, patience: float, waits_to_send: bool) -> None:
+        self._receive, self._most, self._patience = receive, most, patience
+        self._waits_to_send = waits_to_send
+        self._arrived, self._ended = 0, False
+
+    async def receive(self) -> Message:
+        """The next piece (`HTTPException` 413 or 408); after the last one, whatever the connection tells."""
+        if self._ended:
+            return await self._receive()
+        try:
+            message = await self._next(self._patience)
+        except TimeoutError:
+            raise HTTPException(408, "the body stopped arriving; send it again") from None
+        if self._arrived > self._most:
+            raise HTTPException(413, _too_large(self._most))
+        return message
+
+    async def drain(self) -> None:
+        """Throw away what is left, unless it is a great deal or slow, or the client waits to be asked for it."""
+        if self._waits_to_send and not self._arrived:
             return
-        arrived, whole = 0, False
+        try:
+            while not self._ended and self._arrived <= 4 * self._most:
+                await self._next(_DRAINING)
+        except TimeoutError:
+            return
 
-        async def watched() -> Message:
-            nonlocal arrived, whole
-            if whole:
-                return await receive()
-            try:
-                message = await asyncio.wait_for(receive(), self._patience)
-            except TimeoutError:
-                raise HTTPException(408, "the body stopped arriving; send it again", {"Connection": "close"}) from None
-            arrived += len(message.get("body", b""))
-            if arrived > self._most:
-                raise HTTPException(413, self._told(), {"Connection": "close"})
-            whole = not message.get("more_body", False)
-            return message
+    async def _next(self, patience: float) -> Message:
+        message = await asyncio.wait_for(self._receive(), patience)
+        self._arrived += len(message.get("body", b""))
+        self._ended = not message.get("more_body", False)
+        return message
 
-        await self._app(scope, watched, send)
 
-    def _told(self) -> str:
-        return f"the body is too large: this server takes at most {self._most:,} bytes"
+def _too_large(most: int) -> str:
+    return f"the body is too large: this server takes at most {most:,} bytes"
 
 
 def _is_open(path: str) -> bool:

@@ -20,7 +20,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
@@ -238,9 +237,8 @@ def main() -> int:
     return 0
 
 
-def _run() -> Any:
-    sys.exit(main())
-
-
 if __name__ == "__main__":
-    _run()
+    code = main()
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(code)  # everything is on the disk, and taking torch apart piece by piece takes seconds
