@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -11,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from ..errors import ScaleCrafterError
 from .images_schema import KNOWN
@@ -92,9 +94,11 @@ def _wrong_request(message: str) -> ApiError:
 def install(app: FastAPI) -> None:
     """Let everything that is raised leave in OpenAI's shape."""
 
-    def add(kind: type[Exception], convert: Any) -> None:
-        async def handle(_request: Request, error: Exception) -> JSONResponse:
-            answer: ApiError = convert(error)
+    def add(kind: type[Exception], convert: Callable[[Any], ApiError]) -> None:
+        async def handle(request: Request, error: Exception) -> JSONResponse:
+            answer = convert(error)
+            if answer.status == 405:
+                answer.headers["Allow"] = ", ".join(sorted(_methods(app, request)))
             return answer.response()
 
         app.add_exception_handler(kind, handle)
@@ -107,6 +111,12 @@ def install(app: FastAPI) -> None:
     add(RequestValidationError, lambda error: ApiError(422, "; ".join(_told(one) for one in error.errors())))
     add(HTTPException, lambda error: ApiError(error.status_code, str(error.detail), headers=dict(error.headers or {})))
     add(Exception, _unexpected)
+
+
+def _methods(app: FastAPI, request: Request) -> set[str]:
+    """Those that the path of a request can be asked with; Starlette tells of the first route alone."""
+    matching = (route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return {method for route in matching for method in getattr(route, "methods", None) or ()}
 
 
 def _unexpected(error: Exception) -> ApiError:

@@ -22,9 +22,12 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket that listens there; port 0 takes any free one (`RequestError`)."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host.strip("[]"), port), family=family, backlog=512)
+        listening = socket.create_server((host.strip("[]"), port), family=family, backlog=512)
     except OSError as error:
         raise RequestError(f"cannot listen on {host}:{port}: {error.strerror or error}; take another --port") from None
+    # Connections inherit it; asyncio sets it only where it made the socket, and an answer would wait 40 ms for an ACK.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 def address(host: str, listening: socket.socket) -> str:

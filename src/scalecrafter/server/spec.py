@@ -8,7 +8,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from ..request import Request
+from ..methods import METHODS
+from ..request import SCHEDULERS, Request
 from .failures import ErrorBody
 from .images_schema import FORMATS, OWN, SETTLED
 from .uploads import PICTURE_FIELDS
@@ -50,6 +51,8 @@ def _properties() -> dict[str, Any]:
     own = {name: _inlined(schema["properties"][name], definitions) for name in ("prompt", "model", *OWN)}
     for plain in own.values():
         plain.pop("default", None)
+    own["method"]["enum"] = list(METHODS)
+    own["scheduler"]["enum"] = [*SCHEDULERS, None]
     settled = {name: {"enum": list(values), "description": f"else: {told}"} for name, (values, told) in SETTLED.items()}
     return {
         **own,
