@@ -53,15 +53,11 @@ def deployment(settings: Settings, replicas: int = 1, gpus: float = 1.0) -> Any:
     def build() -> FastAPI:
         return create_app(settings)
 
-    @serve.deployment(
+    replica = serve.deployment(
         name="scalecrafter",
         num_replicas=replicas,
         max_ongoing_requests=settings.limits.queue + settings.limits.streams + _WAITING,
         ray_actor_options={"num_gpus": gpus, "num_cpus": 1},
         graceful_shutdown_timeout_s=settings.grace + 60,
     )
-    @serve.ingress(build)
-    class ScaleCrafter:
-        """The application stands for itself."""
-
-    return ScaleCrafter.bind()
+    return replica(serve.ingress(build)()).bind()
