@@ -142,6 +142,8 @@ def test_an_error_of_the_server_is_told_without_its_insides(app: FastAPI) -> Non
     assert answer.json()["error"]["type"] == "server_error"
     assert "ProgrammingError" in answer.json()["error"]["message"]
     assert "sqlite" not in answer.text
+    counted = app.state.service.metrics.requests.collect()[0].samples[0]
+    assert (counted.labels["route"], counted.labels["status"]) == ("/v1/jobs/{job}", "500")
 
 
 def test_the_description_of_the_interface_is_whole(app: FastAPI) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import httpx
 
 from .running import Running, eventually
 
@@ -13,7 +16,7 @@ TEN = 10
 
 def test_ten_accepted_pictures_are_made_once_each_though_the_server_is_killed(tiny: Path, tmp_path: Path) -> None:
     options = ["--model", str(tiny)]
-    first = Running(tmp_path / "data", *options)
+    first = Running(tmp_path / "data", *options, "--workers", "2")
     jobs = [first.submit(seed=seed, steps=12)["id"] for seed in range(TEN)]
     pictures = tmp_path / "data" / "pictures"
     eventually(lambda: len(list(pictures.glob("*.png"))) >= 3)
@@ -31,10 +34,16 @@ def test_ten_accepted_pictures_are_made_once_each_though_the_server_is_killed(ti
     assert second.figure("pictures_done_total") == TEN
     assert second.figure("pictures_accepted_total") == TEN
 
-    # Told to end, it finishes the picture that it is at and keeps the rest.
+    # Told to end, it finishes the picture that it is at, keeps the rest, and says so to who waits for it.
     rest = second.submit(n=6, steps=12)["id"]
-    eventually(lambda: second.job(rest)["pictures"][0]["step"])
-    assert second.stop() == 0
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(httpx.post, f"{second.url}/v1/images/generations", json={"prompt": "a cat"}, timeout=60)
+        eventually(lambda: second.figure("queue_pictures") >= 2)
+        eventually(lambda: second.job(rest)["pictures"][0]["step"])
+        assert second.stop() == 0
+        told = waiting.result()
+    assert told.status_code == 503
+    assert f"the job {told.headers['x-job-id']} is kept" in told.json()["error"]["message"]
     kept = subprocess.run(
         [sys.executable, "-c", _STATUSES, str(tmp_path / "data" / "jobs.sqlite3"), rest],
         capture_output=True, text=True, check=True,

@@ -137,6 +137,17 @@ def test_a_limit_holds_for_sizes_that_only_the_model_knows(bench: Callable[..., 
         assert state.failure.is_clients
 
 
+def test_a_job_for_a_model_that_is_no_longer_served_is_told_so(bench: Callable[..., Bench], tiny: Path) -> None:
+    before = bench(models={"old": str(tiny)})
+    job = before.submit(model="old", **SHORT)
+    before.jobs.close()
+    before.worker.life.end()
+    with bench() as at:
+        state = list(at.jobs.events(job, timeout=60))[-1]
+        assert state.failure is not None
+        assert "'old' is no longer served" in state.failure.message
+
+
 def test_a_model_that_breaks_is_the_servers_fault_and_the_worker_goes_on(
     bench: Callable[..., Bench], tmp_path: Path, tiny: Path
 ) -> None:

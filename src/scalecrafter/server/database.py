@@ -79,7 +79,11 @@ class Database:
         try:
             self._connection = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
             self._connection.row_factory = sqlite3.Row
-            self._connection.execute("PRAGMA journal_mode = WAL")
+            mode = self._connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+            if mode != "wal":
+                raise StoreError(
+                    f"the store {str(path)!r} cannot have a write-ahead log: name a folder on a local disk"
+                )
             self._connection.execute("PRAGMA foreign_keys = ON")
             self._prepare()
         except sqlite3.Error as error:

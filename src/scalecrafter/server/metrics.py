@@ -59,15 +59,27 @@ class CountRequests:
             return
         began = time.perf_counter()
 
+        answered = False
+
+        def count(status: int) -> None:
+            nonlocal answered
+            answered = True
+            route = getattr(scope.get("route"), "path", "other")  # not the path itself: clients could make up many
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._metrics.requests.labels(route, method, str(status)).inc()
+            self._metrics.answer_seconds.labels(route).observe(time.perf_counter() - began)
+
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", "other")  # not the path itself: clients could make up many
-                method = scope["method"] if scope["method"] in _METHODS else "other"
-                self._metrics.requests.labels(route, method, str(message["status"])).inc()
-                self._metrics.answer_seconds.labels(route).observe(time.perf_counter() - began)
+                count(message["status"])
             await send(message)
 
-        await self._app(scope, receive, counted)
+        try:
+            await self._app(scope, receive, counted)
+        except Exception:
+            if not answered:
+                count(500)  # which is answered further out
+            raise
 
 
 class _Pictures(Collector):

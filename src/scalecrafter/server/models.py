@@ -7,6 +7,7 @@ from collections import OrderedDict
 from typing import Any
 
 from ..architecture import Architecture, read_architecture
+from ..errors import ModelError
 from ..loading import load_outline, load_pipeline, locate
 from .records import ModelFacts
 from .settings import Settings
@@ -26,6 +27,8 @@ class Models:
 
     def get(self, name: str) -> Any:
         """The pipeline of that name (`ModelError`)."""
+        if name not in self._settings.models:
+            raise ModelError(f"the model {name!r} is no longer served: ask for another")
         pipe = self._loaded.pop(name, None)
         if pipe is None:
             while len(self._loaded) >= self._settings.loaded:

@@ -72,8 +72,10 @@ async def _make(
 
 async def _finished(jobs: Jobs, job: str) -> Job:
     """The job once its pictures are made (`ApiError` if they are not)."""
-    states = [state async for state in jobs.watch(job)]
-    state = states[-1]
+    state = None
+    async for now in jobs.watch(job):
+        state = now
+    assert state is not None  # it tells at least once
     if state.status == DONE:
         return state
     if state.failure is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import warnings
 from collections.abc import Mapping
 from io import BytesIO
@@ -15,6 +16,8 @@ from .settings import LimitError
 
 PICTURE_FIELDS: tuple[str, ...] = tuple(field for field in ("image", "mask") if field in Request.model_fields)
 """Those fields of a request that are pictures."""
+_DECODING = threading.Lock()
+"""One picture at a time is decoded, so that many uploads at once need no more memory than one."""
 _ENDINGS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 
 
@@ -31,7 +34,7 @@ def upload_name(field: str, data: bytes, pixels: int) -> str:
         LimitError: for too many pixels.
     """
     try:
-        with warnings.catch_warnings():
+        with _DECODING, warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(BytesIO(data), formats=tuple(_ENDINGS)) as image:
                 ending = _ENDINGS[str(image.format)]
@@ -74,7 +77,7 @@ def opaque_mask(data: bytes) -> bytes:
     A picture that is not transparent anywhere is taken for one of ours.  What is no picture is left for `upload_name`.
     """
     try:
-        with Image.open(BytesIO(data), formats=tuple(_ENDINGS)) as image:
+        with _DECODING, Image.open(BytesIO(data), formats=tuple(_ENDINGS)) as image:
             if not image.has_transparency_data:
                 return data
             alpha = image.convert("RGBA").getchannel("A")
