@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import nn
 
-from .errors import ModelError, SizeError
+from .errors import ModelError
+from .sizes import check_size
 
 _ADAPTER_INPUT = "lora_A"
 """Where peft keeps the half of a LoRA that has the kernel of the convolution it adapts."""
@@ -40,14 +41,7 @@ class Architecture:
 
     def check_size(self, height: int, width: int) -> None:
         """Raise `SizeError`, naming the two nearest good sizes, unless the U-Net halves this size evenly."""
-        multiple = self.size_multiple
-        for name, value in (("height", height), ("width", width)):
-            if value % multiple or value <= 0:
-                below = max(value // multiple * multiple, multiple)
-                raise SizeError(
-                    f"{name} {value} is not a multiple of {multiple} (VAE factor × the U-Net's reduction); "
-                    f"the nearest good ones are {below} and {below + multiple}"
-                )
+        check_size(height, width, self.size_multiple)
 
 
 def find_unet(pipe: Any) -> nn.Module:

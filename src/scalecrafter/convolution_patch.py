@@ -12,7 +12,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from .dispersion import disperse_kernel
-from .redilation import UNDILATED, Factors, redilated_convolution
+from .factors import Factors
+from .redilation import UNDILATED, redilated_convolution
 
 _ATTRIBUTE = "_conv_forward"
 
