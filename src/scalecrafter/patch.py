@@ -12,6 +12,7 @@ import os
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -19,13 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .architecture import Architecture, find_unet, read_architecture
+from .architecture import Architecture, find_autoencoder, find_unet, read_architecture
 from .automatic import automatic_recipe
 from .convolution_patch import ConvolutionPatch
 from .dispersion import SCALE, dispersion_transform
-from .errors import ModelError, RecipeError, ScaleCrafterError
+from .errors import ModelError, RecipeError
 from .freeu import install_freeu, published_freeu, restore_freeu
 from .guidance import damped_pair, unconditional_half
+from .guided_calls import frames_of, is_guided_pair, noise_channels, why_not_damped
 from .planning import PLAIN, ResolvedRecipe, Settings, resolve
 from .recipe import FreeU, Recipe
 from .trajectory import Trajectory
@@ -77,6 +79,9 @@ def apply(
             f"{type(pipe).__name__} guides in three branches, noise damping is for two: "
             "take a recipe without [noise_damping]"
         )
+    undamped = why_not_damped(pipe, architecture, guided)
+    if chosen is not None and chosen.noise_damping and undamped:
+        raise RecipeError(f"{undamped}: take a recipe without [noise_damping]")
     factors = (chosen.freeu if chosen else None) or (published_freeu(architecture) if freeu else None)
     remove(pipe)
     installation = _Installation(pipe, unet, architecture, resolved, factors, guided)
@@ -113,6 +118,12 @@ def applied_recipe(pipe: Any) -> Recipe | None:
     return installation.resolved.recipe if installation is not None and installation.resolved else None
 
 
+def applied_at_native_size(pipe: Any, architecture: Architecture) -> Architecture:
+    """An architecture read from `pipe` with the native size that `apply` took for it, if it was applied."""
+    installation = find_unet(pipe).__dict__.get(_ATTRIBUTE)
+    return architecture if installation is None else installation.at_native_size(architecture)
+
+
 def guides_in_three_branches(pipe: Any) -> bool:
     """Whether a pipeline evaluates three branches (PAG, InstructPix2Pix) where noise damping expects two."""
     if hasattr(type(pipe), "do_perturbed_attention_guidance"):
@@ -122,7 +133,7 @@ def guides_in_three_branches(pipe: Any) -> bool:
 
 def _vae_for(pipe: Any, vae_memory: Ceiling) -> Any:
     """The VAE of a pipeline, where the ceiling concerns it; raises what applying it would raise."""
-    vae = getattr(pipe, "vae", None)
+    vae = find_autoencoder(pipe)
     ceiling = parse_ceiling(vae_memory)
     if ceiling is None:
         return None
@@ -205,6 +216,14 @@ class _Installation:
                     patch.install(convolution)
                     patches.append((convolution, patch))
 
+    def at_native_size(self, architecture: Architecture) -> Architecture:
+        """An architecture with the native size that `apply` read.
+
+        DDPMPipeline and its like draw what `sample_size` in the U-Net's config says, so that is where one asks for more.
+        """
+        height, width = self._architecture.native_height, self._architecture.native_width
+        return replace(architecture, native_height=height, native_width=width)
+
     def before(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before a U-Net call: find the place in the trajectory and set every convolution."""
         if self._busy:
@@ -214,11 +233,12 @@ class _Installation:
         pipe = self._pipe() if self._pipe is not None else None
         place = self._trajectory.place(getattr(pipe, "scheduler", None), named["timestep"])
         if place <= self._last_place:  # a new run
-            self._attach(read_architecture(pipe or unet))
+            self._attach(self.at_native_size(read_architecture(pipe or unet)))
         self._last_place = place
         resolved = self.resolved or self._automatic_for(pipe, *sample.shape[-2:])
         self._set(resolved, resolved.structure(place) if resolved else PLAIN)
-        self._strong = resolved.strong(place) if resolved and self._is_guided_pair(pipe, sample) else None
+        strong = resolved.strong(place) if resolved else None
+        self._strong = strong if strong is not None and is_guided_pair(pipe, sample, self._guided) else None
         self._resolved = resolved
         self._arguments = ((), {}) if self._strong is None else (args, kwargs)
 
@@ -229,7 +249,7 @@ class _Installation:
         args, kwargs = self._arguments
         self._arguments = ((), {})
         sample = (dict(zip(self._parameters, args, strict=False)) | kwargs)["sample"]
-        batch, frames = sample.shape[0], sample.shape[1] if sample.ndim == 5 else 1
+        batch, frames = sample.shape[0], frames_of(sample, getattr(unet, "config", {}))
         halves = [unconditional_half(value, batch, frames) for value in args]
         half_kwargs = unconditional_half(kwargs, batch, frames)
         self._set(self._resolved, self._strong)
@@ -238,9 +258,10 @@ class _Installation:
             strong = unet(*halves, **half_kwargs)
         finally:
             self._busy = False
-        if isinstance(output, tuple):
-            return (damped_pair(output[0], strong[0]), *output[1:])
-        return type(output)(sample=damped_pair(output.sample, strong.sample))
+        structure, strong = (out[0] if isinstance(out, tuple) else out.sample for out in (output, strong))
+        channels = noise_channels(self._pipe() if self._pipe is not None else None, structure)
+        damped = damped_pair(structure, strong, channels)
+        return (damped, *output[1:]) if isinstance(output, tuple) else type(output)(sample=damped)
 
     def _set(self, resolved: ResolvedRecipe | None, settings: Settings) -> None:
         transform = self._transform(resolved) if settings.dispersed else None
@@ -261,18 +282,10 @@ class _Installation:
     def _automatic_for(self, pipe: Any, height: int, width: int) -> ResolvedRecipe | None:
         if (height, width) not in self._automatic:
             recipe = automatic_recipe(self._architecture, height, width)
-            if recipe is not None and guides_in_three_branches(pipe):
+            undamped = guides_in_three_branches(pipe) or why_not_damped(pipe, self._architecture, self._guided)
+            if recipe is not None and undamped:
                 recipe = recipe.model_copy(update={"noise_damping": None})
             self._automatic[height, width] = (
                 resolve(recipe, self._architecture, lenient=True) if recipe is not None else None
             )
         return self._automatic[height, width]
-
-    def _is_guided_pair(self, pipe: Any, sample: Tensor) -> bool:
-        even = sample.shape[0] % 2 == 0
-        if self._guided is not None:
-            if self._guided and not even:
-                raise ScaleCrafterError(f"a guided batch is a pair of halves, this one has {sample.shape[0]} samples")
-            return self._guided
-        told = getattr(pipe, "do_classifier_free_guidance", None)  # None also before a pipeline's first call
-        return even if told is None else bool(told) and even
