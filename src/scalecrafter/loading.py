@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from .errors import ModelError
+from .untrained import UNTRAINED, untrained_pipeline
 
 EMBEDDED_MODELS = ("critters",)
 PICKLE_SUFFIXES = (".ckpt", ".bin", ".pt", ".pth")
@@ -42,7 +43,7 @@ def load_pipeline(
     """A diffusers pipeline, ready to run.
 
     Args:
-        model: "critters" (the embedded model), a folder in the diffusers layout, a single-file checkpoint of Stable
+        model: "critters" (the embedded model), one of `untrained.UNTRAINED` (noise, to try video with), a folder in the diffusers layout, a single-file checkpoint of Stable
             Diffusion 1, 2 or XL, or a hub id such as "stabilityai/stable-diffusion-xl-base-1.0".
         dtype: "fp32", "fp16", "bf16" or a torch dtype; float16 on CUDA and float32 elsewhere by default.
         device: "cpu", "cuda", "cuda:1", "mps" …; None and "auto" take the best one there is.
@@ -64,6 +65,8 @@ def load_pipeline(
             pipe = _load_folder(Path(source), precision, allow_pickle)
         elif kind == "file":
             pipe = _load_file(Path(source), precision, allow_pickle)
+        elif kind == "untrained":
+            pipe = untrained_pipeline(source, precision)
         else:
             pipe = _load_hub(source, precision, allow_pickle)
         try:
@@ -78,10 +81,12 @@ def load_pipeline(
 
 
 def locate(model: str | os.PathLike[str]) -> tuple[str, str]:
-    """("folder" | "file" | "hub", where) for what a user calls a model (`ModelError`)."""
+    """("folder" | "file" | "hub" | "untrained", where) for what a user calls a model (`ModelError`)."""
     name = os.fspath(model)
     if name in EMBEDDED_MODELS:
         return "folder", str(embedded_folder(name))
+    if name in UNTRAINED:
+        return "untrained", name
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "model_index.json").is_file():
@@ -95,7 +100,7 @@ def locate(model: str | os.PathLike[str]) -> tuple[str, str]:
     looks_like_path = name.startswith((".", "/", "~")) or path.suffix in (".safetensors", *PICKLE_SUFFIXES)
     if not looks_like_path and _HUB_ID.fullmatch(name):
         return "hub", name
-    near = difflib.get_close_matches(name, EMBEDDED_MODELS, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, (*EMBEDDED_MODELS, *UNTRAINED), n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near and not looks_like_path else ""
     raise ModelError(
         f"there is no model {name!r}: {hint}"

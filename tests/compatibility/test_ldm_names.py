@@ -17,7 +17,7 @@ from scalecrafter.planning import resolve
 from scalecrafter.recipe import shipped_recipes
 from tests.models import sd15_unet_meta, sd21_unet_meta, sdxl_unet_meta
 
-from . import tiny, videos
+from . import tiny
 
 UNETS = {"sd15": sd15_unet_meta(), "sd21": sd21_unet_meta(), "sdxl": sdxl_unet_meta()}
 
@@ -58,13 +58,16 @@ def test_every_name_is_the_one_that_diffusers_reads_checkpoints_by(family: str) 
     names = read_architecture(unet).ldm_names
     convolutions = [name for name, module in unet.named_modules() if isinstance(module, torch.nn.Conv2d)]
     assert sorted(names) == sorted(convolutions)
-    tensors = {path: unet.get_submodule(path).weight for path in convolutions}
-    checkpoint = {f"model.diffusion_model.{names[path]}.weight": tensor for path, tensor in tensors.items()}
-    for key in ("time_embed.0", "time_embed.2", "out.0", "label_emb.0.0", "label_emb.0.2"):
+    tensors = {
+        (path, kind): getattr(unet.get_submodule(path), kind) for path in convolutions for kind in ("weight", "bias")
+    }
+    checkpoint = {f"model.diffusion_model.{names[path]}.{kind}": tensor for (path, kind), tensor in tensors.items()}
+    # what the conversion counts on beside convolutions
+    for key in ("middle_block.1.norm", "time_embed.0", "time_embed.2", "out.0", "label_emb.0.0", "label_emb.0.2"):
         for kind in ("weight", "bias"):
             checkpoint[f"model.diffusion_model.{key}.{kind}"] = torch.empty(0)
     converted = convert_ldm_unet_checkpoint(checkpoint, dict(unet.config))
-    assert all(converted[f"{path}.weight"] is tensor for path, tensor in tensors.items())
+    assert all(converted[f"{path}.{kind}"] is tensor for (path, kind), tensor in tensors.items())
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
@@ -140,6 +143,6 @@ def test_pruned_and_video_unets_have_original_names_too() -> None:
     assert koala["down_blocks.1.downsamplers.0.conv"] == "input_blocks.4.0.op"
     assert koala["up_blocks.0.resnets.1.conv1"] == "output_blocks.1.0.in_layers.2"
     assert not any(name.startswith("middle_block") for name in koala.values())
-    svd = read_architecture(videos.svd()).ldm_names
-    assert svd["down_blocks.1.resnets.0.spatial_res_block.conv1"] == "input_blocks.4.0.in_layers.2"
+    svd = read_architecture(scalecrafter.load_pipeline("untrained-svd")).ldm_names
+    assert svd["down_blocks.1.resnets.0.spatial_res_block.conv1"] == "input_blocks.3.0.in_layers.2"
     assert read_architecture(tiny.kandinsky3()).ldm_names == {}
