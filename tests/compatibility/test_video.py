@@ -16,7 +16,7 @@ import scalecrafter
 from scalecrafter import Recipe
 
 from . import tiny
-from .plainly import plainly, relative_difference
+from .oracle import plainly, relative_difference
 
 STEPS = 2
 FRAMES = 2
