@@ -83,7 +83,11 @@ def write_configuration(shapes: Shapes, tokenizer: Path, folder: Path) -> None:
             "transformers", "CLIPTextModel", _open_clip(shapes, "cond_stage_model.model.", skipped=1),
         )  # fmt: skip
     else:
-        parts["text_encoder"] = ("transformers", "CLIPTextModel", _clip(shapes, "cond_stage_model.transformer.text_model."))
+        parts["text_encoder"] = (
+            "transformers",
+            "CLIPTextModel",
+            _clip(shapes, "cond_stage_model.transformer.text_model."),
+        )
     index: dict[str, Any] = {name: [library, kind] for name, (library, kind, _) in parts.items()}
     for name, (_, _, configuration) in parts.items():
         file = "scheduler_config.json" if name == "scheduler" else "config.json"
@@ -114,10 +118,14 @@ def unet_configuration(shapes: Shapes, family: str) -> dict[str, Any]:
         else:
             layers[-1].append(_transformers(shapes, f"{place}.1"))
             widths = [*widths[: len(layers) - 1], shapes[f"{place}.0.out_layers.3.weight"][0]]
-    up_layers = [_transformers(shapes, f"{UNET}output_blocks.{n}.1") for n in range(_count(shapes, f"{UNET}output_blocks"))]
+    up_layers = [
+        _transformers(shapes, f"{UNET}output_blocks.{n}.1") for n in range(_count(shapes, f"{UNET}output_blocks"))
+    ]
     each = len(layers[0])
     up = [up_layers[start : start + each + 1] for start in range(0, len(up_layers), each + 1)]
-    attention = next((name for name in sorted(shapes) if name.startswith(UNET) and name.endswith("attn2.to_k.weight")), "")
+    attention = next(
+        (name for name in sorted(shapes) if name.startswith(UNET) and name.endswith("attn2.to_k.weight")), ""
+    )
     linear = any(len(shape) == 2 for name, shape in shapes.items() if name.startswith(UNET) and "proj_in" in name)
     configuration: dict[str, Any] = {
         "_class_name": "UNet2DConditionModel",
@@ -243,7 +251,9 @@ def _write_tokenizer(source: Path, target: Path, pad: str | None, text_encoder: 
     from transformers import CLIPTokenizer
 
     given = {} if pad is None else {"pad_token": pad}
-    tokenizer = CLIPTokenizer.from_pretrained(str(source), model_max_length=text_encoder["max_position_embeddings"], **given)
+    tokenizer = CLIPTokenizer.from_pretrained(
+        str(source), model_max_length=text_encoder["max_position_embeddings"], **given
+    )
     if len(tokenizer) != text_encoder["vocab_size"]:
         raise ModelError(
             f"the vocabulary in {str(source)!r} has {len(tokenizer)} tokens, "

@@ -8,6 +8,7 @@ be written to, nor of who asks.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import secrets
 import sys
 import time
@@ -22,7 +23,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from .architecture import Architecture, read_architecture
-from .errors import ScaleCrafterError
+from .errors import ModelError, ScaleCrafterError
 from .faults import check_finite, explained_decoding, explained_out_of_memory
 from .loading import quiet
 from .methods import METHODS
@@ -63,6 +64,7 @@ def generate(pipe: Any, request: Request, progress: Progress | None = None, *, v
         to the bit, on the same machine with the same packages.
 
     Raises:
+        ModelError: for a pipeline that makes videos, or pictures of something else than a prompt.
         SizeError: for a size that the model cannot make; names the nearest ones that it can.
         RequestError: for an image to start from that is missing or has changed.
         RecipeError: for a recipe that does not fit the model, or a method that would change nothing about it.
@@ -72,6 +74,7 @@ def generate(pipe: Any, request: Request, progress: Progress | None = None, *, v
     from .methods.job import Job  # which needs the steps below
 
     started = time.perf_counter()
+    _check_draws_prompts(pipe)
     architecture = read_architecture(pipe)
     request, _ = settle(request, architecture)
     generator = torch.Generator("cpu").manual_seed(request.seed or 0)
@@ -86,6 +89,18 @@ def generate(pipe: Any, request: Request, progress: Progress | None = None, *, v
         image = METHODS[request.acting_method].make(Job(pipe, architecture, request, generator, progress))
         environment = _environment(pipe)
     return Result(image, request, time.perf_counter() - started, _peak_memory(pipe), environment)
+
+
+def _check_draws_prompts(pipe: Any) -> None:
+    """Whether a pipeline's call takes what a request has (`ModelError`)."""
+    kind, parameters = type(pipe).__name__, inspect.signature(type(pipe).__call__).parameters
+    instead = "in Python, call scalecrafter.apply(pipe) and then the pipeline as always"
+    if "num_frames" in parameters or "video_length" in parameters:
+        raise ModelError(f"{kind} makes videos, and a request is for a picture: {instead}")
+    takes_anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    missing = {"prompt", "height", "width"} - set(parameters)
+    if missing and not ("prompt" in parameters and takes_anything):
+        raise ModelError(f"{kind} does not draw a prompt at a given size: {instead}")
 
 
 def settle(request: Request, architecture: Architecture) -> tuple[Request, tuple[int, int]]:

@@ -148,9 +148,10 @@ def _is_general(name: str, modules: tuple[nn.Conv2d, ...]) -> bool:
 def _no_match(prefix: str, architecture: Architecture, section: str) -> str:
     names = [name for name, modules in architecture.convolutions.items() if _is_general(name, modules)]
     known = _prefixes([*names, *(architecture.ldm_names[name] for name in names if name in architecture.ldm_names)])
-    near = difflib.get_close_matches(plain_ldm_name(prefix), known, n=4, cutoff=0.5) or sorted(
-        _prefixes(names), key=lambda n: (n.count("."), n)
-    )[:8]
+    near = (
+        difflib.get_close_matches(plain_ldm_name(prefix), known, n=4, cutoff=0.5)
+        or sorted(_prefixes(names), key=lambda n: (n.count("."), n))[:8]
+    )
     return (
         f"[{section}] layer {prefix!r} matches no 3×3 convolution of this U-Net ({architecture.levels} levels, "
         f"family {architecture.family}); near ones: {', '.join(near)}"

@@ -122,7 +122,15 @@ class Cell:
     pixels: int = SIDE
 
 
-FOUR_LEVELS = {"down_blocks.1", "down_blocks.2", "down_blocks.3", "mid_block", "up_blocks.0", "up_blocks.1", "up_blocks.2"}
+FOUR_LEVELS = {
+    "down_blocks.1",
+    "down_blocks.2",
+    "down_blocks.3",
+    "mid_block",
+    "up_blocks.0",
+    "up_blocks.1",
+    "up_blocks.2",
+}
 CELLS = {
     "sd-1": Cell(tiny.sd1, from_prompt, "any", FOUR_LEVELS),
     "sd-2-v-prediction": Cell(tiny.sd2, from_prompt, "any", FOUR_LEVELS),

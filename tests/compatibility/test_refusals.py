@@ -11,7 +11,11 @@ import torch
 
 import scalecrafter
 from scalecrafter import ModelError
+from scalecrafter.generation import generate
+from scalecrafter.request import Request
 from tests.models import tiny_sd_unet
+
+from . import tiny
 
 
 def sd3() -> Any:
@@ -101,3 +105,24 @@ def test_a_unet_under_another_name_is_told() -> None:
     with pytest.raises(ModelError, match=r"UnCLIPPipeline calls it 'decoder': pass pipe\.decoder itself"):
         scalecrafter.apply(pipe)
     scalecrafter.remove(scalecrafter.apply(pipe.decoder))
+
+
+@pytest.mark.parametrize(
+    ("build", "told"),
+    [
+        (lambda: scalecrafter.load_pipeline("untrained-animatediff"), "AnimateDiffPipeline makes videos"),
+        (lambda: scalecrafter.load_pipeline("untrained-svd"), "StableVideoDiffusionPipeline makes videos"),
+        (tiny.ddpm, "DDPMPipeline does not draw a prompt at a given size"),
+        (tiny.kandinsky22, "KandinskyV22Pipeline does not draw a prompt at a given size"),
+        (tiny.x4_upscaler, "StableDiffusionUpscalePipeline does not draw a prompt at a given size"),
+    ],
+)
+def test_a_request_is_refused_where_the_pipeline_draws_something_else(build: Callable[[], Any], told: str) -> None:
+    with pytest.raises(ModelError, match=f"{told}.*scalecrafter.apply"):
+        generate(build(), Request(prompt="a fox", width=128, height=128))
+
+
+def test_a_request_is_drawn_by_every_pipeline_that_draws_prompts() -> None:
+    for build in (tiny.sd2, tiny.ssd_1b):
+        result = generate(build(), Request(prompt="a fox", width=128, height=128, steps=1, seed=1))
+        assert result.image.size == (128, 128)

@@ -310,7 +310,10 @@ def kolors() -> Any:
         2,
     )
     unet = tiny_sdxl_unet(
-        sample_size=NATIVE, encoder_hid_dim=32, encoder_hid_dim_type="text_proj", projection_class_embeddings_input_dim=6 * 8 + 32
+        sample_size=NATIVE,
+        encoder_hid_dim=32,
+        encoder_hid_dim_type="text_proj",
+        projection_class_embeddings_input_dim=6 * 8 + 32,
     )
     return quiet(
         diffusers.KolorsPipeline(
