@@ -1,9 +1,9 @@
 """What a single-file checkpoint says of itself: the configuration of its models, read from the shapes of its tensors.
 
-The original layout (github.com/CompVis/latent-diffusion, github.com/Stability-AI/generative-models) holds weights and no
-configuration.  Widths, depths and where attention is can be read from shapes; what cannot (heads, groups, activations,
-the noise schedule) are facts of the three families, as their published configurations have them.  With a CLIP
-vocabulary beside it this is all that diffusers needs, and no hub.
+The original layout (github.com/CompVis/latent-diffusion, github.com/Stability-AI/generative-models) holds weights and
+no configuration.  Widths, depths and where attention is can be read from shapes; what cannot (heads, groups,
+activations, the noise schedule) are facts of the three families, as their published configurations have them.  With a
+CLIP vocabulary beside it this is all that diffusers needs, and no hub.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def write_configuration(shapes: Shapes, tokenizer: Path, folder: Path) -> None:
     if family == "sdxl":
         index |= {"_class_name": "StableDiffusionXLPipeline", "force_zeros_for_empty_prompt": True}
     else:
-        nothing = dict.fromkeys(("safety_checker", "feature_extractor", "image_encoder"), [None, None])
+        nothing = {part: [None, None] for part in ("safety_checker", "feature_extractor", "image_encoder")}
         index |= {"_class_name": "StableDiffusionPipeline", "requires_safety_checker": False, **nothing}
     (folder / "model_index.json").write_text(json.dumps(index, indent=2), "utf-8")
 
@@ -110,7 +110,7 @@ def write_configuration(shapes: Shapes, tokenizer: Path, folder: Path) -> None:
 def unet_configuration(shapes: Shapes, family: str) -> dict[str, Any]:
     """The configuration of the checkpoint's `UNet2DConditionModel`."""
     layers: list[list[int]] = [[]]  # by level, how many transformers follow each residual block
-    widths = []
+    widths: list[int] = []
     for number in range(1, _count(shapes, f"{UNET}input_blocks")):
         place = f"{UNET}input_blocks.{number}"
         if f"{place}.0.op.weight" in shapes:

@@ -42,8 +42,9 @@ def load_pipeline(
     """A diffusers pipeline, ready to run.
 
     Args:
-        model: "critters" (the embedded model), one of `untrained.UNTRAINED` (noise, to try video with), a folder in the diffusers layout, a single-file checkpoint of Stable
-            Diffusion 1, 2 or XL, or a hub id such as "stabilityai/stable-diffusion-xl-base-1.0".
+        model: "critters" (the embedded model), one of `untrained.UNTRAINED` (noise, to try video with), a folder in the
+            diffusers layout, a single-file checkpoint of Stable Diffusion 1, 2 or XL, or a hub id such as
+            "stabilityai/stable-diffusion-xl-base-1.0".
         dtype: "fp32", "fp16", "bf16" or a torch dtype; float16 on CUDA and float32 elsewhere by default.
         device: "cpu", "cuda", "cuda:1", "mps" …; None and "auto" take the best one there is.
         allow_pickle: also read .ckpt and .bin files, with torch's weights-only reader, which runs no code of theirs.

@@ -219,7 +219,7 @@ class _Installation:
     def at_native_size(self, architecture: Architecture) -> Architecture:
         """An architecture with the native size that `apply` read.
 
-        DDPMPipeline and its like draw what `sample_size` in the U-Net's config says, so that is where one asks for more.
+        DDPMPipeline and its like draw what `sample_size` in the U-Net's config says, which is where one asks for more.
         """
         height, width = self._architecture.native_height, self._architecture.native_width
         return replace(architecture, native_height=height, native_width=width)

@@ -95,8 +95,8 @@ def vae_state(vae: Any) -> State:
         if "mid_block.attentions.0" in new:
             new = new.replace("mid_block.attentions.0", "mid.attn_1").replace("group_norm", "norm")
             new = new.replace("to_out.0", "proj_out").replace("to_", "")
-            tensor = tensor[:, :, None, None] if tensor.ndim == 2 else tensor
-        state[new] = tensor
+        projects = "mid.attn_1" in new and tensor.ndim == 2  # a 1×1 convolution in the original
+        state[new] = tensor[:, :, None, None] if projects else tensor
     return state
 
 

@@ -212,7 +212,7 @@ def block(layer: str) -> str:
 def with_noise_damping(recipe: Recipe) -> Recipe:
     """The recipe, half of its blocks damped too, with another factor; acting half of the way."""
     assert recipe.redilation is not None
-    layers = {prefix: 1.5 for prefix in list(recipe.redilation.layers)[::2]}
+    layers = dict.fromkeys(list(recipe.redilation.layers)[::2], 1.5)
     data = recipe.model_dump() | {"noise_damping": {"until": 0.6, "layers": layers}}
     return Recipe.from_mapping(data)
 
@@ -292,7 +292,7 @@ def test_a_movq_is_left_alone_or_refused_by_name() -> None:
         before = pipe.movq.decode(latents, force_not_quantize=True).sample
         with scalecrafter.applied(pipe):
             assert torch.equal(pipe.movq.decode(latents, force_not_quantize=True).sample, before)
-    with pytest.raises(scalecrafter.ModelError, match="AttnDownEncoderBlock2D.*exact tiling"):
+    with pytest.raises(scalecrafter.ModelError, match=r"AttnDownEncoderBlock2D.*exact tiling"):
         scalecrafter.apply(pipe, vae_memory="1GiB")
     with pytest.raises(scalecrafter.ModelError, match="DDPMPipeline has no VAE"):
         scalecrafter.apply(tiny.ddpm(), vae_memory="1GiB")

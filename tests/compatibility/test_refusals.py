@@ -84,7 +84,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "stable-cascade-prior": (stable_cascade_prior, "PriorPipeline has a network of another kind .StableCascadeUNet."),
     "stable-cascade-bare": (cascade_unet, "StableCascadeUNet is a network of another kind"),
     "sound": (sound, "DanceDiffusionPipeline has a network of another kind .UNet1DModel. in its place"),
-    "no-model": (lambda: object(), "object has none"),
+    "no-model": (object, "object has none"),
     "vae": (lambda: torch.nn.Conv2d(3, 3, 3), "Conv2d is a network of another kind"),
 }
 

@@ -1,4 +1,4 @@
-"""Video: spatial convolutions are re-dilated and temporal ones not, in every frame, and guidance is damped by frames."""
+"""Video: spatial convolutions are re-dilated in every frame, temporal ones are not, and guidance is damped."""
 
 from __future__ import annotations
 
