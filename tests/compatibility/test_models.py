@@ -46,17 +46,13 @@ def from_prompt(pipe: Any) -> Tensor:
 
 
 def from_chatglm(pipe: Any) -> Tensor:
-    """The embeddings that KolorsPipeline makes of a prompt, from token ids since it has no tokenizer here."""
-    ids = torch.randint(0, 300, (2, 12), generator=generator())
-    # ChatGLM's rotary positions are float16 or float32 always
-    hidden = pipe.text_encoder.float()(
-        input_ids=ids, attention_mask=torch.ones_like(ids), position_ids=torch.arange(12).repeat(2, 1),
-        output_hidden_states=True,
-    ).hidden_states  # fmt: skip
-    prompt, pooled = hidden[-2].permute(1, 0, 2).to(pipe.unet.dtype), hidden[-1][-1].to(pipe.unet.dtype)
+    """Kolors: ChatGLM itself stays in float32, since its rotary positions know no wider type."""
+    pipe.text_encoder.float()
+    embeddings = pipe.encode_prompt("a red fox", negative_prompt="dull", do_classifier_free_guidance=True)
+    prompt, negative, pooled, negative_pooled = (each.to(pipe.unet.dtype) for each in embeddings)
     return pipe(
-        prompt_embeds=prompt[1:], pooled_prompt_embeds=pooled[1:],
-        negative_prompt_embeds=prompt[:1], negative_pooled_prompt_embeds=pooled[:1],
+        prompt_embeds=prompt, pooled_prompt_embeds=pooled,
+        negative_prompt_embeds=negative, negative_pooled_prompt_embeds=negative_pooled,
         height=SIDE, width=SIDE, num_inference_steps=STEPS, generator=generator(), output_type="latent",
     ).images  # fmt: skip
 

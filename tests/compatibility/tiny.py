@@ -6,6 +6,9 @@ published configuration; only widths and depths are small.  Nothing here imports
 
 from __future__ import annotations
 
+import io
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -22,8 +25,6 @@ from diffusers import (
     UNet2DModel,
     VQModel,
 )
-from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
-
 from tests.models import (
     _seeded,
     ddim,
@@ -53,7 +54,7 @@ def v_prediction() -> DDIMScheduler:
 def sd1(scheduler: Any = None, **config: Any) -> StableDiffusionPipeline:
     """`config` overrides entries of the U-Net's."""
     pipe = tiny_sd_pipeline(scheduler=scheduler)
-    pipe.unet = tiny_sd_unet(sample_size=NATIVE, **config)
+    pipe.unet = tiny_sd_unet(**({"sample_size": NATIVE, "layers_per_block": 1} | config))
     return pipe
 
 
@@ -68,13 +69,12 @@ def sd2_base() -> StableDiffusionPipeline:
 
 def bk_sdm_small() -> StableDiffusionPipeline:
     """BK-SDM-Small and segmind/small-sd: one layer a block, no middle block."""
-    return sd1(layers_per_block=1, mid_block_type=None)
+    return sd1(mid_block_type=None)
 
 
 def bk_sdm_tiny() -> StableDiffusionPipeline:
     """BK-SDM-Tiny and segmind/tiny-sd: the deepest level is missing too."""
     return sd1(
-        layers_per_block=1,
         mid_block_type=None,
         block_out_channels=LEVELS[:3],
         attention_head_dim=(1, 2, 2),
@@ -86,7 +86,7 @@ def bk_sdm_tiny() -> StableDiffusionPipeline:
 def sdxl(**config: Any) -> StableDiffusionXLPipeline:
     """`config` overrides entries of the U-Net's."""
     pipe = tiny_sdxl_pipeline()
-    pipe.unet = tiny_sdxl_unet(sample_size=NATIVE, **config)
+    pipe.unet = tiny_sdxl_unet(**({"sample_size": NATIVE, "layers_per_block": 1} | config))
     return pipe
 
 
@@ -101,11 +101,12 @@ def segmind_vega() -> StableDiffusionXLPipeline:
 
 def koala_700m() -> StableDiffusionXLPipeline:
     """One layer a block, and no middle block."""
-    return sdxl(layers_per_block=1, mid_block_type=None, transformer_layers_per_block=[1, 2, 5])
+    return sdxl(mid_block_type=None, transformer_layers_per_block=[1, 2, 5])
 
 
 def _pruned_sdxl(down: list[Any], up: list[Any]) -> StableDiffusionXLPipeline:
     return sdxl(
+        layers_per_block=2,
         mid_block_type="UNetMidBlock2D",
         transformer_layers_per_block=down,
         reverse_transformer_layers_per_block=up,
@@ -219,6 +220,7 @@ def x4_upscaler() -> StableDiffusionUpscalePipeline:
     sd = tiny_sd_pipeline()
     unet = tiny_sd_unet(
         sample_size=NATIVE,
+        layers_per_block=1,
         in_channels=7,
         num_class_embeds=1000,
         only_cross_attention=(True, True, True, False),
@@ -311,27 +313,36 @@ def kolors() -> Any:
     )
     unet = tiny_sdxl_unet(
         sample_size=NATIVE,
+        layers_per_block=1,
         encoder_hid_dim=32,
         encoder_hid_dim_type="text_proj",
         projection_class_embeddings_input_dim=6 * 8 + 32,
     )
     return quiet(
         diffusers.KolorsPipeline(
-            vae=tiny_vae(1), text_encoder=text_encoder, tokenizer=None, unet=unet, scheduler=EulerDiscreteScheduler()
+            vae=tiny_vae(1),
+            text_encoder=text_encoder,
+            tokenizer=chatglm_tokenizer(),
+            unet=unet,
+            scheduler=EulerDiscreteScheduler(),
         )
     )
 
 
-def image_encoder() -> CLIPVisionModelWithProjection:
-    config = CLIPVisionConfig(
-        hidden_size=32, intermediate_size=37, projection_dim=32, num_hidden_layers=1, num_attention_heads=4,
-        image_size=32, patch_size=16,
+def chatglm_tokenizer() -> Any:
+    """ChatGLM's, over a vocabulary of single characters."""
+    from diffusers.pipelines.kolors.tokenizer import ChatGLMTokenizer
+    from sentencepiece import SentencePieceTrainer
+
+    model = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(["a red fox in the snow", "an owl at night", "dull"] * 5), model_writer=model,
+        model_type="char", vocab_size=30, hard_vocab_limit=False, minloglevel=2,
     )  # fmt: skip
-    return _seeded(lambda: CLIPVisionModelWithProjection(config), 3)
-
-
-def image_processor() -> CLIPImageProcessor:
-    return CLIPImageProcessor(crop_size={"height": 32, "width": 32}, size={"shortest_edge": 32})
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tokenizer.model"
+        path.write_bytes(model.getvalue())
+        return ChatGLMTokenizer(str(path))
 
 
 def seeded_noise(*shape: int, seed: int = 5) -> torch.Tensor:
