@@ -5,7 +5,8 @@
 
 Each figure is of a process of its own: peak resident memory is the process's, the weights and torch itself included.
 A step is one guided evaluation of the U-Net (batch of two); the damped one has the factors of the automatic recipe and
-a strong denoiser with half of its blocks, and is timed in the same process as a plain one before it.
+a strong denoiser with half of its blocks, and is timed in the same process as a plain one before it.  Times are in CPU
+seconds, of all threads together: what other programs take of the machine meanwhile does not count.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ import scalecrafter
 from scalecrafter import Recipe
 from scalecrafter.recipe import NoiseDamping
 
-from .step_cost import CONFIGS, DTYPES, inputs, seconds
+from .step_cost import CONFIGS, DTYPES, inputs
 
 CPU = torch.device("cpu")
 
@@ -67,19 +69,25 @@ def random_unet(model: Model) -> UNet2DConditionModel:
 
 
 def measure(model: Model, damped: bool) -> dict[str, float]:
-    """Seconds of a plain step, of a damped one if asked for, and the peak of this process."""
+    """CPU seconds of a plain step, of a damped one if asked for, and the peak of this process in bytes."""
     unet = random_unet(model)
     args, kwargs = inputs(unet, model.side // 8, CPU, DTYPES[model.dtype])
     found: dict[str, float] = {"weights": sum(p.numel() * p.element_size() for p in unet.parameters())}
     with torch.no_grad():
-        found["plain"] = seconds(lambda: unet(*args, **kwargs), CPU)
+        found["plain"] = cpu_seconds(lambda: unet(*args, **kwargs))
         if damped:
             with scalecrafter.applied(unet, recipe=damped_recipe(unet, model.side), guided=True):
                 outputs: list[Any] = []
-                found["damped"] = seconds(lambda: outputs.append(unet(*args, **kwargs).sample), CPU)
+                found["damped"] = cpu_seconds(lambda: outputs.append(unet(*args, **kwargs).sample))
             assert bool(torch.isfinite(outputs[0]).all())
     found["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return found
+
+
+def cpu_seconds(work: Callable[[], Any]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
 
 
 def in_own_process(name: str, damped: bool) -> dict[str, float]:
@@ -109,7 +117,7 @@ def main() -> None:
         return
     machine = f"{torch.get_num_threads()} CPU threads, {platform.machine()}, torch {torch.__version__}"
     print(f"{time.strftime('%Y-%m-%d')}, {machine}\n")
-    print("| model | size | dtype | weights | plain step, s | damped step, s | ratio | peak, plain | peak, damped |")
+    print("| model | size | dtype | weights | plain, CPU s | damped, CPU s | ratio | peak, plain | peak, damped |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name in options.models:
         print(row(name), flush=True)

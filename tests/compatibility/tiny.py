@@ -25,6 +25,7 @@ from diffusers import (
     UNet2DModel,
     VQModel,
 )
+
 from tests.models import (
     _seeded,
     ddim,
