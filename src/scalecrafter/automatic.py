@@ -36,6 +36,11 @@ def automatic_recipe(architecture: Architecture, height: int, width: int) -> Rec
         height: of the latents, in latent pixels.
         width: likewise.
     """
+    recipe = _at_any_size(architecture, height, width)
+    return None if recipe is None else _of_layers_that_are_there(recipe, architecture)
+
+
+def _at_any_size(architecture: Architecture, height: int, width: int) -> Recipe | None:
     vertical, horizontal = height / architecture.native_height, width / architecture.native_width
     if max(vertical, horizontal) <= _UNCHANGED:
         return None
@@ -48,6 +53,27 @@ def automatic_recipe(architecture: Architecture, height: int, width: int) -> Rec
             if all(abs(log2(r / p)) <= _NEAR for r, p in zip((vertical, horizontal), published, strict=True)):
                 return recipe
     return _interpolated(architecture.family, vertical, horizontal)
+
+
+def _of_layers_that_are_there(recipe: Recipe, architecture: Architecture) -> Recipe | None:
+    """The recipe without the blocks that a pruned U-Net lacks; None if nothing is left."""
+
+    def there(layers: dict[str, Factors]) -> dict[str, Factors]:
+        return {prefix: axes for prefix, axes in layers.items() if _is_there(prefix, architecture)}
+
+    redilation, damping = recipe.redilation, recipe.noise_damping
+    if redilation is None or not there(redilation.layers):
+        return None
+    changes: dict[str, Redilation | NoiseDamping] = {}
+    if len(there(redilation.layers)) < len(redilation.layers):
+        changes["redilation"] = redilation.model_copy(update={"layers": there(redilation.layers)})
+    if damping and len(there(damping.layers)) < len(damping.layers):
+        changes["noise_damping"] = damping.model_copy(update={"layers": there(damping.layers)})
+    return recipe.model_copy(update=changes) if changes else recipe
+
+
+def _is_there(prefix: str, architecture: Architecture) -> bool:
+    return any(name == prefix or name.startswith(f"{prefix}.") for name in architecture.convolutions)
 
 
 @lru_cache(maxsize=8)

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from .errors import ModelError
-from .loading import HUB_ID, PICKLE_SUFFIXES, quiet
+from .loading import quiet
+from .single_file import HUB_ID, PICKLE_SUFFIXES
 
 _KNOWN = "ControlNetModel"
 _OF_THE_UNET = ("block_out_channels", "cross_attention_dim")

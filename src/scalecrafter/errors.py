@@ -29,3 +29,9 @@ class OutOfMemoryError(ScaleCrafterError):
 
 class VaeOutOfMemoryError(OutOfMemoryError):
     """A picture that was made, and whose decoding (or the encoding of its start) did not fit in memory."""
+
+
+def first_line(error: BaseException | None) -> str:
+    """The first line of another library's message, for a message of ours."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

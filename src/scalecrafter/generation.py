@@ -7,6 +7,7 @@ be written to, nor of who asks.
 
 from __future__ import annotations
 
+import inspect
 import secrets
 import sys
 import time
@@ -62,6 +63,7 @@ def generate(pipe: Any, request: Request, progress: Progress | None = None, *, v
         to the bit, on the same machine with the same packages.
 
     Raises:
+        ModelError: for a pipeline that makes videos, or pictures of something else than a prompt.
         SizeError: for a size that the model cannot make; names the nearest ones that it can.
         RequestError: for an image, mask or control image that is missing or has changed, or a mask that does not
             lie on its image.
@@ -73,6 +75,7 @@ def generate(pipe: Any, request: Request, progress: Progress | None = None, *, v
     from .methods.job import Job  # which needs the steps below
 
     started = time.perf_counter()
+    _check_draws_prompts(pipe)
     architecture = read_architecture(pipe)
     _check_task(pipe, request)
     request, _ = settle(request, architecture)
@@ -90,6 +93,18 @@ def generate(pipe: Any, request: Request, progress: Progress | None = None, *, v
             image = kept_outside_mask(image, request)
         environment = _environment(pipe)
     return Result(image, request, time.perf_counter() - started, _peak_memory(pipe), environment)
+
+
+def _check_draws_prompts(pipe: Any) -> None:
+    """Whether a pipeline's call takes what a request has (`ModelError`)."""
+    kind, parameters = type(pipe).__name__, inspect.signature(type(pipe).__call__).parameters
+    instead = "in Python, call scalecrafter.apply(pipe) and then the pipeline as always"
+    if "num_frames" in parameters or "video_length" in parameters:
+        raise ModelError(f"{kind} makes videos, and a request is for a picture: {instead}")
+    takes_anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    missing = {"prompt", "height", "width"} - set(parameters)
+    if missing and not ("prompt" in parameters and takes_anything):
+        raise ModelError(f"{kind} does not draw a prompt at a given size: {instead}")
 
 
 def settle(request: Request, architecture: Architecture) -> tuple[Request, tuple[int, int]]:

@@ -17,15 +17,19 @@ import torch
 from torch import Tensor
 
 
-def damped_pair(structure: Tensor, strong_unconditional: Tensor) -> Tensor:
+def damped_pair(structure: Tensor, strong_unconditional: Tensor, channels: int | None = None) -> Tensor:
     """The pair to return for a guided batch.
 
     Args:
         structure: `(2·batch, …)`, the structure-aware denoiser's unconditional half and then its conditional half.
         strong_unconditional: `(batch, …)`, the strong denoiser's unconditional half.
+        channels: how many of the channels are damped; the rest (a learned variance) is the structure-aware denoiser's.
     """
     unconditional, conditional = structure.chunk(2)
-    return torch.cat([strong_unconditional, strong_unconditional + (conditional - unconditional)])
+    damped = torch.cat([strong_unconditional, strong_unconditional + (conditional - unconditional)])
+    if channels is None or channels == structure.shape[1]:
+        return damped
+    return torch.cat([damped[:, :channels], structure[:, channels:]], dim=1)
 
 
 def unconditional_half(value: Any, batch: int, frames: int = 1) -> Any:

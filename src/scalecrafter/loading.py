@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,11 +19,11 @@ from typing import Any
 
 import torch
 
-from .errors import ModelError
+from .errors import ModelError, first_line
+from .single_file import HUB_ID, PICKLE_SUFFIXES, cut_short, load_single_file
+from .untrained import UNTRAINED, untrained_pipeline
 
 EMBEDDED_MODELS = ("critters",)
-PICKLE_SUFFIXES = (".ckpt", ".bin", ".pt", ".pth")
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _DTYPES = {
     "fp32": torch.float32, "float32": torch.float32,
     "fp16": torch.float16, "float16": torch.float16,
@@ -38,19 +37,24 @@ def load_pipeline(
     dtype: str | torch.dtype | None = None,
     device: str | torch.device | None = None,
     allow_pickle: bool = False,
+    config: str | os.PathLike[str] | None = None,
 ) -> Any:
     """A diffusers pipeline, ready to run.
 
     Args:
-        model: "critters" (the embedded model), a folder in the diffusers layout, a single-file checkpoint of Stable
-            Diffusion 1, 2 or XL, or a hub id such as "stabilityai/stable-diffusion-xl-base-1.0".
+        model: "critters" (the embedded model), one of `untrained.UNTRAINED` (noise, to try video with), a folder in the
+            diffusers layout, a single-file checkpoint of Stable Diffusion 1, 2 or XL, or a hub id such as
+            "stabilityai/stable-diffusion-xl-base-1.0".
         dtype: "fp32", "fp16", "bf16" or a torch dtype; float16 on CUDA and float32 elsewhere by default.
         device: "cpu", "cuda", "cuda:1", "mps" …; None and "auto" take the best one there is.
         allow_pickle: also read .ckpt and .bin files, with torch's weights-only reader, which runs no code of theirs.
+        config: for a single file, which holds no configuration: a diffusers folder of the same kind of model, a folder
+            with CLIP's vocabulary alone (the rest is read from the shapes of the tensors), or a hub id.  By default
+            the hub is asked, or its cache.
 
     Returns:
-        The pipeline of the class that the model names, on the device.  The embedded model and local folders need no
-        network; a single file needs the small configuration files of its family in the hub cache.
+        The pipeline of the class that the model names, on the device.  The embedded models, local folders and a single
+        file with a `config` folder need no network.
 
     Raises:
         ModelError: for a name that is nothing, a folder without model_index.json, a pickle that was not asked for, or
@@ -59,11 +63,14 @@ def load_pipeline(
     place = resolve_device(device)
     precision = resolve_dtype(dtype, place)
     kind, source = locate(model)
+    _check_config(config, kind, model)
     with quiet():
         if kind == "folder":
             pipe = _load_folder(Path(source), precision, allow_pickle)
         elif kind == "file":
-            pipe = _load_file(Path(source), precision, allow_pickle)
+            pipe = load_single_file(Path(source), precision, allow_pickle, config)
+        elif kind == "untrained":
+            pipe = untrained_pipeline(source, precision)
         else:
             pipe = _load_hub(source, precision, allow_pickle)
         try:
@@ -78,10 +85,12 @@ def load_pipeline(
 
 
 def locate(model: str | os.PathLike[str]) -> tuple[str, str]:
-    """("folder" | "file" | "hub", where) for what a user calls a model (`ModelError`)."""
+    """("folder" | "file" | "hub" | "untrained", where) for what a user calls a model (`ModelError`)."""
     name = os.fspath(model)
     if name in EMBEDDED_MODELS:
         return "folder", str(embedded_folder(name))
+    if name in UNTRAINED:
+        return "untrained", name
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "model_index.json").is_file():
@@ -95,7 +104,7 @@ def locate(model: str | os.PathLike[str]) -> tuple[str, str]:
     looks_like_path = name.startswith((".", "/", "~")) or path.suffix in (".safetensors", *PICKLE_SUFFIXES)
     if not looks_like_path and HUB_ID.fullmatch(name):
         return "hub", name
-    near = difflib.get_close_matches(name, EMBEDDED_MODELS, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, (*EMBEDDED_MODELS, *UNTRAINED), n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near and not looks_like_path else ""
     raise ModelError(
         f"there is no model {name!r}: {hint}"
@@ -152,8 +161,10 @@ class Outline:
     vae_channels: tuple[int, ...]
 
 
-def load_outline(model: str | os.PathLike[str]) -> Any:
+def load_outline(model: str | os.PathLike[str], **options: Any) -> Any:
     """A model for planning: an `Outline` in moments where it is a folder, else the whole pipeline.
+
+    `options` are those of `load_pipeline`.
 
     Raises:
         ModelError: as `load_pipeline`, or for a folder without a U-Net.
@@ -162,13 +173,15 @@ def load_outline(model: str | os.PathLike[str]) -> Any:
 
     kind, source = locate(model)
     if kind != "folder":
-        return load_pipeline(model)
+        return load_pipeline(model, **options)
+    _check_config(options.get("config"), kind, model)
     folder = Path(source)
     try:
         index = json.loads((folder / "model_index.json").read_text("utf-8"))
-        vae = json.loads((folder / "vae" / "config.json").read_text("utf-8"))
+        autoencoder = next((name for name in ("vae", "movq", "vqvae") if name in index), None)
+        channels = _config(folder / autoencoder)["block_out_channels"] if autoencoder else [0]
         unet_class = getattr(diffusers, index["unet"][1])
-        unet_config = json.loads((folder / "unet" / "config.json").read_text("utf-8"))
+        unet_config = _config(folder / "unet")
         with quiet(), torch.device("meta"):
             unet = unet_class.from_config(unet_config)
         with quiet():
@@ -176,9 +189,17 @@ def load_outline(model: str | os.PathLike[str]) -> Any:
     except (OSError, KeyError, AttributeError, ValueError) as error:
         if not (folder / "unet").is_dir():
             raise ModelError(f"ScaleCrafter needs a convolutional U-Net; the model in {source!r} has none") from None
-        raise ModelError(f"cannot read the model in {source!r}: {_first_line(error)}") from error
-    channels = tuple(vae["block_out_channels"])
-    return Outline(unet, scheduler, int(2 ** (len(channels) - 1)), channels)
+        raise ModelError(f"cannot read the model in {source!r}: {first_line(error)}") from error
+    return Outline(unet, scheduler, int(2 ** (len(channels) - 1)), tuple(channels))
+
+
+def _check_config(config: object, kind: str, model: str | os.PathLike[str]) -> None:
+    if config is not None and kind != "file":
+        raise ModelError(f"config is for a single file: {os.fspath(model)!r} brings its own, so leave it out")
+
+
+def _config(folder: Path) -> Any:
+    return json.loads((folder / "config.json").read_text("utf-8"))
 
 
 def _load_folder(folder: Path, dtype: torch.dtype, allow_pickle: bool) -> Any:
@@ -196,64 +217,18 @@ def _load_folder(folder: Path, dtype: torch.dtype, allow_pickle: bool) -> Any:
         if not allow_pickle and not any(folder.rglob("*.safetensors")):
             raise ModelError(
                 f"{str(folder)!r} holds no .safetensors weights. If you trust its .bin files, pass allow_pickle=True "
-                "to load_pipeline (they are read with weights_only=True)"
+                "to load_pipeline, or --allow-pickle (they are read with weights_only=True)"
             ) from None
-        raise ModelError(f"cannot load the model in {str(folder)!r}: {_first_line(error)}") from error
+        damaged = next(filter(None, map(cut_short, sorted(folder.rglob("*.safetensors")))), None)
+        if damaged:
+            raise ModelError(f"cannot load the model in {str(folder)!r}: {damaged}") from None
+        raise ModelError(f"cannot load the model in {str(folder)!r}: {first_line(error)}") from error
 
 
 def _variant(folder: Path) -> str | None:
     """ "fp16" where the folder's weights exist under that name only."""
     weights = [file.name for file in folder.glob("*/*.safetensors")]
     return "fp16" if weights and all(".fp16." in name for name in weights) else None
-
-
-def _load_file(path: Path, dtype: torch.dtype, allow_pickle: bool) -> Any:
-    import diffusers
-
-    names = _tensor_names(path, allow_pickle)
-    if not any(name.startswith("model.diffusion_model.") for name in names):
-        what = "a LoRA" if any("lora_" in name for name in names) else "weights of another layout"
-        raise ModelError(
-            f"{str(path)!r} is not a whole Stable Diffusion checkpoint but {what}: "
-            "give a checkpoint with U-Net, VAE and text encoder in one file, or a diffusers folder"
-        )
-    is_xl = any(name.startswith("conditioner.embedders.1.") for name in names)
-    pipeline = diffusers.StableDiffusionXLPipeline if is_xl else diffusers.StableDiffusionPipeline
-    try:
-        return pipeline.from_single_file(str(path), torch_dtype=dtype)
-    except Exception as error:
-        raise ModelError(
-            f"cannot load {str(path)!r}: {_first_line(error)} (a single file needs the configuration and tokenizer of "
-            "its family from the hub, once; a diffusers folder needs no network)"
-        ) from error
-
-
-def _tensor_names(path: Path, allow_pickle: bool) -> set[str]:
-    """Names of the tensors in a checkpoint, without reading them into memory."""
-    if path.suffix in PICKLE_SUFFIXES:
-        if not allow_pickle:
-            raise ModelError(
-                f"{str(path)!r} is a pickle, which can run code when it is opened: take a .safetensors file, or pass "
-                "allow_pickle=True to load_pipeline if you trust it (it is read with weights_only=True)"
-            )
-        try:
-            content = torch.load(path, map_location="meta", weights_only=True)
-        except Exception as error:
-            raise ModelError(
-                f"{str(path)!r} cannot be read as weights only: {_first_line(error)}. "
-                "It holds more than tensors, and is not opened in any other way"
-            ) from None
-        content = content.get("state_dict", content) if isinstance(content, dict) else {}
-        return {str(name) for name in content}
-    if path.suffix != ".safetensors":
-        raise ModelError(f"{str(path)!r} is no model: give a .safetensors file, or a diffusers folder")
-    from safetensors import safe_open
-
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            return set(file.keys())
-    except Exception as error:
-        raise ModelError(f"{str(path)!r} is not a safetensors file, or is cut short: {_first_line(error)}") from None
 
 
 def _load_hub(name: str, dtype: torch.dtype, allow_pickle: bool) -> Any:
@@ -269,13 +244,8 @@ def _load_hub(name: str, dtype: torch.dtype, allow_pickle: bool) -> Any:
         except Exception as error:
             problem = error
     raise ModelError(
-        f"cannot load {name!r}: there is no such folder here, and the hub answered: {_first_line(problem)}"
+        f"cannot load {name!r}: there is no such folder here, and the hub answered: {first_line(problem)}"
     ) from problem
-
-
-def _first_line(error: BaseException | None) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 @contextmanager

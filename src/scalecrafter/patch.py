@@ -13,6 +13,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .architecture import Architecture, find_unet, read_architecture, unknown_adapters
+from .architecture import Architecture, find_autoencoder, find_unet, read_architecture, unknown_adapters
 from .automatic import automatic_recipe
 from .branches import guides_otherwise, repeats_its_latents
 from .convolution_patch import ConvolutionPatch
@@ -28,6 +29,7 @@ from .dispersion import SCALE, dispersion_transform
 from .errors import ModelError, RecipeError, ScaleCrafterError
 from .freeu import install_freeu, published_freeu, restore_freeu
 from .guidance import damped_pair, own_containers, unconditional_half
+from .guided_calls import frames_of, noise_channels, why_not_damped
 from .planning import PLAIN, ResolvedRecipe, Settings, resolve
 from .recipe import FreeU, Recipe
 from .trajectory import Trajectory
@@ -80,6 +82,9 @@ def apply(
             f"{type(pipe).__name__} {otherwise}, and noise damping needs an unconditional and a conditional one: "
             "take a recipe without [noise_damping]"
         )
+    undamped = why_not_damped(pipe, architecture, guided)
+    if chosen is not None and chosen.noise_damping and undamped:
+        raise RecipeError(f"{undamped}: take a recipe without [noise_damping]")
     factors = (chosen.freeu if chosen else None) or (published_freeu(architecture) if freeu else None)
     remove(pipe)
     installation = _Installation(pipe, unet, architecture, resolved, factors, guided)
@@ -116,9 +121,15 @@ def applied_recipe(pipe: Any) -> Recipe | None:
     return installation.resolved.recipe if installation is not None and installation.resolved else None
 
 
+def applied_at_native_size(pipe: Any, architecture: Architecture) -> Architecture:
+    """An architecture read from `pipe` with the native size that `apply` took for it, if it was applied."""
+    installation = find_unet(pipe).__dict__.get(_ATTRIBUTE)
+    return architecture if installation is None else installation.at_native_size(architecture)
+
+
 def _vae_for(pipe: Any, vae_memory: Ceiling) -> Any:
     """The VAE of a pipeline, where the ceiling concerns it; raises what applying it would raise."""
-    vae = getattr(pipe, "vae", None)
+    vae = find_autoencoder(pipe)
     ceiling = parse_ceiling(vae_memory)
     if ceiling is None:
         return None
@@ -205,6 +216,14 @@ class _Installation:
             for _, patch in patches:
                 patch.forget()
 
+    def at_native_size(self, architecture: Architecture) -> Architecture:
+        """An architecture with the native size that `apply` read.
+
+        DDPMPipeline and its like draw what `sample_size` in the U-Net's config says, which is where one asks for more.
+        """
+        height, width = self._architecture.native_height, self._architecture.native_width
+        return replace(architecture, native_height=height, native_width=width)
+
     def before(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before a U-Net call: find the place in the trajectory and set every convolution."""
         if self._busy:
@@ -214,7 +233,7 @@ class _Installation:
         pipe = self._pipe() if self._pipe is not None else None
         place = self._trajectory.place(getattr(pipe, "scheduler", None), named["timestep"])
         if place <= self._last_place:  # a new run
-            self._attach(read_architecture(pipe or unet))
+            self._attach(self.at_native_size(read_architecture(pipe or unet)))
             self._unknown_adapters = unknown_adapters(unet)
         self._last_place = place
         resolved = self.resolved or self._automatic_for(pipe, *sample.shape[-2:])
@@ -231,7 +250,7 @@ class _Installation:
         args, kwargs = self._arguments
         self._arguments = ((), {})
         sample = (dict(zip(self._parameters, args, strict=False)) | kwargs)["sample"]
-        batch, frames = sample.shape[0], sample.shape[1] if sample.ndim == 5 else 1
+        batch, frames = sample.shape[0], frames_of(sample, getattr(unet, "config", {}))
         halves = [unconditional_half(value, batch, frames) for value in args]
         half_kwargs = unconditional_half(kwargs, batch, frames)
         self._set(self._resolved, self._strong)
@@ -240,9 +259,10 @@ class _Installation:
             strong = unet(*halves, **half_kwargs)
         finally:
             self._busy = False
-        if isinstance(output, tuple):
-            return (damped_pair(output[0], strong[0]), *output[1:])
-        return type(output)(sample=damped_pair(output.sample, strong.sample))
+        structure, strong = (out[0] if isinstance(out, tuple) else out.sample for out in (output, strong))
+        channels = noise_channels(self._pipe() if self._pipe is not None else None, structure)
+        damped = damped_pair(structure, strong, channels)
+        return (damped, *output[1:]) if isinstance(output, tuple) else type(output)(sample=damped)
 
     def _set(self, resolved: ResolvedRecipe | None, settings: Settings) -> None:
         for name, kind in self._unknown_adapters.items():
@@ -269,7 +289,8 @@ class _Installation:
     def _automatic_for(self, pipe: Any, height: int, width: int) -> ResolvedRecipe | None:
         if (height, width) not in self._automatic:
             recipe = automatic_recipe(self._architecture, height, width)
-            if recipe is not None and guides_otherwise(pipe):
+            undamped = guides_otherwise(pipe) or why_not_damped(pipe, self._architecture, self._guided)
+            if recipe is not None and undamped:
                 recipe = recipe.model_copy(update={"noise_damping": None})
             self._automatic[height, width] = (
                 resolve(recipe, self._architecture, lenient=True) if recipe is not None else None

@@ -13,14 +13,19 @@ from fractions import Fraction
 from math import ceil
 from typing import TypeVar
 
+from torch import nn
+
 from .architecture import Architecture
 from .errors import RecipeError
 from .factors import Factors
+from .ldm_names import plain_ldm_name
 from .recipe import Recipe
 
 T = TypeVar("T")
 
 _ONLY_IN_FULL = ("conv_in", "conv_out")
+_TOO_WIDE = ("down_blocks", "up_blocks", "input_blocks", "output_blocks")
+"""Prefixes that are not worth proposing."""
 
 
 @dataclass(frozen=True)
@@ -110,25 +115,42 @@ def resolve(recipe: Recipe, architecture: Architecture, lenient: bool = False) -
 
 
 def _match(layers: Mapping[str, T], architecture: Architecture, section: str, lenient: bool) -> dict[str, T]:
-    """Every convolution with the value of its longest matching prefix."""
-    used: set[str] = set()
-    matched: dict[str, T] = {}
-    for name, modules in architecture.convolutions.items():
-        general = modules[0].kernel_size == (3, 3) and name not in _ONLY_IN_FULL
-        prefixes = [prefix for prefix in layers if prefix == name or (general and name.startswith(f"{prefix}."))]
-        used.update(prefixes)
-        if prefixes:
-            matched[name] = layers[max(prefixes, key=len)]
-    missing = [prefix for prefix in layers if prefix not in used]
+    """Every convolution with the value of its most particular prefix, in diffusers' names or the original ones."""
+    covered = {prefix: _covered(plain_ldm_name(prefix), architecture) for prefix in layers}
+    missing = [prefix for prefix, names in covered.items() if not names]
     if missing and not lenient:
         raise RecipeError("; ".join(_no_match(prefix, architecture, section) for prefix in missing))
-    return matched
+    matched: dict[str, tuple[str, T]] = {}
+    # from the widest: within one naming a longer prefix covers less, and so it is across the two
+    for prefix in sorted(layers, key=lambda prefix: (-len(covered[prefix]), len(prefix))):
+        for name in covered[prefix]:
+            before = matched.get(name)
+            if before and covered[before[0]] == covered[prefix] and not prefix.startswith(before[0]):
+                raise RecipeError(f"[{section}] {before[0]!r} and {prefix!r} name the same layers: keep one of them")
+            matched[name] = (prefix, layers[prefix])
+    return {name: matched[name][1] for name in architecture.convolutions if name in matched}
+
+
+def _covered(prefix: str, architecture: Architecture) -> tuple[str, ...]:
+    """The convolutions that a prefix stands for: the 3×3 ones below it, and whichever it names in full."""
+    return tuple(
+        name
+        for name, modules in architecture.convolutions.items()
+        for known in [(name, architecture.ldm_names.get(name, name))]
+        if prefix in known or (_is_general(name, modules) and any(one.startswith(f"{prefix}.") for one in known))
+    )
+
+
+def _is_general(name: str, modules: tuple[nn.Conv2d, ...]) -> bool:
+    return modules[0].kernel_size == (3, 3) and name not in _ONLY_IN_FULL
 
 
 def _no_match(prefix: str, architecture: Architecture, section: str) -> str:
-    known = _prefixes(name for name, modules in architecture.convolutions.items() if modules[0].kernel_size == (3, 3))
+    names = [name for name, modules in architecture.convolutions.items() if _is_general(name, modules)]
+    known = _prefixes([*names, *(architecture.ldm_names[name] for name in names if name in architecture.ldm_names)])
     near = (
-        difflib.get_close_matches(prefix, known, n=4, cutoff=0.5) or sorted(known, key=lambda n: (n.count("."), n))[:8]
+        difflib.get_close_matches(plain_ldm_name(prefix), known, n=4, cutoff=0.5)
+        or sorted(_prefixes(names), key=lambda n: (n.count("."), n))[:8]
     )
     return (
         f"[{section}] layer {prefix!r} matches no 3×3 convolution of this U-Net ({architecture.levels} levels, "
@@ -142,7 +164,7 @@ def _prefixes(names: Iterable[str]) -> list[str]:
         parts = name.split(".")
         for length in range(1, len(parts) + 1):
             found[".".join(parts[:length])] = None
-    return [prefix for prefix in found if prefix not in ("down_blocks", "up_blocks")]
+    return [prefix for prefix in found if prefix not in _TOO_WIDE]
 
 
 @dataclass(frozen=True)

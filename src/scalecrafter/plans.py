@@ -9,7 +9,7 @@ from typing import Any
 from .architecture import read_architecture
 from .automatic import automatic_recipe
 from .errors import ScaleCrafterError
-from .patch import applied_recipe
+from .patch import applied_at_native_size, applied_recipe
 from .planning import Plan, resolve
 from .recipe import Recipe
 
@@ -36,7 +36,7 @@ def plan(
     """
     if num_inference_steps < 1:
         raise ScaleCrafterError(f"num_inference_steps is {num_inference_steps}: it must be 1 or more")
-    architecture = read_architecture(pipe)
+    architecture = applied_at_native_size(pipe, read_architecture(pipe))
     architecture.check_size(height, width)
     chosen = recipe if isinstance(recipe, Recipe) or recipe is None else Recipe.load(recipe)
     chosen = chosen or applied_recipe(pipe)

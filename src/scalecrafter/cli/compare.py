@@ -40,7 +40,7 @@ def compare(
     from ..picture_files import save_picture
 
     with Reporter() as reporter:
-        pipe = reporter.load(request)
+        pipe = reporter.load(request, **options.loading)
         ours = reporter.picture(pipe, request, _caption(request))
         direct = reporter.picture(pipe, ours.request.directly(), "direct inference")
         if ours.image.tobytes() == direct.image.tobytes():

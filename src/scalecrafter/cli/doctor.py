@@ -13,7 +13,7 @@ from rich.table import Table
 
 from .app import app
 from .memory_estimate import GIB, available_memory, estimate_memory
-from .options import Model
+from .options import AllowPickle, Config, Model
 
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "pydantic", "pillow", "numpy")
 EXTRAS = {"scipy": "mat", "matplotlib": "plot", "peft": "dev"}
@@ -21,7 +21,7 @@ MULTIPLES = (1, 2, 3, 4, 6, 8)
 
 
 @app.command("doctor")
-def doctor(model: Model = None) -> None:
+def doctor(model: Model = None, config: Config = None, allow_pickle: AllowPickle = False) -> None:
     """Show versions, device and memory, whether the embedded model is there, and which sizes should fit."""
     import torch
 
@@ -43,7 +43,7 @@ def doctor(model: Model = None) -> None:
 
     chosen = model or EMBEDDED_MODELS[0]
     try:
-        outline = load_outline(chosen)
+        outline = load_outline(chosen, config=config, allow_pickle=allow_pickle)
     except ModelError as error:
         if model is not None:
             raise

@@ -17,7 +17,7 @@ from ..methods import METHODS
 from ..request import DEFAULT_GUIDANCE, DEFAULT_STEPS, Request, RequestError, parse_size
 from .app import app
 from .eval_progress import EvaluationReporter
-from .options import Model, Scheduler, Steps
+from .options import AllowPickle, Config, Model, Scheduler, Steps
 
 if TYPE_CHECKING:
     from ..evaluation.looking import Examiner
@@ -89,6 +89,8 @@ def evaluate(
     device: Annotated[
         str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps. (default: auto)")
     ] = None,
+    config: Config = None,
+    allow_pickle: AllowPickle = False,
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Make no picture: look at those in the folder again, and report.")
     ] = False,
@@ -121,14 +123,15 @@ def evaluate(
         features = known.get("examiner", {}).get("name") or (CRITTERS if base.model == CRITTERS else "inception")
     critters = CRITTERS in (base.model, features)
 
-    settings = None
+    settings, loading = None, {"config": config, "allow_pickle": allow_pickle}
     if not report_only:
         chosen = choices(base, method, recipe, variant)
-        settings = _settings(base, chosen, size, prompts, pictures, native_pictures, critters)
+        sizes = [parse_size(text) for text in size] if size else [_twice_native(base.model, loading)]
+        settings = _settings(base, chosen, sizes, prompts, pictures, native_pictures, critters)
     with EvaluationReporter() as reporter:
         examiner = make_examiner(features, observe=critters)
         if settings is not None:
-            _make(settings, store, examiner, reporter)
+            _make(settings, loading, store, examiner, reporter)
         else:
             _look_again(store, examiner, reporter, again=True)
         for path in report(store, examiner, real, SHIPPED if critters else None, reporter.counting):
@@ -174,7 +177,7 @@ def _variant(path: Path) -> dict[str, Any]:
 def _settings(
     base: Request,
     chosen: tuple[Choice, ...],
-    sizes: list[str] | None,
+    sizes: list[tuple[int, int]],
     prompts: Path | None,
     pictures: int,
     native_pictures: int,
@@ -186,22 +189,23 @@ def _settings(
     if prompts is None and not critters:
         raise RequestError(f"the shipped prompts are for critters: give {base.model!r} its own with --prompts FILE")
     texts = critters_prompts() if prompts is None else read_prompts(prompts)
-    measured = tuple(parse_size(text) for text in sizes) if sizes else (_twice_native(base.model),)
-    return Settings(base, tuple(texts), measured, chosen, pictures, native_pictures)
+    return Settings(base, tuple(texts), tuple(sizes), chosen, pictures, native_pictures)
 
 
-def _twice_native(model: str) -> tuple[int, int]:
+def _twice_native(model: str, loading: dict[str, Any]) -> tuple[int, int]:
     from ..evaluation.runs import native_size
     from ..loading import load_outline
 
-    width, height = native_size(load_outline(model))
+    width, height = native_size(load_outline(model, **loading))
     return 2 * width, 2 * height
 
 
-def _make(settings: Settings, store: RunFolder, examiner: Examiner, reporter: EvaluationReporter) -> None:
+def _make(
+    settings: Settings, loading: dict[str, Any], store: RunFolder, examiner: Examiner, reporter: EvaluationReporter
+) -> None:
     from ..evaluation.runs import check, make_pictures, shared_choices, shared_settings
 
-    pipe = reporter.load(settings.base)
+    pipe = reporter.load(settings.base, **loading)
     check(pipe, settings)
     store.claim(shared_settings(pipe, settings), shared_choices(settings), shlex.join(["scalecrafter", *sys.argv[1:]]))
     store.note(machine=_machine(pipe))

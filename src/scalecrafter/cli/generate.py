@@ -55,7 +55,7 @@ def generate(
     with Reporter() as reporter, _notices(reporter):
         if from_picture is not None:
             _tell_changed_versions(reporter, from_picture)
-        pipe = reporter.load(requests[0])
+        pipe = reporter.load(requests[0], **options.loading)
         make = _maker(reporter, vae_memory, fit)
         for number, request in enumerate(requests, 1):
             label = f"picture {number}/{len(requests)}" if several else "picture"

@@ -32,6 +32,17 @@ Model = Annotated[
     str | None,
     typer.Option("--model", "-m", help="Embedded model, folder, .safetensors file or hub id. \\[default: critters]"),
 ]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="For a model that is a single file: a folder with its configuration, or with CLIP's vocabulary alone.",
+    ),
+]
+AllowPickle = Annotated[
+    bool,
+    typer.Option("--allow-pickle", help="Also read .ckpt and .bin files, with a reader that runs no code of theirs."),
+]
 Size = Annotated[
     str | None,
     typer.Option("--size", "-s", metavar="WxH", help="Image pixels. \\[default: twice the model's native side]"),
@@ -102,13 +113,20 @@ class PictureOptions:
         ),
     ] = None
     freeu: Annotated[bool | None, typer.Option("--freeu/--no-freeu", help="FreeU as well. \\[default: no]")] = None
+    config: Config = None
+    allow_pickle: AllowPickle = False
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        """What is said of opening the model: no part of a request, so that no request can allow pickles."""
+        return {"config": self.config, "allow_pickle": self.allow_pickle}
 
     def request(self, prompt: str | None, base: Request | None = None) -> Request:
         """The request that these options make, over the values of `base` (`RequestError`)."""
         said: dict[str, Any] = {
             option.name: getattr(self, option.name)
             for option in fields(self)
-            if option.name not in ("size", "control") and getattr(self, option.name) is not None
+            if option.name not in ("size", "control", *self.loading) and getattr(self, option.name) is not None
         }
         if self.size is not None:
             said["width"], said["height"] = parse_size(self.size)

@@ -46,12 +46,12 @@ class Reporter:
         """One line."""
         self.console.print(text, markup=False)
 
-    def load(self, request: Request) -> Any:
-        """The pipeline for a request, with a spinner while it loads."""
+    def load(self, request: Request, **loading: Any) -> Any:
+        """The pipeline for a request, with a spinner while it loads; `loading` as `load_pipeline` takes it."""
         with self._bar(f"loading {request.model}", None):
             from ..loading import load_pipeline
 
-            return load_pipeline(request.model, dtype=request.dtype, device=request.device)
+            return load_pipeline(request.model, dtype=request.dtype, device=request.device, **loading)
 
     def picture(self, pipe: Any, request: Request, label: str, make: Callable[..., Result] | None = None) -> Result:
         """A picture, with a bar while it is made and a line once it is; `make` stands in for `generation.generate`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..request import DEFAULT_STEPS, DIRECT, Request, RequestError, parse_size
 from .app import app
-from .options import AUTOMATIC, Model, RecipeOption, Scheduler, Size, Steps
+from .options import AUTOMATIC, AllowPickle, Config, Model, RecipeOption, Scheduler, Size, Steps
 
 
 @app.command("plan")
@@ -14,6 +14,8 @@ def plan(
     recipe: RecipeOption = None,
     steps: Steps = None,
     scheduler: Scheduler = None,
+    config: Config = None,
+    allow_pickle: AllowPickle = False,
 ) -> None:
     """Print what will happen to which layers at which steps."""
     width, height = parse_size(size) if size is not None else (None, None)
@@ -33,7 +35,7 @@ def plan(
     from ..plans import plan as make_plan
     from ..schedulers import make_scheduler
 
-    outline = load_outline(request.model)
+    outline = load_outline(request.model, config=config, allow_pickle=allow_pickle)
     if request.scheduler is not None:
         from types import SimpleNamespace
 

@@ -10,6 +10,7 @@ import typer
 from ..errors import RecipeError
 from ..request import RequestError
 from .app import FAILED, app, complain
+from .options import AllowPickle, Config
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
@@ -43,6 +44,8 @@ def check(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Also check every layer against this model.")
     ] = None,
+    config: Config = None,
+    allow_pickle: AllowPickle = False,
 ) -> None:
     """Check recipes: the format, and with --model that every layer they name is there.  Exit code 1 if one is wrong."""
     from ..recipe import Recipe, shipped_recipes
@@ -55,7 +58,7 @@ def check(
         from ..architecture import read_architecture
         from ..loading import load_outline
 
-        architecture = read_architecture(load_outline(model))
+        architecture = read_architecture(load_outline(model, config=config, allow_pickle=allow_pickle))
     wrong = 0
     for file in files:
         try:

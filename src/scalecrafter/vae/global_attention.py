@@ -70,7 +70,8 @@ def _attended(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """
     if queries.device.type == "cpu" and queries.dtype is torch.bfloat16:
         scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
-        return scores.softmax(dim=-1) @ values
+        attended: Tensor = scores.softmax(dim=-1) @ values
+        return attended
     return F.scaled_dot_product_attention(queries, keys, values)
 
 

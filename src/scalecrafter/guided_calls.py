@@ -1,0 +1,41 @@
+"""What the calls of a pipeline's U-Net look like, as far as noise damping must know it.
+
+How many frames a call has, which of its channels are noise, and whether there is guidance at all.  Knows nothing of
+recipes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from .architecture import Architecture
+
+
+def frames_of(sample: Tensor, config: Mapping[str, Any]) -> int:
+    """How many frames each sample of a U-Net call has; 1 for pictures.
+
+    AnimateDiff and text-to-video call with `(batch, channels, frames, height, width)`, Stable Video Diffusion with
+    `(batch, frames, channels, height, width)`: the number of channels tells which.
+    """
+    if sample.ndim != 5:
+        return 1
+    channels_first = sample.shape[1] == config.get("in_channels")
+    return sample.shape[2] if channels_first else sample.shape[1]
+
+
+def noise_channels(pipe: Any, output: Tensor) -> int:
+    """How many of the channels of `output` are the prediction; the rest is a learned variance, which is not guided."""
+    config = getattr(getattr(pipe, "scheduler", None), "config", {})
+    learned = config.get("variance_type") in ("learned", "learned_range")
+    return output.shape[1] // 2 if learned and output.ndim == 4 else output.shape[1]
+
+
+def why_not_damped(pipe: Any, architecture: Architecture, told: bool | None) -> str | None:
+    """Why noise damping cannot be right on a pipeline with two branches or fewer; None where it can."""
+    kind = type(pipe).__name__
+    if not architecture.conditional and told is not True:
+        return f"{kind} is told nothing to draw, so it does not guide, and noise damping is part of guidance"
+    return None
