@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .figures import KINDS, CellFigures, Kind
-from .files import write_whole
+from ..files import write_whole
 from .settings import NATIVE, REAL, Size
 from .spectrum import BINS, TOP_OCTAVE
 from .store import Row

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .figures import KINDS, CellFigures, Kind
-from .files import write_whole
+from ..files import write_whole
 from .intervals import CONFIDENCE, RESAMPLES, Interval
 from .settings import NATIVE, REAL, Size
 
