@@ -81,8 +81,8 @@ class PictureOptions:
     ] = None
     freeu: Annotated[bool | None, typer.Option("--freeu/--no-freeu", help="FreeU as well. \\[default: no]")] = None
 
-    def request(self, prompt: str | None, base: Request | None = None) -> Request:
-        """The request that these options make, over the values of `base` (`RequestError`)."""
+    def values(self) -> dict[str, Any]:
+        """What was said, as values of a request (`RequestError` for a size that is none)."""
         said: dict[str, Any] = {
             option.name: getattr(self, option.name)
             for option in fields(self)
@@ -94,6 +94,11 @@ class PictureOptions:
             said["image"] = str(self.image)
         if self.recipe == AUTOMATIC:
             said["recipe"] = None
+        return said
+
+    def request(self, prompt: str | None, base: Request | None = None) -> Request:
+        """The request that these options make, over the values of `base` (`RequestError`)."""
+        said = self.values()
         if prompt is not None:
             said["prompt"] = prompt
         return Request.from_mapping(said) if base is None else base.changed(**said)
