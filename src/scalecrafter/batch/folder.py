@@ -67,7 +67,8 @@ class BatchFolder:
         return hash in self._pictures
 
     def close(self) -> None:
-        """Write the manifest."""
+        """Write the manifest; nobody is writing any more."""
+        self.place.sweep()
         self._pictures = {name.removesuffix(SUFFIX) for name in self.place.names() if name.endswith(SUFFIX)}
         compact(self.place, self._is_true)
 

@@ -189,7 +189,9 @@ def in_process(worker: Worker) -> Executor:
 
 
 def _no_task(line: Line, error: ScaleCrafterError) -> Row:
-    return Row(hash=None, line=line.number, request=None, status="failed", error=told(error), finished=now())
+    reason, place = told(error), f"line {line.number}: "
+    reason = reason if reason.startswith(place) else place + reason
+    return Row(hash=None, line=line.number, request=None, status="failed", error=reason, finished=now())
 
 
 def _made_before(task: Task) -> Row:

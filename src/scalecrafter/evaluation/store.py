@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import ScaleCrafterError
+from ..files import sweep, write_whole
 from ..picture_files import save_picture
 from ..request import RequestError
-from ..files import sweep, write_whole
 from .looking import Findings
 from .prompts import ATTRIBUTES
 from .settings import Job

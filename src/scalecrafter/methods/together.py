@@ -38,4 +38,4 @@ def denoise_together(jobs: Sequence[Job]) -> Tensor:
 
 def pictures(pipe: object, latents: Tensor) -> list[Image.Image]:
     """The pictures of latents `(pictures, channels, height, width)`; errors as `generation.picture`."""
-    return [picture(pipe, one) for one in latents.split(1)]
+    return [picture(pipe, one[None]) for one in latents]

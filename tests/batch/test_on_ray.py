@@ -1,0 +1,88 @@
+"""The same batch on a real Ray cluster of two workers, of which one is killed in the middle."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ray")
+
+from scalecrafter.batch.manifest import Row, read_manifest
+from scalecrafter.batch.on_ray import Cluster, ray_cluster
+from scalecrafter.batch.places import Place
+from scalecrafter.request import RequestError
+from tests.batch.small_batch import Notes, pictures, run, write_jobs
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with ray_cluster("local", 2) as found:
+        yield found
+
+
+class Killer(Notes):
+    """Kills the worker of the third picture as soon as it hears of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.killed: int | None = None
+
+    def finished(self, row: Row) -> None:
+        super().finished(row)
+        if len(self.rows) == 3:
+            assert row.worker is not None
+            self.killed = int(row.worker.rpartition(":")[2])
+            os.kill(self.killed, signal.SIGKILL)
+
+
+def test_a_worker_that_is_killed_is_replaced_and_the_pictures_are_those_made_in_process(
+    cluster: Cluster, model: str, tmp_path: Path
+) -> None:
+    lines = [{"prompt": f"fox number {number}", "scheduler": "euler-a"} for number in range(10)]
+    jobs = write_jobs(tmp_path / "jobs.jsonl", [*lines, lines[0], "no request"])
+    killer, place = Killer(), Place(str(tmp_path / "ray"))
+    summary, _ = run(jobs, tmp_path / "ray", model, notes=killer, execute=cluster.executor(place, "auto"))
+    assert (summary.made, summary.twice, summary.failed) == (10, 1, 1)
+    rows = read_manifest(str(tmp_path / "ray"))
+    assert Counter(row.status for row in rows) == {"made": 10, "failed": 1}
+    assert len({row.hash for row in rows}) == 11
+    workers = {row.worker for row in killer.rows if row.worker}
+    assert len(workers) >= 2
+    assert str(os.getpid()) not in {worker.rpartition(":")[2] for worker in workers}
+    after = [row for row in killer.rows[3:] if row.worker and row.worker.endswith(f":{killer.killed}")]
+    assert len(after) <= 1  # which was finished before the signal
+
+    here, _ = run(jobs, tmp_path / "here", model)
+    assert here.made == 10
+    assert pictures(tmp_path / "ray") == pictures(tmp_path / "here")
+    assert _told(tmp_path / "ray") == _told(tmp_path / "here")
+    again, notes = run(jobs, tmp_path / "ray", model, execute=cluster.executor(place, "auto"))
+    assert (again.made, again.there, [row.hash for row in notes.rows]) == (0, 10, [None])
+
+
+def test_a_request_with_which_every_worker_dies_is_given_up_and_takes_no_other_with_it(
+    cluster: Cluster, model: str, tmp_path: Path
+) -> None:
+    """A text encoder that kills its process at one prompt stands for a driver that does."""
+    fatal = tmp_path / "fatal"
+    fatal.mkdir()
+    for name in os.listdir(model):
+        (fatal / name).symlink_to(Path(model) / name)
+
+
+def test_memory_is_refused_since_workers_cannot_reach_it(cluster: Cluster) -> None:
+    with pytest.raises(RequestError, match="shared folder"):
+        cluster.executor(Place("memory://somewhere"), "auto")
+
+
+def _told(folder: Path) -> set[tuple[object, ...]]:
+    """What a manifest says but for times and workers."""
+    return {
+        (row.hash, row.line, row.request, row.status, row.file, row.attempts, row.error, row.versions, row.environment)
+        for row in read_manifest(str(folder))
+    }
