@@ -49,7 +49,7 @@ def run(
     jobs: object, out: object, model: str, *, notes: Notes | None = None, execute: Executor | None = None, **more: Any
 ) -> tuple[Summary, Notes]:
     """A batch in this process; the size and the steps of a line are small unless it says more."""
-    defaults = {"model": model, "steps": 2, "width": 128, "height": 128} | more.pop("defaults", {})
+    defaults = {"model": model, "steps": 2, "width": 64, "height": 64} | more.pop("defaults", {})
     notes = Notes() if notes is None else notes
     with opened_folder(str(out)) as folder:
         batch = Batch(str(jobs), folder, Settings(defaults, **more), notes)

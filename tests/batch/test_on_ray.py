@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections import Counter
@@ -12,10 +13,12 @@ import pytest
 
 pytest.importorskip("ray")
 
+from scalecrafter.batch.jobs import Task
+from scalecrafter.batch.making import ATTEMPTS
 from scalecrafter.batch.manifest import Row, read_manifest
-from scalecrafter.batch.on_ray import Cluster, ray_cluster
+from scalecrafter.batch.on_ray import Beginnings, Cluster, RayWorker, _encoded, ray_cluster
 from scalecrafter.batch.places import Place
-from scalecrafter.request import RequestError
+from scalecrafter.request import Request, RequestError
 from tests.batch.small_batch import Notes, pictures, run, write_jobs
 
 
@@ -65,14 +68,27 @@ def test_a_worker_that_is_killed_is_replaced_and_the_pictures_are_those_made_in_
     assert (again.made, again.there, [row.hash for row in notes.rows]) == (0, 10, [None])
 
 
-def test_a_request_with_which_every_worker_dies_is_given_up_and_takes_no_other_with_it(
+def test_a_request_with_which_workers_died_is_made_alone_and_given_up_in_the_end(
     cluster: Cluster, model: str, tmp_path: Path
 ) -> None:
-    """A text encoder that kills its process at one prompt stands for a driver that does."""
-    fatal = tmp_path / "fatal"
-    fatal.mkdir()
-    for name in os.listdir(model):
-        (fatal / name).symlink_to(Path(model) / name)
+    import ray
+
+    assert cluster.workers == 2
+    tasks = [_task(model, line) for line in (1, 2, 3)]
+    beginnings = ray.remote(num_cpus=0)(Beginnings).remote()
+    worker = RayWorker(str(tmp_path), "auto", str(tmp_path), beginnings)
+    for _ in range(ATTEMPTS):
+        ray.get(beginnings.begin.remote([tasks[1].hash]))
+    answer = worker({"tasks": _encoded(tasks)})
+    rows = [Row(**values) for values in json.loads(answer["rows"])]
+    assert [(row.status, row.attempts) for row in rows] == [("made", 1), ("failed", ATTEMPTS), ("made", 1)]
+    assert "the worker died" in str(rows[1].error)
+    assert sorted(pictures(tmp_path)) == sorted(f"{task.hash}.png" for task in (tasks[0], tasks[2]))
+
+
+def _task(model: str, line: int) -> Task:
+    request = Request(prompt="a fox", model=model, seed=line, steps=1, width=128, height=128, device="cpu")
+    return Task(line, request.digest(), request)
 
 
 def test_memory_is_refused_since_workers_cannot_reach_it(cluster: Cluster) -> None:

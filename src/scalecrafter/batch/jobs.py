@@ -55,10 +55,7 @@ def file_format(url: str) -> str:
 def read_lines(url: str) -> Iterator[Line]:
     """The lines of a jobs file, one after the other (`RequestError` where the file cannot be read at all)."""
     readers = {"jsonl": _jsonl_lines, "csv": _csv_lines, "parquet": _parquet_lines}
-    try:
-        yield from readers[file_format(url)](url)
-    except UnicodeDecodeError as error:
-        raise RequestError(f"{url!r} is not text in UTF-8: {error}") from None
+    yield from readers[file_format(url)](url)
 
 
 def count_lines(url: str) -> int:

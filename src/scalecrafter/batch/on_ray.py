@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -185,6 +186,7 @@ def _connect(address: str, workers: int | None) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     named = address or os.environ.get("RAY_ADDRESS", "")
     if named != "local":
+        _must_answer(named)
         try:
             ray.init(address=named or "auto", **quiet)
             return
@@ -192,6 +194,17 @@ def _connect(address: str, workers: int | None) -> None:
             if named:
                 raise RequestError(f"there is no Ray cluster at {named!r}: {_first_line(error)}") from None
     ray.init(address="local", num_cpus=workers, include_dashboard=False, object_store_memory=OBJECT_STORE, **quiet)
+
+
+def _must_answer(address: str) -> None:
+    """Refuse an address where nobody listens, for which Ray would wait very long (`RequestError`)."""
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if not (separator and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise RequestError(f"there is no Ray cluster at {address!r}: {_first_line(error)}") from None
 
 
 def _encoded(group: list[Task]) -> str:

@@ -131,9 +131,11 @@ def opened(url: str) -> Iterator[IO[bytes]]:
             yield file
     except FileNotFoundError:
         raise RequestError(f"there is no file {url!r}") from None
+    except ScaleCrafterError:
+        raise
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{url!r} is not text in UTF-8: {error}") from None
     except (OSError, ImportError, ValueError) as error:
-        if isinstance(error, ScaleCrafterError):
-            raise
         raise RequestError(f"cannot read {url!r}: {_reason(error)}") from None
 
 

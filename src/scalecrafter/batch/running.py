@@ -21,7 +21,7 @@ from .manifest import Row
 
 
 class Watcher(Protocol):
-    """Told how a batch gets on; what it raises stops it, and nothing finished is lost."""
+    """Told how a batch gets on; a KeyboardInterrupt in it stops the batch, and nothing finished is lost."""
 
     def begin(self, total: int) -> None:
         """Before the first line: how many there are."""

@@ -33,6 +33,8 @@ class CountingReporter(Reporter):
         self._task: TaskID | None = None
         self._done = self._worked = self._total = 0
         self._started = self._last_line = 0.0
+        self._working = False
+        """Whether the first step has been told of: loading is no part of the rate."""
 
     def start_counting(self, done: int, total: int) -> None:
         """How many pictures are there already, and how many there shall be."""
@@ -42,6 +44,8 @@ class CountingReporter(Reporter):
 
     def describe(self, text: str) -> None:
         """What is being done."""
+        if not self._working:
+            self._working, self._started = True, time.monotonic()
         if self._task is not None:
             self._bars.update(self._task, description=text)
 
