@@ -22,7 +22,7 @@ from .places import Place, PlaceError
 MANIFEST = "manifest.parquet"
 JOURNAL = "journal"
 PARTS = 256
-"""So many parts of one writer are merged into one, that no folder holds too many."""
+"""So many parts of one writer are merged into one, so that the journal's folder stays small."""
 ROWS_AT_ONCE = 10_000
 
 
@@ -63,22 +63,24 @@ class Row(BaseModel):
 class Journal:
     """What one process writes of what happens."""
 
-    def __init__(self, place: Place, writer: str) -> None:
+    def __init__(self, place: Place, writer: str, most_parts: int = PARTS) -> None:
         """Begin a journal.
 
         Args:
             place: of the batch.
             writer: a name that no other process uses.
+            most_parts: after so many, they are merged into one.
         """
         self._place = place
         self._writer = f"{time.time_ns():020d}-{writer}"
+        self._most_parts = most_parts
         self._parts: list[str] = []
         self._count = 0
 
     def add(self, rows: Iterable[Row]) -> None:
         """Write rows; once this returns they outlive the process (`PlaceError`)."""
         self._parts.append(self._write(rows))
-        if len(self._parts) >= PARTS:
+        if len(self._parts) >= self._most_parts:
             self._write([row for part in self._parts for row in _read(self._place, part)])
             for part in self._parts:
                 self._place.delete(part)
