@@ -56,7 +56,7 @@ def main() -> None:
                 largest = max(int(abs(difference).max()) for difference in apart)
                 share = max(float((difference != 0).mean()) for difference in apart)
                 print(
-                    f"| {side}² | {scheduler} | {number} | {largest} of 255 | {share:.2%} | {each:.2f} "
+                    f"| {side}² | {scheduler} | {number} | {largest} of 255 | {share:.3%} | {each:.2f} "
                     f"| {made[0].seconds:.2f} |",
                     flush=True,
                 )
