@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 pytest.importorskip("ray")
 
@@ -76,7 +77,7 @@ def test_a_request_with_which_workers_died_is_made_alone_and_given_up_in_the_end
     assert cluster.workers == 2
     tasks = [_task(model, line) for line in (1, 2, 3)]
     beginnings = ray.remote(num_cpus=0)(Beginnings).remote()
-    worker = RayWorker(str(tmp_path), "auto", str(tmp_path), beginnings)
+    worker = RayWorker(str(tmp_path), "auto", str(tmp_path), torch.get_num_threads(), beginnings)
     for _ in range(ATTEMPTS):
         ray.get(beginnings.begin.remote([tasks[1].hash]))
     answer = worker({"tasks": _encoded(tasks)})

@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from ..errors import ScaleCrafterError
 from ..generation import Progress
 from ..request import Request, RequestError
@@ -41,6 +43,10 @@ class Cluster:
 
     workers: int
     has_gpus: bool
+    cpus_each: int = 1
+    """CPU slots that Ray keeps for a worker."""
+    threads: int = 1
+    """Of each worker; those of this process, since a CPU rounds differently with another number."""
 
     def executor(self, place: Place, vae_memory: Ceiling) -> Executor:
         """Make groups on the cluster's workers (`RequestError` for a folder that they cannot reach)."""
@@ -63,9 +69,9 @@ class Cluster:
         beginnings = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Beginnings).remote()
         dataset = ray.data.from_items(groups, override_num_blocks=min(len(groups), BLOCKS)).map(
             RayWorker,
-            fn_constructor_args=(place.url, vae_memory, os.getcwd(), beginnings),
+            fn_constructor_args=(place.url, vae_memory, os.getcwd(), self.threads, beginnings),
             compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(groups)), max_tasks_in_flight_per_actor=1),
-            num_cpus=1,
+            num_cpus=self.cpus_each,
             num_gpus=1 if self.has_gpus else 0,
         )
         try:
@@ -96,9 +102,10 @@ class Beginnings:
 class RayWorker:
     """What runs in an actor: a `Worker`, spoken to in plain texts."""
 
-    def __init__(self, url: str, vae_memory: Ceiling, folder: str, beginnings: Any) -> None:
+    def __init__(self, url: str, vae_memory: Ceiling, folder: str, threads: int, beginnings: Any) -> None:
         if os.path.isdir(folder):  # where relative paths of models and images are meant from
             os.chdir(folder)
+        torch.set_num_threads(threads)
         self._results = Results(url)
         self._worker = Worker(self._results, vae_memory)
         self._beginnings = beginnings
@@ -150,7 +157,7 @@ def ray_cluster(address: str, workers: int | None) -> Iterator[Cluster]:
     Args:
         address: of a cluster, "auto" for the one of this machine, "local" for a new one; empty takes the one that is
             there (RAY_ADDRESS, or this machine's), else starts one.
-        workers: how many; None: one a GPU of the cluster, else one a CPU.
+        workers: how many; None: one a GPU of the cluster, else one for so many CPUs as this process has threads.
 
     Raises:
         RequestError: where there is no cluster at the address, or it has fewer slots than workers.
@@ -169,13 +176,15 @@ def ray_cluster(address: str, workers: int | None) -> Iterator[Cluster]:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         slots = ray.cluster_resources()
         gpus, cpus = int(slots.get("GPU", 0)), int(slots.get("CPU", 0))
-        there = gpus or cpus
+        threads = torch.get_num_threads()
+        there = gpus or (cpus if workers else max(cpus // threads, 1))
         if (workers or 1) > there:
             raise RequestError(
                 f"{workers or 1} workers are asked for, and the cluster has {gpus} GPUs and {cpus} CPUs: a worker "
                 "takes a GPU where there are any, else a CPU"
             )
-        yield Cluster(workers or there, gpus > 0)
+        number = workers or there
+        yield Cluster(number, gpus > 0, 1 if gpus else max(min(threads, cpus // number), 1), threads)
     finally:
         ray.shutdown()
 

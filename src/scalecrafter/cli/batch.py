@@ -74,7 +74,10 @@ def batch(
     workers: Annotated[
         int | None,
         typer.Option(
-            "--workers", min=1, help="With --ray: how many. \\[default: one a GPU of the cluster, else one a CPU]"
+            "--workers",
+            min=1,
+            help="With --ray: how many. \\[default: one a GPU of the cluster, else one for so many CPUs as this "
+            "process has threads]",
         ),
     ] = None,
     vae_memory: VaeMemory = AUTOMATIC,
