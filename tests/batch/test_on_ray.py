@@ -25,8 +25,12 @@ from tests.batch.small_batch import Notes, pictures, run, write_jobs
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # which workers take over: two workers with more would wait for each other's on two cores
     with ray_cluster("local", 2) as found:
+        assert (found.threads, found.cpus_each, found.has_gpus) == (1, 1, False)
         yield found
+    torch.set_num_threads(before)
 
 
 class Killer(Notes):
