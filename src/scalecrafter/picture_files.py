@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile, PngInfo
@@ -51,13 +51,10 @@ def save_picture(result: Result, path: str | os.PathLike[str]) -> Path:
     target = Path(path)
     if target.suffix.lower() != ".png":
         raise RequestError(f"pictures are written as PNG, which carries the request: let {str(target)!r} end in .png")
-    chunks = PngInfo()
-    chunks.add_text(CHUNK, metadata_text(result))
-    chunks.add_text(VIEWER_CHUNK, viewer_text(result))
     temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
     try:
         with open(temporary, "xb") as file:
-            result.image.save(file, format="PNG", pnginfo=chunks)
+            write_png(result, file)
         os.replace(temporary, target)
     except OSError as error:
         raise PictureFileError(
@@ -66,6 +63,14 @@ def save_picture(result: Result, path: str | os.PathLike[str]) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return target
+
+
+def write_png(result: Result, file: BinaryIO) -> None:
+    """Write a picture as PNG with its request inside into an open file."""
+    chunks = PngInfo()
+    chunks.add_text(CHUNK, metadata_text(result))
+    chunks.add_text(VIEWER_CHUNK, viewer_text(result))
+    result.image.save(file, format="PNG", pnginfo=chunks)
 
 
 def metadata_text(result: Result) -> str:

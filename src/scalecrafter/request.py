@@ -7,6 +7,8 @@ whether a size suits a model is found out where the model is at hand.
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -200,6 +202,16 @@ class Request(BaseModel):
             if picture in values and known not in values:
                 data[known] = None
         return Request.from_mapping(data)
+
+    def digest(self) -> str:
+        """SHA-256 of what is asked for: the name of a request.
+
+        Of its JSON with sorted keys and without what says nothing (None, an empty text or list), so that a setting
+        that is added to requests one day does not rename those that go without it.  Of a settled request
+        (`generation.settle`) it names the picture.
+        """
+        said = {name: value for name, value in self.model_dump(mode="json").items() if value not in (None, "", [])}
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     def directly(self) -> Request:
         """The same picture by direct inference, to compare with."""

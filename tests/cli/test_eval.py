@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import scalecrafter
 from scalecrafter.cli import app
-from scalecrafter.cli.eval_progress import in_hours
+from scalecrafter.cli.counting import in_hours
 from tests.models import tiny_sd_pipeline
 
 SRC = Path(scalecrafter.__file__).parents[1]

@@ -18,7 +18,7 @@ from scalecrafter.evaluation import peak_memory
 from scalecrafter.evaluation.looking import Examiner, make_examiner
 from scalecrafter.evaluation.runs import agree_on_examiner, check, weights_digest
 from scalecrafter.evaluation.settings import Choice
-from scalecrafter.evaluation.store import RunFolder, read_parquet, sha256, write_parquet
+from scalecrafter.evaluation.store import RunFolder, read_parquet, write_parquet
 from scalecrafter.picture_files import read_request
 from scalecrafter.request import RequestError
 from tests.evaluation.eyes import DiscObserver, disc_examiner, uncounted
@@ -60,7 +60,7 @@ def test_every_picture_has_its_file_its_row_and_its_request(finished: Path) -> N
     for row in rows:
         request = read_request(finished / row.file)
         assert (request.prompt, request.seed, request.steps) == (PROMPTS[row.index].text, row.seed, 2)
-        assert row.request_sha256 == sha256(request.model_dump(mode="json"))
+        assert row.request_sha256 == request.digest()
         assert row.expected == PROMPTS[row.index].expected
         assert row.seconds is not None
         assert row.seconds > 0

@@ -1,42 +1,17 @@
-"""What `scalecrafter eval` says while it works: one bar over all pictures with rate and time left, on stderr."""
+"""What `scalecrafter eval` says while it works."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-
-from .output import Reporter
+from .counting import CountingReporter
 
 if TYPE_CHECKING:
     from ..evaluation.settings import Job
 
-LINE_EVERY = 30.0
-"""Seconds between lines where there is no terminal to draw a bar in."""
 
-
-class EvaluationReporter(Reporter):
+class EvaluationReporter(CountingReporter):
     """Watches an evaluation (`evaluation.runs.Watcher`)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._bars = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[rate]}"),
-            console=self.console,
-            transient=True,
-            disable=not self.console.is_terminal,
-        )
-        self._task: TaskID | None = None
-        self._done = self._first = self._total = 0
-        self._started = self._last_line = 0.0
 
     def __enter__(self) -> EvaluationReporter:
         super().__enter__()
@@ -44,63 +19,17 @@ class EvaluationReporter(Reporter):
 
     def begin(self, done: int, total: int) -> None:
         """How many pictures are there already, and how many there shall be."""
-        self._done, self._first, self._total = done, done, total
-        self._started = self._last_line = time.monotonic()
-        self._task = self._bars.add_task("pictures", total=total, completed=done, rate="")
+        self.start_counting(done, total)
         if done:
             self.note(f"{done} of {total} pictures are there already")
 
     def step(self, job: Job, step: int, steps: int) -> None:
         """A step of denoising."""
-        if self._task is not None:
-            self._bars.update(self._task, description=f"{_place(job)}: step {step}/{steps}")
+        self.describe(f"{_place(job)}: step {step}/{steps}")
 
     def finished(self, job: Job, seconds: float) -> None:
         """A picture is safe on disk."""
-        self._done += 1
-        if self._task is None:
-            return
-        self._bars.update(self._task, completed=self._done, rate=self._rate())
-        now = time.monotonic()
-        last = self._done == self._total
-        if not self.console.is_terminal and (now - self._last_line > LINE_EVERY or last):
-            self._last_line = now
-            self.note(f"{self._done}/{self._total} pictures, {_place(job)} took {seconds:.1f} s, {self._rate()}")
-        if last:
-            self._bars.remove_task(self._task)
-
-    def _rate(self) -> str:
-        each = (time.monotonic() - self._started) / max(self._done - self._first, 1)
-        return f"{each:.1f} s a picture, {in_hours((self._total - self._done) * each)} left"
-
-    @contextmanager
-    def counting(self, label: str) -> Iterator[Callable[[int, int], None]]:
-        """A bar for a part of the work that counts up to what it is told."""
-        task = self._bars.add_task(label, total=None, rate="")
-
-        def report(done: int, total: int) -> None:
-            self._bars.update(task, completed=done, total=total)
-
-        try:
-            yield report
-        finally:
-            self._bars.remove_task(task)
-
-    @contextmanager
-    def _bar(self, label: str, total: int | None) -> Iterator[TaskID]:
-        task = self._bars.add_task(label, total=total, rate="")
-        try:
-            yield task
-        finally:
-            self._bars.remove_task(task)
-
-
-def in_hours(seconds: float) -> str:
-    """A time in the two largest units that matter, as "2 h 05 min"."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+        self.count(f"{_place(job)} took {seconds:.1f} s")
 
 
 def _place(job: Job) -> str:

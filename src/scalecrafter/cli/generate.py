@@ -46,13 +46,13 @@ def generate(
     requests = _requests(options, prompt, prompt_file, from_picture)
     several = len(requests) > 1
     check_output(output, several)
-    _check_ceiling(vae_memory)
+    check_ceiling(vae_memory)
     for request in requests[:1]:  # they differ in their prompts alone
         request.resolved_recipe()
 
     from ..picture_files import save_picture
 
-    with Reporter() as reporter, _notices(reporter):
+    with Reporter() as reporter, notices(reporter):
         if from_picture is not None:
             _tell_changed_versions(reporter, from_picture)
         pipe = reporter.load(requests[0], **options.loading)
@@ -79,7 +79,8 @@ def _requests(
     return [options.request(line, base) for line in prompts]
 
 
-def _check_ceiling(vae_memory: str) -> None:
+def check_ceiling(vae_memory: str) -> None:
+    """Refuse a --vae-memory that is none, before any work is done (`RequestError`)."""
     from ..errors import ScaleCrafterError
     from ..vae import parse_ceiling
 
@@ -101,7 +102,7 @@ def _maker(reporter: Reporter, vae_memory: str, fit: bool) -> Callable[..., Resu
 
 
 @contextmanager
-def _notices(reporter: Reporter) -> Iterator[None]:
+def notices(reporter: Reporter) -> Iterator[None]:
     """What the VAE has to say becomes a line on stderr."""
     from ..vae import VaeNotice
 

@@ -121,8 +121,8 @@ class PictureOptions:
         """What is said of opening the model: no part of a request, so that no request can allow pickles."""
         return {"config": self.config, "allow_pickle": self.allow_pickle}
 
-    def request(self, prompt: str | None, base: Request | None = None) -> Request:
-        """The request that these options make, over the values of `base` (`RequestError`)."""
+    def values(self) -> dict[str, Any]:
+        """What was said, as values of a request (`RequestError` for a size that is none)."""
         said: dict[str, Any] = {
             option.name: getattr(self, option.name)
             for option in fields(self)
@@ -137,6 +137,11 @@ class PictureOptions:
             said["controls"] = _controls(self.control)
         if self.recipe == AUTOMATIC:
             said["recipe"] = None
+        return said
+
+    def request(self, prompt: str | None, base: Request | None = None) -> Request:
+        """The request that these options make, over the values of `base` (`RequestError`)."""
+        said = self.values()
         if prompt is not None:
             said["prompt"] = prompt
         return Request.from_mapping(said) if base is None else base.changed(**said)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..files import write_whole
 from .figures import KINDS, CellFigures, Kind
-from .files import write_whole
 from .settings import NATIVE, REAL, Size
 from .spectrum import BINS, TOP_OCTAVE
 from .store import Row

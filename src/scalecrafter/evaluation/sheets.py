@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from .files import write_whole
+from ..files import write_whole
 from .store import Row
 
 PICTURES = 32

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import ScaleCrafterError
+from ..files import sweep, write_whole
 from ..picture_files import save_picture
 from ..request import RequestError
-from .files import sweep, write_whole
 from .looking import Findings
 from .prompts import ATTRIBUTES
 from .settings import Job
@@ -51,7 +51,7 @@ class Row(BaseModel):
     expected: dict[str, str] = {}
     seed: int | None = None
     request_sha256: str | None = None
-    """Of the whole settled request as JSON with sorted keys, which travels in the PNG."""
+    """Of the settled request (`Request.digest`), which travels in the PNG."""
     seconds: float | None = None
     peak_memory: int | None = None
     """Bytes; None where it could not be measured."""
@@ -141,7 +141,7 @@ class RunFolder:
             prompt=job.prompt.text,
             expected=job.prompt.expected,
             seed=result.request.seed,
-            request_sha256=sha256(result.request.model_dump(mode="json")),
+            request_sha256=result.request.digest(),
             seconds=result.seconds,
             peak_memory=peak_memory,
             findings=findings,

@@ -10,8 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..files import write_whole
 from .figures import KINDS, CellFigures, Kind
-from .files import write_whole
 from .intervals import CONFIDENCE, RESAMPLES, Interval
 from .settings import NATIVE, REAL, Size
 

@@ -7,7 +7,7 @@ used, and its `make` turns a `Job` into a picture.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
@@ -32,11 +32,20 @@ class Method:
     """Of this package; it holds `make`."""
     takes: frozenset[str] = frozenset()
     """Those of recipe, freeu, image (and its mask), control and strength (without an image) that have an effect."""
+    together: bool = False
+    """Whether its module can make several pictures of one shape in one call of the pipeline."""
 
     @property
     def make(self) -> Callable[[Job], Image.Image]:
         """The function that makes the picture."""
         function: Callable[[Job], Image.Image] = import_module(f".{self.module}", __name__).make
+        return function
+
+    @property
+    def make_together(self) -> Callable[[Sequence[Job]], list[Image.Image]]:
+        """The function that makes several pictures of one shape at once, all of them from noise."""
+        function: Callable[[Sequence[Job]], list[Image.Image]]
+        function = import_module(f".{self.module}", __name__).make_together
         return function
 
 
@@ -45,7 +54,7 @@ _PAPER = "He et al. 2024 (arXiv 2310.07702)"
 
 def _ablation(name: str, summary: str, source: str) -> Method:
     takes = frozenset({"recipe", "freeu", "image", "control"})
-    return Method(f"scalecrafter-{name}", f"ablation: {summary}", source, "ablations", takes)
+    return Method(f"scalecrafter-{name}", f"ablation: {summary}", source, "ablations", takes, together=True)
 
 
 _ALL = (
@@ -55,6 +64,7 @@ _ALL = (
         f"{_PAPER}, section 3",
         "recipe",
         frozenset({"recipe", "freeu", "image", "control"}),
+        together=True,
     ),
     Method(
         "direct",
@@ -62,6 +72,7 @@ _ALL = (
         "the baseline of all papers named here",
         "direct",
         frozenset({"image", "control"}),
+        together=True,
     ),
     Method(
         "attention-scaling",

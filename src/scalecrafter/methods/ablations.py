@@ -6,7 +6,7 @@ refused, so that no table shows a method beside itself under another name.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from math import sqrt
 
@@ -20,7 +20,7 @@ from ..planning import Settings, resolve
 from ..recipe import Dispersion, NoiseDamping, Recipe, Redilation, shipped_recipes
 from .job import Job, table_length
 from .layers import deepest_layers
-from .recipe import with_recipe
+from .recipe import together_with_recipe, with_recipe
 
 DYNAMIC_UNTIL = 0.6
 """The span published for SD 1.5 at four times the pixels."""
@@ -30,15 +30,23 @@ DISPERSED_UNTIL = 0.4
 
 def make(job: Job) -> Image.Image:
     """The picture with the request's recipe, or the automatic one, changed as the method's name says."""
+    return with_recipe(job, changed_recipe(job))
+
+
+def make_together(jobs: Sequence[Job]) -> list[Image.Image]:
+    """Several pictures of one shape, and so of one recipe."""
+    return together_with_recipe(jobs, changed_recipe(jobs[0]))
+
+
+def changed_recipe(job: Job) -> Recipe:
+    """The request's recipe, or the automatic one, changed as the method's name says (`RecipeError`)."""
     name = job.request.method
     recipe = job.request.resolved_recipe() or automatic_recipe(job.architecture, *job.latent_size)
     if recipe is None:
         raise RecipeError(
             f"at this size ScaleCrafter changes nothing, so {name} would be the same as direct: take that"
         )
-    return with_recipe(
-        job, ablated(name, recipe, job.architecture, table_length(job.pipe.scheduler, job.request.steps))
-    )
+    return ablated(name, recipe, job.architecture, table_length(job.pipe.scheduler, job.request.steps))
 
 
 def ablated(name: str, recipe: Recipe, architecture: Architecture, steps: int) -> Recipe:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import ScaleCrafterError
+from .errors import ScaleCrafterError
 
 UNFINISHED = ".part"
 

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import pytest
 
 from scalecrafter.errors import ScaleCrafterError
-from scalecrafter.evaluation.files import sweep, write_whole
+from scalecrafter.files import sweep, write_whole
 
 
 def test_text_bytes_and_functions_are_written_into_folders_that_are_made(tmp_path: Path) -> None:

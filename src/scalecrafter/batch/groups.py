@@ -1,0 +1,48 @@
+"""Tasks of one shape, to be made in one call of the pipeline.
+
+Knows how many go together, and nothing of how they are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+
+from ..shapes import shape_of
+from .jobs import Task
+
+WINDOW = 1024
+"""So many tasks are looked at to find those of one shape and of one model."""
+GPU_AREA = 16
+"""On a GPU, as many pictures go together as have no more pixels than this many native ones: one at four times the
+native side, four at twice it.  Reasoned, not measured: what fits at four times the side is left to `--fit`'s advice."""
+
+Model = tuple[str, str | None, str]
+
+
+def model_of(task: Task) -> Model:
+    """What has to be loaded for a task."""
+    return task.request.model, task.request.dtype, task.request.device
+
+
+def grouped(tasks: Iterable[Task], most: Callable[[Task], int], window: int = WINDOW) -> Iterator[list[Task]]:
+    """Tasks in groups of one shape, those of one model one after the other, in the order of their first lines.
+
+    Args:
+        tasks: read as they are needed, `window` at a time.
+        most: how many may go with a task.
+        window: the number of tasks that are sorted.
+    """
+    tasks = iter(tasks)
+    while chunk := list(islice(tasks, window)):
+        models: dict[Model, dict[str, list[Task]]] = {}
+        for task in chunk:
+            shape = shape_of(task.request) or task.hash
+            models.setdefault(model_of(task), {}).setdefault(shape, []).append(task)
+        for shapes in models.values():
+            groups = [group for alike in shapes.values() for group in _split(alike, most(alike[0]))]
+            yield from sorted(groups, key=lambda group: group[0].line)
+
+
+def _split(alike: list[Task], most: int) -> list[list[Task]]:
+    return [alike[first : first + most] for first in range(0, len(alike), most)]

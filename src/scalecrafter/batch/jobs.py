@@ -1,0 +1,175 @@
+"""The lines of a jobs file, and the requests that they are.
+
+JSONL (an object a line), CSV (a header, empty cells say nothing) and Parquet (null says nothing), by the name's ending;
+.gz and the like are uncompressed on the way.  The same values give the same request, whatever the file.
+Knows nothing of where results go.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from ..architecture import Architecture
+from ..errors import ScaleCrafterError
+from ..generation import settle
+from ..request import Request, RequestError, parse_size
+from .places import as_text, opened
+
+FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a jobs file."""
+
+    number: int
+    """From 1: in JSONL and CSV that of the file's line, in Parquet that of the row."""
+    values: Mapping[str, Any] | None
+    """What it says; None where it cannot be read."""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One picture to make."""
+
+    line: int
+    hash: str
+    request: Request
+    """Settled."""
+
+
+def file_format(url: str) -> str:
+    """ "jsonl", "csv" or "parquet" by the ending of a name (`RequestError`)."""
+    for suffix in reversed(PurePosixPath(url).suffixes[-2:]):
+        if suffix.lower() in FORMATS:
+            return FORMATS[suffix.lower()]
+    raise RequestError(f"the jobs are in JSONL, CSV or Parquet: let {url!r} end in .jsonl, .csv or .parquet")
+
+
+def read_lines(url: str) -> Iterator[Line]:
+    """The lines of a jobs file, one after the other (`RequestError` where the file cannot be read at all)."""
+    readers = {"jsonl": _jsonl_lines, "csv": _csv_lines, "parquet": _parquet_lines}
+    yield from readers[file_format(url)](url)
+
+
+def count_lines(url: str) -> int:
+    """How many lines there are, without reading what they say where that can be avoided (`RequestError`)."""
+    if file_format(url) == "parquet":
+        with opened(url) as file:
+            return int(_parquet_file(url, file).metadata.num_rows)
+    if file_format(url) == "jsonl":
+        with opened(url) as file:
+            return sum(1 for line in file if line.strip())
+    return sum(1 for _ in read_lines(url))
+
+
+def to_request(line: Line, defaults: Mapping[str, Any]) -> Request:
+    """The request of a line over the defaults; `size`, as 1024x768, may stand for width and height.
+
+    A seed that nobody gave is drawn from the request itself, so that the same line is the same picture every time.
+
+    Raises:
+        RequestError: naming the line.
+    """
+    if line.values is None:
+        raise RequestError(f"line {line.number}: {line.problem}")
+    values = dict(line.values)
+    try:
+        if values.get("size") is not None:
+            values["width"], values["height"] = parse_size(str(values["size"]))
+    except RequestError as error:
+        raise RequestError(f"line {line.number}: {error}") from None
+    values.pop("size", None)
+    request = Request.from_mapping({**defaults, **values}, f"line {line.number}")
+    if request.seed is None:
+        request = request.changed(seed=int(request.digest()[:8], 16))
+    return request
+
+
+def to_task(line: Line, request: Request, architecture: Architecture) -> Task:
+    """What is to be made, with nothing left open (errors as `generation.settle`, naming the line)."""
+    try:
+        settled, _ = settle(request, architecture)
+    except ScaleCrafterError as error:
+        raise type(error)(f"line {line.number}: {error}") from None
+    return Task(line.number, settled.digest(), settled)
+
+
+def _jsonl_lines(url: str) -> Iterator[Line]:
+    with opened(url) as file:
+        for number, text in enumerate(as_text(file), 1):
+            if not text.strip():
+                continue
+            try:
+                values = json.loads(text)
+            except ValueError as error:
+                yield Line(number, None, f"is not JSON: {error}")
+                continue
+            if isinstance(values, dict):
+                yield Line(number, values)
+            else:
+                yield Line(number, None, 'is not a JSON object such as {"prompt": "a blue fox"}')
+
+
+def _csv_lines(url: str) -> Iterator[Line]:
+    with opened(url) as file:
+        reader = csv.DictReader(as_text(file))
+        if not reader.fieldnames or "prompt" not in reader.fieldnames:
+            raise RequestError(f"{url!r} has no column named prompt: begin it with a line of column names")
+        end = reader.line_num
+        while True:
+            number = end + 1
+            try:
+                row = next(reader, None)
+            except csv.Error as error:
+                yield Line(number, None, f"is not CSV: {error}")
+                end = reader.line_num
+                continue
+            if row is None:
+                return
+            end = reader.line_num
+            if None in row:
+                yield Line(number, None, "has more cells than there are columns; put texts with commas in quotes")
+            else:
+                yield Line(number, {name: _cell(text) for name, text in row.items() if text not in (None, "")})
+
+
+def _cell(text: str) -> Any:
+    """A cell's text; what looks like a JSON object or list is read as one."""
+    if text.lstrip()[:1] in ("{", "["):
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    return text
+
+
+def _parquet_lines(url: str) -> Iterator[Line]:
+    with opened(url) as file:
+        number = 0
+        for batch in _parquet_file(url, file).iter_batches(1024):
+            for row in batch.to_pylist():
+                number += 1
+                yield Line(number, _without_nulls(row))
+
+
+def _parquet_file(url: str, file: Any) -> Any:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.ParquetFile(file)
+    except pyarrow.ArrowException as error:
+        raise RequestError(f"{url!r} is not a Parquet file: {error}") from None
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    return value

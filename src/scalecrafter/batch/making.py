@@ -1,0 +1,143 @@
+"""A worker: it holds one pipeline, makes the tasks that it is given, and says what came of each.
+
+The same worker is at work in the batch's own process and on a Ray cluster.  What goes wrong with a picture becomes a
+failed row; what goes wrong with the folder (a full disk) ends the batch.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ..errors import ModelError, RecipeError, ScaleCrafterError, SizeError
+from ..generation import Progress, Result, generate_many
+from ..loading import load_pipeline
+from ..picture_files import package_versions
+from ..request import Request, RequestError
+from ..vae import AUTO, Ceiling
+from .folder import Results, file_of, now
+from .groups import Model, model_of
+from .jobs import Task
+from .manifest import Row
+
+ATTEMPTS = 3
+"""A request that fails is tried again at most twice."""
+HOPELESS = (RequestError, RecipeError, SizeError, ModelError)
+"""Errors of what was asked for: trying again cannot help."""
+
+
+class Worker:
+    """Makes tasks, one group after the other."""
+
+    def __init__(self, results: Results, vae_memory: Ceiling = AUTO) -> None:
+        self.results = results
+        self._vae_memory = vae_memory
+        self._model: Model | None = None
+        self._pipe: Any = None
+        self._problem: ScaleCrafterError | None = None
+
+    def make(self, tasks: Sequence[Task], progress: Progress | None = None) -> Iterator[Row]:
+        """Make tasks of one shape, each unless it is there already; a row each, once it is safe.
+
+        A group that fails is tried again one by one, as the second of their attempts.
+
+        Raises:
+            PlaceError: when nothing can be written any more.
+        """
+        missing = []
+        for task in tasks:
+            if self.results.has(task.hash):
+                yield _row(task, status="made", file=file_of(task.hash))
+            else:
+                missing.append(task)
+        first_attempt = 1
+        if len(missing) > 1:
+            try:
+                results = self._generate(missing, progress)
+            except Exception:
+                first_attempt = 2
+                free_memory()
+            else:
+                for task, result in zip(missing, results, strict=True):
+                    yield self._kept(task, result, 1)
+                return
+        for task in missing:
+            yield self._made_alone(task, progress, first_attempt)
+
+    def _made_alone(self, task: Task, progress: Progress | None, first_attempt: int) -> Row:
+        """Try a task until it is made or has failed too often."""
+        for attempt in range(first_attempt, ATTEMPTS + 1):
+            try:
+                result = self._generate([task], progress)[0]
+            except Exception as error:
+                if attempt == ATTEMPTS or isinstance(error, HOPELESS):
+                    row = _row(task, status="failed", attempts=attempt, error=told(error))
+                    self.results.note(row)
+                    return row
+                free_memory()
+            else:
+                return self._kept(task, result, attempt)
+        raise AssertionError("the last attempt returns")
+
+    def _kept(self, task: Task, result: Result, attempts: int) -> Row:
+        row = _row(
+            task,
+            status="made",
+            file=file_of(task.hash),
+            seconds=result.seconds,
+            attempts=attempts,
+            versions=json.dumps(package_versions()),
+            environment=json.dumps(dict(result.environment)),
+        )
+        self.results.keep(row, result)
+        return row
+
+    def _generate(self, tasks: Sequence[Task], progress: Progress | None) -> list[Result]:
+        requests: list[Request] = [task.request for task in tasks]
+        return generate_many(self._pipeline(tasks[0]), requests, progress, vae_memory=self._vae_memory)
+
+    def _pipeline(self, task: Task) -> Any:
+        """The task's pipeline; a model that cannot be loaded is not tried again for each task (`ModelError`)."""
+        model = model_of(task)
+        if model != self._model:
+            self._pipe = self._problem = None  # before the next one is loaded, so that there is never more than one
+            free_memory()
+            self._model = model
+            name, dtype, device = model
+            try:
+                self._pipe = load_pipeline(name, dtype=dtype, device=device)
+            except ModelError as error:
+                self._problem = error
+        if self._problem is not None:
+            raise self._problem
+        return self._pipe
+
+
+def told(error: Exception) -> str:
+    """Why a request failed, in one line."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ScaleCrafterError) else f"{type(error).__name__}: {text}"
+
+
+def free_memory() -> None:
+    """Give back what nobody holds any more, on a GPU too."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _row(task: Task, **values: Any) -> Row:
+    return Row(
+        hash=task.hash,
+        line=task.line,
+        request=task.request.model_dump_json(),
+        worker=f"{platform.node()}:{os.getpid()}",
+        finished=now(),
+        **values,
+    )

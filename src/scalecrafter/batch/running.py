@@ -1,0 +1,205 @@
+"""A batch from its first line to its last: what is there stays, what is missing is made.
+
+How pictures are made is an `Executor`: in this process, or on Ray.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ..architecture import Architecture, read_architecture
+from ..errors import ModelError, ScaleCrafterError
+from ..generation import Progress
+from ..loading import load_outline, resolve_device
+from .folder import BatchFolder, file_of, now
+from .groups import GPU_AREA, grouped
+from .jobs import Line, Task, count_lines, read_lines, to_request, to_task
+from .making import Worker, told
+from .manifest import Row
+
+
+class Watcher(Protocol):
+    """Told how a batch gets on; a KeyboardInterrupt in it stops the batch, and nothing finished is lost."""
+
+    def begin(self, total: int) -> None:
+        """Before the first line: how many there are."""
+
+    def step(self, step: int, steps: int) -> None:
+        """After each step of denoising, where that can be seen."""
+
+    def passed(self, what: str) -> None:
+        """A line that needs no picture: "there already", "twice", "failed before"."""
+
+    def finished(self, row: Row) -> None:
+        """A picture is safe, or has failed."""
+
+
+Executor = Callable[[Iterator[list[Task]], Progress], Iterable[Row]]
+"""Makes groups of tasks; its rows are kept already.  Called with the groups, and what to tell steps to."""
+
+
+@dataclass
+class Summary:
+    """What came of a batch."""
+
+    made: int = 0
+    failed: int = 0
+    there: int = 0
+    """Pictures that were there when it began."""
+    twice: int = 0
+    """Lines that say the same as one before them."""
+    failed_before: int = 0
+    """Requests that failed in an earlier run, and were not tried again."""
+    reasons: list[str] = field(default_factory=list)
+    """Of the first failures."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked of a batch, beside its jobs and its folder."""
+
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """What a line does not say."""
+    batch_size: int | None = None
+    """Pictures in one call; None: one on a CPU, on a GPU as many as `groups.GPU_AREA` allows."""
+    retry_failed: bool = False
+    """Try again what failed in earlier runs."""
+
+
+REASONS = 5
+
+
+class Batch:
+    """One run of a batch."""
+
+    def __init__(
+        self, jobs: str, folder: BatchFolder, settings: Settings, watcher: Watcher, on_gpu: bool | None = None
+    ) -> None:
+        """Prepare a run.
+
+        Args:
+            jobs: path or URL of the jobs file.
+            folder: where pictures go.
+            settings: what is asked.
+            watcher: is told how it gets on.
+            on_gpu: whether workers have GPUs; None: find out here, by each request's device.
+        """
+        self.summary = Summary()
+        self._jobs, self._folder, self._settings = jobs, folder, settings
+        self._watcher, self.on_gpu = watcher, on_gpu
+        self._architectures: dict[str, Architecture | ModelError] = {}
+
+    def run(self, execute: Executor) -> Summary:
+        """Make everything that is missing.
+
+        Raises:
+            RequestError: for a jobs file that cannot be read.
+            PlaceError: when the folder can no longer be written; what is there stays.
+        """
+        self._watcher.begin(count_lines(self._jobs))
+        groups = grouped(self._missing(), self._most_together)
+        for row in execute(groups, self._watcher.step):
+            self._count(row)
+        return self.summary
+
+    def _missing(self) -> Iterator[Task]:
+        """What is to be made; lines that need nothing are counted on the way."""
+        seen: set[bytes] = set()
+        for line in read_lines(self._jobs):
+            try:
+                task = self._task(line)
+            except ScaleCrafterError as error:
+                row = _no_task(line, error)
+                self._folder.results.note(row)
+                self._count(row)
+                continue
+            key = bytes.fromhex(task.hash)
+            known = self._folder.rows.get(task.hash)
+            if key in seen:
+                self.summary.twice += 1
+                self._watcher.passed("twice")
+            elif self._folder.made(task.hash):
+                if known is None or known.status != "made":  # the manifest was deleted, or written before the picture
+                    self._folder.results.note(_made_before(task))
+                self.summary.there += 1
+                self._watcher.passed("there already")
+            elif known is not None and known.status == "failed" and not self._settings.retry_failed:
+                self.summary.failed_before += 1
+                self._remember(known)
+                self._watcher.passed("failed before")
+            else:
+                yield task
+            seen.add(key)
+
+    def _task(self, line: Line) -> Task:
+        request = to_request(line, self._settings.defaults)
+        if self.on_gpu is None:
+            resolve_device(request.device)  # one that is not there is an error of this line
+        return to_task(line, request, self._architecture(request.model))
+
+    def _architecture(self, model: str) -> Architecture:
+        """Of a model, without its weights where that can be; one that is not there is looked for once."""
+        if model not in self._architectures:
+            try:
+                self._architectures[model] = read_architecture(load_outline(model))
+            except ModelError as error:
+                self._architectures[model] = error
+        found = self._architectures[model]
+        if isinstance(found, ModelError):
+            raise found
+        return found
+
+    def _most_together(self, task: Task) -> int:
+        if self._settings.batch_size is not None:
+            return self._settings.batch_size
+        request = task.request
+        on_gpu = self.on_gpu if self.on_gpu is not None else resolve_device(request.device).type != "cpu"
+        if request.device == "cpu" or not on_gpu:
+            return 1
+        architecture = self._architecture(request.model)
+        native = architecture.native_width * architecture.native_height * architecture.pixel_factor**2
+        assert request.width is not None
+        assert request.height is not None
+        return max(GPU_AREA * native // (request.width * request.height), 1)
+
+    def _count(self, row: Row) -> None:
+        if row.status == "made":
+            self.summary.made += 1
+        else:
+            self.summary.failed += 1
+            self._remember(row)
+        self._watcher.finished(row)
+
+    def _remember(self, row: Row) -> None:
+        if row.error is not None and len(self.summary.reasons) < REASONS:
+            told_line = row.error.startswith("line ")
+            self.summary.reasons.append(row.error if told_line else f"line {row.line}: {row.error}")
+
+
+def in_process(worker: Worker) -> Executor:
+    """Make pictures here, one group after the other."""
+
+    def execute(groups: Iterator[list[Task]], progress: Progress) -> Iterator[Row]:
+        for group in groups:
+            yield from worker.make(group, progress)
+
+    return execute
+
+
+def _no_task(line: Line, error: ScaleCrafterError) -> Row:
+    reason, place = told(error), f"line {line.number}: "
+    reason = reason if reason.startswith(place) else place + reason
+    return Row(hash=None, line=line.number, request=None, status="failed", error=reason, finished=now())
+
+
+def _made_before(task: Task) -> Row:
+    return Row(
+        hash=task.hash,
+        line=task.line,
+        request=task.request.model_dump_json(),
+        status="made",
+        file=file_of(task.hash),
+        finished=now(),
+    )

@@ -1,0 +1,189 @@
+"""`scalecrafter batch`: many pictures from a file, in this process or on Ray."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from ..errors import ScaleCrafterError
+from .app import FAILED, app
+from .counting import CountingReporter
+from .generate import check_ceiling, notices
+from .options import AUTOMATIC, PictureOptions, VaeMemory, spread_options
+
+if TYPE_CHECKING:
+    from ..batch.manifest import Row
+    from ..batch.running import Summary
+
+NEEDED = {"batch": {"pyarrow": "pyarrow", "fsspec": "fsspec"}, "ray": {"ray": "Ray"}}
+"""Packages by extra, module → name."""
+ADDRESS = re.compile(r"local|auto|ray://.+|[^\s/\\]+:\d+")
+
+
+class _BatchCommand(TyperCommand):
+    """Lets --ray stand without an address."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        spelt = []
+        for place, argument in enumerate(args):
+            spelt.append(argument)
+            following = args[place + 1] if place + 1 < len(args) else ""
+            if argument == "--ray" and not ADDRESS.fullmatch(following):
+                spelt.append("")
+        return super().parse_args(ctx, spelt)
+
+
+@app.command("batch", cls=_BatchCommand)
+@spread_options
+def batch(
+    options: PictureOptions,
+    jobs: Annotated[
+        str, typer.Argument(help="JSONL, CSV or Parquet with a request a line: a path, or any URL that fsspec knows.")
+    ],
+    output: Annotated[
+        str,
+        typer.Option("--output", "-o", help="Folder, or fsspec URL; one that was stopped goes on where it was."),
+    ],
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size",
+            min=1,
+            max=1024,
+            help="Pictures of one shape in one call. \\[default: 1 on a CPU; on a GPU by their size]",
+        ),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.")
+    ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            metavar="[ADDRESS]",
+            help="Make them on Ray: at this address, else on the cluster that is there, else on this machine.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            help="With --ray: how many. \\[default: one a GPU of the cluster, else one for so many CPUs as this "
+            "process has threads]",
+        ),
+    ] = None,
+    vae_memory: VaeMemory = AUTOMATIC,
+) -> None:
+    """Make many pictures: a request a line, of which the other options are the defaults.
+
+    Each is named by the hash of its request, with a row in manifest.parquet. What fails is tried again twice and then
+    reported; the rest is made. Stop it at any time, or let it be killed: the same command goes on and makes nothing
+    twice.
+    """
+    need_extra("batch")
+    if ray is not None:
+        need_extra("ray")
+    elif workers is not None:
+        raise typer.BadParameter("workers are for --ray", param_hint="--workers")
+    check_ceiling(vae_memory)
+    defaults = options.values()
+
+    from ..batch.folder import opened_folder
+    from ..batch.making import Worker
+    from ..batch.running import Batch, Settings, in_process
+
+    settings = Settings(defaults, batch_size, retry_failed)
+    with BatchReporter() as reporter, notices(reporter), _stopped_gently(), opened_folder(output) as folder:
+        run = Batch(jobs, folder, settings, reporter, on_gpu=None)
+        try:
+            if ray is None:
+                summary = run.run(in_process(Worker(folder.results, vae_memory)))
+            else:
+                from ..batch.on_ray import ray_cluster
+
+                with ray_cluster(ray, workers) as cluster:
+                    run.on_gpu = cluster.has_gpus
+                    reporter.note(f"{cluster.workers} workers on Ray")
+                    summary = run.run(cluster.executor(folder.place, vae_memory))
+        except KeyboardInterrupt:
+            reporter.note(
+                f"{run.summary.made} pictures were made and stay in {output}: the same command goes on from there"
+            )
+            raise
+    _tell(reporter, summary, output)
+    if summary.failed or summary.failed_before:
+        raise typer.Exit(FAILED)
+
+
+class BatchReporter(CountingReporter):
+    """Watches a batch (`batch.running.Watcher`)."""
+
+    def __enter__(self) -> BatchReporter:
+        super().__enter__()
+        return self
+
+    def begin(self, total: int) -> None:
+        """How many lines there are."""
+        self.start_counting(0, total)
+
+    def step(self, step: int, steps: int) -> None:
+        """A step of denoising."""
+        self.describe(f"pictures: step {step}/{steps}")
+
+    def passed(self, what: str) -> None:
+        """A line that needs no picture."""
+        self.count(what, worked=False)
+
+    def finished(self, row: Row) -> None:
+        """A picture is safe, or has failed."""
+        if row.status == "failed":
+            self.count(f"line {row.line} failed", worked=row.attempts > 0)
+        else:
+            self.count(f"line {row.line} took {row.seconds or 0:.1f} s")
+
+
+def need_extra(extra: str) -> None:
+    """Raise an error that names the extra, before any work is done, if a package of it is missing."""
+    missing = [name for package, name in NEEDED[extra].items() if find_spec(package) is None]
+    if missing:
+        what = "batch --ray" if extra == "ray" else extra
+        raise ScaleCrafterError(f"{what} needs {' and '.join(missing)}: pip install 'scalecrafter[{extra}]'")
+
+
+def _tell(reporter: BatchReporter, summary: Summary, output: str) -> None:
+    counts = {
+        "made": summary.made,
+        "there already": summary.there,
+        "said twice": summary.twice,
+        "failed": summary.failed,
+        "failed in an earlier run (--retry-failed tries again)": summary.failed_before,
+    }
+    reporter.note(", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing to do")
+    for reason in summary.reasons:
+        reporter.note(f"  {reason}")
+    failed = summary.failed + summary.failed_before
+    if failed > len(summary.reasons):
+        reporter.note(f"  and {failed - len(summary.reasons)} more: the column error of manifest.parquet has them all")
+    print(output)
+
+
+@contextmanager
+def _stopped_gently() -> Iterator[None]:
+    """Let SIGTERM, with which clusters announce the end, do what Ctrl-C does."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,14 @@
+"""The model of the batch tests, once for all of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.models import tiny_sd_pipeline
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("batch") / "tiny"
+    tiny_sd_pipeline().save_pretrained(path)
+    return str(path)

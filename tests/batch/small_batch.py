@@ -1,0 +1,72 @@
+"""A batch of a tiny model in a folder, for tests, also as a process that can be killed:
+
+python -m tests.batch.small_batch MODEL JOBS OUT [SECONDS]   (so long it rests after each picture)
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scalecrafter.batch.folder import opened_folder
+from scalecrafter.batch.making import Worker
+from scalecrafter.batch.manifest import Row
+from scalecrafter.batch.running import Batch, Executor, Settings, Summary, in_process
+
+
+class Notes:
+    """A watcher that writes down what it is told."""
+
+    def __init__(self, rest: float = 0.0) -> None:
+        self.total = 0
+        self.rows: list[Row] = []
+        self.told: list[str] = []
+        self.steps = 0
+        self._rest = rest
+
+    def begin(self, total: int) -> None:
+        self.total = total
+
+    def step(self, _step: int, _steps: int) -> None:
+        self.steps += 1
+
+    def passed(self, what: str) -> None:
+        self.told.append(what)
+
+    def finished(self, row: Row) -> None:
+        self.rows.append(row)
+        print(row.hash, flush=True)
+        time.sleep(self._rest)
+
+
+def run(
+    jobs: object, out: object, model: str, *, notes: Notes | None = None, execute: Executor | None = None, **more: Any
+) -> tuple[Summary, Notes]:
+    """A batch in this process; the size and the steps of a line are small unless it says more."""
+    defaults = {"model": model, "steps": 2, "width": 64, "height": 64} | more.pop("defaults", {})
+    notes = Notes() if notes is None else notes
+    with opened_folder(str(out)) as folder:
+        batch = Batch(str(jobs), folder, Settings(defaults, **more), notes)
+        return batch.run(execute or in_process(Worker(folder.results))), notes
+
+
+def write_jobs(path: Path, lines: Iterable[Mapping[str, Any] | str]) -> Path:
+    """A JSONL file; a text stands as it is."""
+    path.write_text("".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines))
+    return path
+
+
+def pictures(folder: Path) -> dict[str, bytes]:
+    """Every picture by name."""
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.png"))}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    run(sys.argv[2], sys.argv[3], sys.argv[1], notes=Notes(float(sys.argv[4]) if len(sys.argv) > 4 else 0.0))
