@@ -6,8 +6,11 @@ themselves, on the meta device: module tree and shapes, no memory. Nothing here 
 
 from __future__ import annotations
 
+import json
 import math
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -18,8 +21,10 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from packaging.version import Version
 from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import __version__ as transformers_version
 
 MAX_LENGTH = 32
 NATIVE_LATENTS = 16
@@ -103,7 +108,13 @@ def tiny_tokenizer() -> CLIPTokenizer:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = [*alphabet, *(character + "</w>" for character in alphabet), "<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: index for index, token in enumerate(tokens)}
-    return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=MAX_LENGTH)
+    if Version(transformers_version) >= Version("5"):
+        return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=MAX_LENGTH)
+    with tempfile.TemporaryDirectory() as folder:  # transformers 4 reads them from files
+        files = Path(folder, "vocab.json"), Path(folder, "merges.txt")
+        files[0].write_text(json.dumps(vocabulary))
+        files[1].write_text("#version: 0.2\n")
+        return CLIPTokenizer(*map(str, files), model_max_length=MAX_LENGTH)
 
 
 def _text_config(tokenizer: CLIPTokenizer, width: int) -> CLIPTextConfig:

@@ -29,3 +29,7 @@ class OutOfMemoryError(ScaleCrafterError):
 
 class VaeOutOfMemoryError(OutOfMemoryError):
     """A picture that was made, and whose decoding (or the encoding of its start) did not fit in memory."""
+
+
+class Cancelled(Exception):  # noqa: N818: it is no error
+    """A run that was ended on request, by a `ProgressCallback`."""

@@ -22,6 +22,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from .architecture import Architecture, read_architecture
+from .callbacks import ProgressCallback
 from .errors import ScaleCrafterError
 from .faults import check_finite, explained_decoding, explained_out_of_memory
 from .loading import quiet
@@ -80,7 +81,7 @@ def generate(pipe: Any, request: Request, progress: Progress | None = None, *, v
     with (
         torch.no_grad(),
         explained_out_of_memory(request, architecture),
-        using_scheduler(pipe, request.scheduler),
+        using_scheduler(pipe, request.scheduler, request.seed),
         vae_memory_applied(pipe.vae, vae_memory),
     ):
         image = METHODS[request.acting_method].make(Job(pipe, architecture, request, generator, progress))
@@ -112,22 +113,13 @@ def draw_noise(pipe: Any, architecture: Architecture, size: tuple[int, int], gen
 
 def denoise(pipe: Any, request: Request, generator: torch.Generator, progress: Progress | None, **start: Any) -> Tensor:
     """The pipeline's own call from `start` up to the latents; ancestral schedulers draw from the same generator."""
-
-    def report(pipeline: Any, step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        if progress is not None:
-            progress(step + 1, pipeline.num_timesteps)
-            show = getattr(progress, "show", None)
-            if show is not None:
-                show(tensors["latents"])
-        return tensors
-
     output = pipe(
         prompt=request.prompt,
         negative_prompt=request.negative or None,
         num_inference_steps=request.steps,
         guidance_scale=request.guidance,
         generator=generator,
-        callback_on_step_end=report,
+        callback_on_step_end=ProgressCallback(progress, getattr(progress, "show", None)),
         output_type="latent",
         **start,
     )

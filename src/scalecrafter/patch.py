@@ -21,9 +21,18 @@ from torch.utils.hooks import RemovableHandle
 
 from .architecture import Architecture, find_unet, read_architecture
 from .automatic import automatic_recipe
+from .branches import (
+    Branches,
+    branches_of_call,
+    guides_in_three_branches,
+    refuse_guider,
+    refuse_three_branches,
+    tell_of_the_guider,
+    tell_that_nothing_is_damped,
+)
 from .convolution_patch import ConvolutionPatch
 from .dispersion import SCALE, dispersion_transform
-from .errors import ModelError, RecipeError, ScaleCrafterError
+from .errors import ModelError
 from .freeu import install_freeu, published_freeu, restore_freeu
 from .guidance import damped_pair, unconditional_half
 from .planning import PLAIN, ResolvedRecipe, Settings, resolve
@@ -72,11 +81,8 @@ def apply(
     architecture = read_architecture(pipe)
     chosen = recipe if isinstance(recipe, Recipe) or recipe is None else Recipe.load(recipe)
     resolved = resolve(chosen, architecture) if chosen is not None else None
-    if chosen is not None and chosen.noise_damping and guides_in_three_branches(pipe):
-        raise RecipeError(
-            f"{type(pipe).__name__} guides in three branches, noise damping is for two: "
-            "take a recipe without [noise_damping]"
-        )
+    if chosen is not None and chosen.noise_damping:
+        refuse_three_branches(pipe)
     factors = (chosen.freeu if chosen else None) or (published_freeu(architecture) if freeu else None)
     remove(pipe)
     installation = _Installation(pipe, unet, architecture, resolved, factors, guided)
@@ -113,11 +119,10 @@ def applied_recipe(pipe: Any) -> Recipe | None:
     return installation.resolved.recipe if installation is not None and installation.resolved else None
 
 
-def guides_in_three_branches(pipe: Any) -> bool:
-    """Whether a pipeline evaluates three branches (PAG, InstructPix2Pix) where noise damping expects two."""
-    if hasattr(type(pipe), "do_perturbed_attention_guidance"):
-        return True
-    return any("InstructPix2Pix" in base.__name__ for base in type(pipe).__mro__)
+def installation_on(unet: Any) -> _Installation | None:
+    """What `apply` has put on a U-Net, for the guider of a modular pipeline."""
+    installation: _Installation | None = find_unet(unet).__dict__.get(_ATTRIBUTE)
+    return installation
 
 
 def _vae_for(pipe: Any, vae_memory: Ceiling) -> Any:
@@ -165,6 +170,12 @@ class _Installation:
         """The VAE, where its memory ceiling came with this installation."""
         self._pipe = weakref.ref(pipe) if pipe is not unet else None
         self._guided = guided
+        self._branches = Branches.NONE
+        self._told = False
+        self.unconditional = False
+        """Of a modular pipeline: whether the next call is of the unconditional branch alone, as its guider tells."""
+        self.strong_prediction: Tensor | None = None
+        """And what the strong denoiser said to it, for the guider to fetch."""
         self._parameters = list(inspect.signature(type(unet).forward).parameters)[1:]
         self._trajectory = Trajectory()
         self._last_place = Fraction(0)
@@ -212,13 +223,16 @@ class _Installation:
         named = dict(zip(self._parameters, args, strict=False)) | kwargs
         sample = named["sample"]
         pipe = self._pipe() if self._pipe is not None else None
-        place = self._trajectory.place(getattr(pipe, "scheduler", None), named["timestep"])
+        scheduler, run_length = getattr(pipe, "scheduler", None), getattr(pipe, "num_timesteps", None)
+        place = self._trajectory.place(scheduler, named["timestep"], run_length)
         if place <= self._last_place:  # a new run
             self._attach(read_architecture(pipe or unet))
         self._last_place = place
         resolved = self.resolved or self._automatic_for(pipe, *sample.shape[-2:])
         self._set(resolved, resolved.structure(place) if resolved else PLAIN)
-        self._strong = resolved.strong(place) if resolved and self._is_guided_pair(pipe, sample) else None
+        self._strong = resolved.strong(place) if resolved else None
+        if self._strong is not None and not self._is_to_be_damped(pipe, sample.shape[0]):
+            self._strong = None
         self._resolved = resolved
         self._arguments = ((), {}) if self._strong is None else (args, kwargs)
 
@@ -228,16 +242,20 @@ class _Installation:
             return None
         args, kwargs = self._arguments
         self._arguments = ((), {})
-        sample = (dict(zip(self._parameters, args, strict=False)) | kwargs)["sample"]
-        batch, frames = sample.shape[0], sample.shape[1] if sample.ndim == 5 else 1
-        halves = [unconditional_half(value, batch, frames) for value in args]
-        half_kwargs = unconditional_half(kwargs, batch, frames)
+        if self._branches is Branches.PAIR:
+            sample = (dict(zip(self._parameters, args, strict=False)) | kwargs)["sample"]
+            batch, frames = sample.shape[0], sample.shape[1] if sample.ndim == 5 else 1
+            args = tuple(unconditional_half(value, batch, frames) for value in args)
+            kwargs = unconditional_half(kwargs, batch, frames)
         self._set(self._resolved, self._strong)
         self._busy = True
         try:
-            strong = unet(*halves, **half_kwargs)
+            strong = unet(*args, **kwargs)
         finally:
             self._busy = False
+        if self._branches is Branches.ALONE:  # the guider takes it from here
+            self.strong_prediction = strong[0]
+            return None
         if isinstance(output, tuple):
             return (damped_pair(output[0], strong[0]), *output[1:])
         return type(output)(sample=damped_pair(output.sample, strong.sample))
@@ -268,11 +286,15 @@ class _Installation:
             )
         return self._automatic[height, width]
 
-    def _is_guided_pair(self, pipe: Any, sample: Tensor) -> bool:
-        even = sample.shape[0] % 2 == 0
-        if self._guided is not None:
-            if self._guided and not even:
-                raise ScaleCrafterError(f"a guided batch is a pair of halves, this one has {sample.shape[0]} samples")
-            return self._guided
-        told = getattr(pipe, "do_classifier_free_guidance", None)  # None also before a pipeline's first call
-        return even if told is None else bool(told) and even
+    def _is_to_be_damped(self, pipe: Any, samples: int) -> bool:
+        """Whether this call, inside the span of noise damping, needs the strong denoiser."""
+        self._branches = branches_of_call(pipe, samples, self._guided)
+        named, told = self.resolved is not None, self._told
+        if self._branches is Branches.UNDAMPED and named:
+            refuse_guider(pipe)
+        if self._branches is Branches.UNDAMPED and not told:
+            tell_of_the_guider(pipe)
+        if self._branches is Branches.NONE and named and pipe is not None and not told:
+            tell_that_nothing_is_damped()
+        self._told = self._told or self._branches in (Branches.UNDAMPED, Branches.NONE)
+        return self._branches is Branches.PAIR or (self._branches is Branches.ALONE and self.unconditional)
