@@ -33,6 +33,7 @@ from .branches import (
 from .convolution_patch import ConvolutionPatch
 from .dispersion import SCALE, dispersion_transform
 from .errors import ModelError
+from .feature_caches import DeepCacheFeatures, refuse_feature_caches
 from .freeu import install_freeu, published_freeu, restore_freeu
 from .guidance import damped_pair, unconditional_half
 from .planning import PLAIN, ResolvedRecipe, Settings, resolve
@@ -178,6 +179,7 @@ class _Installation:
         """And what the strong denoiser said to it, for the guider to fetch."""
         self._parameters = list(inspect.signature(type(unet).forward).parameters)[1:]
         self._trajectory = Trajectory()
+        self._features = DeepCacheFeatures()
         self._last_place = Fraction(0)
         self._automatic: dict[tuple[int, int], ResolvedRecipe | None] = {}
         self._transforms: dict[tuple[int, float, int], Tensor] = {}
@@ -216,6 +218,12 @@ class _Installation:
                     patch.install(convolution)
                     patches.append((convolution, patch))
 
+    def _begin_run(self, pipe: Any, unet: nn.Module, resolved: ResolvedRecipe | None) -> None:
+        self._attach(read_architecture(pipe or unet))
+        self._features.begin_run()
+        if resolved is not None:
+            refuse_feature_caches(unet)
+
     def before(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before a U-Net call: find the place in the trajectory and set every convolution."""
         if self._busy:
@@ -225,11 +233,14 @@ class _Installation:
         pipe = self._pipe() if self._pipe is not None else None
         scheduler, run_length = getattr(pipe, "scheduler", None), getattr(pipe, "num_timesteps", None)
         place = self._trajectory.place(scheduler, named["timestep"], run_length)
-        if place <= self._last_place:  # a new run
-            self._attach(read_architecture(pipe or unet))
+        new_run = place <= self._last_place
         self._last_place = place
         resolved = self.resolved or self._automatic_for(pipe, *sample.shape[-2:])
-        self._set(resolved, resolved.structure(place) if resolved else PLAIN)
+        if new_run:
+            self._begin_run(pipe, unet, resolved)
+        structure = resolved.structure(place) if resolved else PLAIN
+        self._set(resolved, structure)
+        self._features.before_structure(unet, structure)
         self._strong = resolved.strong(place) if resolved else None
         if self._strong is not None and not self._is_to_be_damped(pipe, sample.shape[0]):
             self._strong = None
@@ -250,7 +261,8 @@ class _Installation:
         self._set(self._resolved, self._strong)
         self._busy = True
         try:
-            strong = unet(*args, **kwargs)
+            with self._features.of_the_strong_one(unet, self._strong):
+                strong = unet(*args, **kwargs)
         finally:
             self._busy = False
         if self._branches is Branches.ALONE:  # the guider takes it from here

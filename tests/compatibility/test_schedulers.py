@@ -29,6 +29,8 @@ from scalecrafter.branches import GuidanceNotice
 from ..models import ddim, tiny_sd_pipeline, tiny_sd_unet
 from ..reference import denoise
 
+pytestmark = pytest.mark.usefixtures("float64_text_encoders")
+
 UNTIL = "0.55"
 DILATED = Recipe.parse(f'[redilation]\nuntil = {UNTIL}\nlayers = {{ "mid_block" = 2 }}')
 DAMPED = f"""
