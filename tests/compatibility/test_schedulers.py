@@ -26,8 +26,9 @@ import scalecrafter
 from scalecrafter import Recipe
 from scalecrafter.branches import GuidanceNotice
 
-from ..models import ddim, tiny_sd_pipeline, tiny_sd_unet
+from ..models import ddim, tiny_sd_unet
 from ..reference import denoise
+from .small import SMALL, small_pipeline
 
 pytestmark = pytest.mark.usefixtures("float64_text_encoders")
 
@@ -42,13 +43,6 @@ until = 0.3
 layers = {{}}
 """
 GUIDANCE = 5.0
-SMALL = {
-    "layers_per_block": 1,
-    "block_out_channels": (8, 16),
-    "attention_head_dim": 2,
-    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-}
 
 
 def once_a_step(steps: int) -> int:
@@ -113,10 +107,7 @@ def scheduler(name: str) -> Any:
 @functools.cache
 def pipeline(kind: Any = StableDiffusionPipeline) -> Any:
     """A pipeline in float64 with a U-Net of two levels."""
-    unet = tiny_sd_unet(**SMALL)
-    pipe = kind(**{**tiny_sd_pipeline().components, "unet": unet}, requires_safety_checker=False).to(torch.float64)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return small_pipeline(kind).to(torch.float64)
 
 
 def run(pipe: Any, steps: int, **options: Any) -> Tensor:
