@@ -46,6 +46,12 @@ class DeepCacheFeatures:
         self._structure = self._strong = None
         self._strong_features = {}
 
+    def end(self, unet: nn.Module) -> None:
+        """DeepCache counts from the next run's first step, as without us."""
+        helper = _deep_cache_on(unet)
+        if helper is not None:
+            helper.start_timestep = None
+
     def before_structure(self, unet: nn.Module, settings: Settings) -> None:
         """Before the structure-aware denoiser's evaluation: a whole one where its settings have changed."""
         helper = _deep_cache_on(unet)

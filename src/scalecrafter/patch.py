@@ -99,7 +99,7 @@ def remove(pipe: Any) -> Any:
     unet = find_unet(pipe)
     installation = unet.__dict__.get(_ATTRIBUTE)
     if installation is not None:
-        installation.remove()
+        installation.remove(unet)
         del unet.__dict__[_ATTRIBUTE]
     return pipe
 
@@ -195,8 +195,9 @@ class _Installation:
             unet.register_forward_hook(_uncompiled(_after_call)),
         ]
 
-    def remove(self) -> None:
+    def remove(self, unet: nn.Module) -> None:
         """Take everything off."""
+        self._features.end(unet)
         for handle in self._handles:
             handle.remove()
         restore_freeu(self._freeu_before)

@@ -36,8 +36,9 @@ class Runtime(NamedTuple):
 
 
 def sequential(pipe: Any) -> None:
-    pipe._exclude_from_cpu_offload = ["text_encoder"]  # accelerate cannot hold its buffers without a GPU
-    pipe.enable_sequential_cpu_offload(device="cpu")
+    """What `enable_sequential_cpu_offload` does, which insists on numbering the device."""
+    for model in (pipe.unet, pipe.vae, pipe.text_encoder):
+        cpu_offload(model, torch.device("cpu"), offload_buffers=len(model._parameters) > 0)
     assert pipe.unet.conv_in.weight.device.type == "meta"
 
 
@@ -84,7 +85,7 @@ RUNTIMES = {
         lambda p: p.unet.to(memory_format=torch.channels_last), lambda p: p.unet.to(memory_format=torch.contiguous_format)
     ),
     "quantised-text-encoder": Runtime(quantised_text_encoder, None),
-    "quantised-unet": Runtime(quanto, None, tolerance=0.3),
+    "quantised-unet": Runtime(quanto, None, tolerance=0.15),
     "bfloat16": Runtime(lambda p: p.to(torch.bfloat16), None, tolerance=0.1),
     "float16": Runtime(lambda p: p.to(torch.float16), None, tolerance=0.02),
 }
@@ -190,7 +191,7 @@ def evaluate(unet: Any, recipe: Recipe | None = None, guided: bool = True) -> li
     if recipe is not None:
         scalecrafter.apply(unet, recipe=recipe, guided=guided)
     with torch.no_grad():
-        outputs = [unet(sample, t, text).sample for t in PLACES]
+        outputs = [unet(sample, torch.tensor(t), text).sample for t in PLACES]  # a number would be part of the graph
     if recipe is not None:
         scalecrafter.remove(unet)
     return outputs
@@ -244,7 +245,6 @@ def test_compilation_in_either_order(first: str, how: str) -> None:
     recipe = Recipe.parse(COMPILED["dispersed"].recipe)
     unet, counter = tiny_sd_unet(**CONVOLUTIONS_ONLY), CompileCounter()
     wanted, plain = evaluate(copy.deepcopy(unet), recipe), evaluate(unet)
-    pipe: Any = unet
     if first == "apply":
         scalecrafter.apply(unet, recipe=recipe)
     pipe = compiled(unet, counter, how)
