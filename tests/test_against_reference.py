@@ -21,8 +21,6 @@ try:
 except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
-pytestmark = pytest.mark.usefixtures("float64_text_encoders")
-
 GUIDANCE = 5.0
 TOLERANCE = 1e-9  # relative, in float64: the two differ by rounding alone
 CHANGE = 1e-2  # how much a recipe must change the result, for the comparison to mean something

@@ -21,8 +21,6 @@ from scalecrafter.branches import GuidanceNotice
 
 from ..models import tiny_sdxl_pipeline
 
-pytestmark = pytest.mark.usefixtures("float64_text_encoders")
-
 DILATED = Recipe.parse('[redilation]\nuntil = 0.6\nlayers = { "down_blocks.1" = 2, "mid_block" = 2.5 }')
 DAMPED = Recipe.parse(
     '[redilation]\nuntil = 0.8\nprogressive = true\nlayers = { "down_blocks.1" = 3, "mid_block" = 4 }\n'

@@ -30,8 +30,6 @@ from ..models import ddim, tiny_sd_unet
 from ..reference import denoise
 from .small import SMALL, small_pipeline
 
-pytestmark = pytest.mark.usefixtures("float64_text_encoders")
-
 UNTIL = "0.55"
 DILATED = Recipe.parse(f'[redilation]\nuntil = {UNTIL}\nlayers = {{ "mid_block" = 2 }}')
 DAMPED = f"""

@@ -39,16 +39,7 @@ def build_tokenizer(words: list[str], folder: Path) -> CLIPTokenizer:
         vocab={token: index for index, token in enumerate(tokens)}, merges=merges, model_max_length=MAX_LENGTH
     )
     tokenizer.save_pretrained(folder)
-    write_older_files(folder)
     broken = [word for word in words if len(tokenizer(word)["input_ids"]) != 3]
     if broken:
         raise RuntimeError(f"these words of the vocabulary are not single tokens: {broken}")
     return tokenizer
-
-
-def write_older_files(folder: Path) -> None:
-    """Write what `tokenizer.json` says also as transformers 4 reads it: `vocab.json` and `merges.txt`."""
-    model = json.loads((folder / "tokenizer.json").read_text())["model"]
-    (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False, indent=0) + "\n")
-    lines = ["#version: 0.2", *(" ".join(pair) for pair in model["merges"])]
-    (folder / "merges.txt").write_text("\n".join(lines) + "\n")
