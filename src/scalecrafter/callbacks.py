@@ -22,7 +22,7 @@ class ProgressCallback(PipelineCallback):  # type: ignore[misc]
     applied to it stays applied.
     """
 
-    tensor_inputs = ["latents"]  # noqa: RUF012: diffusers' own classes have a list
+    tensor_inputs = ["latents"]  # noqa: RUF012 (a list in diffusers' own classes too)
 
     def __init__(
         self,

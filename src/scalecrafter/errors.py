@@ -31,5 +31,5 @@ class VaeOutOfMemoryError(OutOfMemoryError):
     """A picture that was made, and whose decoding (or the encoding of its start) did not fit in memory."""
 
 
-class Cancelled(Exception):  # noqa: N818: it is no error
+class Cancelled(Exception):  # it is no error
     """A run that was ended on request, by a `ProgressCallback`."""

@@ -26,7 +26,7 @@ except ImportError as error:
 class NoiseDampedGuidance(ClassifierFreeGuidance):  # type: ignore[misc]
     """Classifier-free guidance with the noise damping of the recipe that is applied to the pipeline.
 
-    `pipe.update_components(guider=NoiseDampedGuidance(guidance_scale=7.5))`, before or after `scalecrafter.apply(pipe)`.
+    `pipe.update_components(guider=NoiseDampedGuidance(guidance_scale=7.5))`, before `scalecrafter.apply` or after.
     Takes the settings of diffusers' `ClassifierFreeGuidance`, and is that where nothing is applied, where the recipe
     has no noise damping, and outside its span.  Inside of it one more unconditional evaluation is made, by the
     strong denoiser: He et al. 2024 (arXiv 2310.07702), section 3.4, equation 8.

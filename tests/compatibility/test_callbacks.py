@@ -98,7 +98,7 @@ def test_every_step_is_told_and_a_cancelled_run_leaves_all_usable(name: str) -> 
 def test_a_run_is_cancelled_from_another_thread_and_the_callback_serves_again() -> None:
     pipe, at_work, told = small_pipeline(), threading.Event(), []
 
-    def report(done: int, total: int) -> None:
+    def report(done: int, _total: int) -> None:
         told.append(done)
         at_work.set()
         if len(told) == 2:

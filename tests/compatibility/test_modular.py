@@ -54,7 +54,14 @@ def settings(images: int, **options: Any) -> dict[str, Any]:
     size = {} if "image" in options else {"height": side, "width": side}
     prompts = {"prompt": "a fox", "negative_prompt": "dull", "num_images_per_prompt": images}
     generator = torch.Generator().manual_seed(1)
-    return {**prompts, **start, **size, "generator": generator, "num_inference_steps": STEPS, "output_type": "latent"} | options
+    return {
+        **prompts,
+        **start,
+        **size,
+        "generator": generator,
+        "num_inference_steps": STEPS,
+        "output_type": "latent",
+    } | options
 
 
 def noise(images: int, side: int) -> Tensor:
@@ -168,7 +175,8 @@ def test_the_automatic_recipe_says_what_it_does_without(monkeypatch: pytest.Monk
 
 def test_the_guider_is_saved_and_copied_as_those_of_diffusers(tmp_path: Path) -> None:
     guider = NoiseDampedGuidance(guidance_scale=4.0)
-    assert isinstance(guider.new(guidance_scale=3.0), NoiseDampedGuidance)
+    if hasattr(guider, "new"):  # diffusers 0.36
+        assert isinstance(guider.new(guidance_scale=3.0), NoiseDampedGuidance)
     guider.save_pretrained(tmp_path)
     assert NoiseDampedGuidance.from_pretrained(tmp_path).guidance_scale == 4.0
 

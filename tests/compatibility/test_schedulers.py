@@ -125,10 +125,10 @@ def dilation_of_each_call(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> Iterato
     calls: list[bool] = []
     convolve = F.conv2d
 
-    def conv2d(input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, *rest: Any) -> Tensor:  # noqa: A002, E501
-        if calls and max(torch.Size(dilation) if isinstance(dilation, tuple) else (dilation,)) > 1:
-            calls[-1] = True
-        return convolve(input, weight, bias, stride, padding, dilation, *rest)
+    def conv2d(features: Tensor, weight: Tensor, bias: Any, *settings: Any) -> Tensor:
+        _stride, _padding, dilation, _groups = settings
+        calls[-1] |= max(dilation) > 1
+        return convolve(features, weight, bias, *settings)
 
     handle = pipe.unet.register_forward_pre_hook(lambda *_: calls.append(False))
     with monkeypatch.context() as patch:
@@ -250,7 +250,9 @@ def test_without_guidance_noise_damping_says_that_it_rests(
     pipe.scheduler = scheduler(name)
     options = {"guidance_scale": scale, "num_images_per_prompt": images, "latents": noise().expand(images, -1, -1, -1)}
     with scalecrafter.applied(pipe, recipe=Recipe.parse(DAMPED)):
-        with pytest.warns(GuidanceNotice, match=r"no classifier-free guidance .* re-dilation and dispersion act") as told:
+        with pytest.warns(
+            GuidanceNotice, match=r"no classifier-free guidance .* re-dilation and dispersion act"
+        ) as told:
             batches = calls_of_the_unet(pipe, lambda: run(pipe, steps, **options))
         assert len([one for one in told if one.category is GuidanceNotice]) == 1
         with dilation_of_each_call(pipe, monkeypatch) as calls:

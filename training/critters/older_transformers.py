@@ -1,7 +1,7 @@
 """A saved model that transformers 4 reads too.
 
-transformers 5 names a CLIP text encoder's weights without `text_model.` and writes the tokenizer as one file. It reads the
-older form as well; transformers 4 does not read the newer one, and fills the text encoder with random numbers.
+transformers 5 names a CLIP text encoder's weights without `text_model.` and writes the tokenizer as one file. It reads
+the older form as well; transformers 4 does not read the newer one, and fills the text encoder with random numbers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def make_readable(folder: Path) -> None:
 
 def _name_weights(path: Path) -> None:
     with safe_open(path, "pt") as file:
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: not a dictionary
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         metadata = file.metadata()
     named = {name if name.startswith(_PREFIX) else _PREFIX + name: value for name, value in weights.items()}
     save_file(named, path, metadata)
