@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 DEMO := demo.png
 PROMPT ?= a yellow penguin in the snow
+# Tests run side by side, a thread each: two threads on one small model mostly wait for one another.
+WORKERS ?= 2
 
 .PHONY: demo test test-oldest install install-dev lint types tests clean
 
@@ -39,7 +41,7 @@ types: install-dev
 	$(BIN)/mypy
 
 tests: install-dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadscope
 
 $(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv $(OLDEST)

@@ -1,6 +1,7 @@
 """Peak memory, time and exactness of VAE decoding: all at once, diffusers' tiling, and ours below a ceiling.
 
     python -m benchmarks.vae_memory --sizes 512 1024
+    python -m benchmarks.vae_memory --sizes 1024 --encode
 
 The decoder is Stable Diffusion's (83.7 M parameters, 49.5 M of them in the decoder) with random weights; the latents
 are noise on several scales, so that tiles differ from one another as those of a picture do.  Every row is a process of
@@ -24,7 +25,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from scalecrafter.vae import apply_vae_memory, decode_memory, free_memory
+from scalecrafter.vae import apply_vae_memory, decode_memory, encode_memory, free_memory
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MODES = {
@@ -58,12 +59,12 @@ def real_vae(device: str, dtype: torch.dtype) -> Any:
     return vae.to(dtype).eval().requires_grad_(False)
 
 
-def latents(side: int) -> Tensor:
-    """`(1, 4, side, side)`: noise, and coarser noise under it."""
+def noise_of_scales(channels: int, side: int) -> Tensor:
+    """`(1, channels, side, side)`: noise, and coarser noise under it."""
     generator = torch.Generator().manual_seed(1)
-    total = torch.randn((1, 4, side, side), generator=generator)
+    total = torch.randn((1, channels, side, side), generator=generator)
     for coarse in (2, 5, 16):
-        noise = torch.randn((1, 4, coarse, coarse), generator=generator)
+        noise = torch.randn((1, channels, coarse, coarse), generator=generator)
         total = total + F.interpolate(noise, size=(side, side), mode="bicubic")
     return total / 2
 
@@ -75,14 +76,16 @@ def resident(field: str) -> int:
 
 
 def child(options: argparse.Namespace) -> dict[str, Any]:
-    """One decode in this process; the picture goes to a file."""
+    """One decode (or encode) in this process; the picture (or the latents' mean) goes to a file."""
     device, dtype, mode = torch.device(options.device), DTYPES[options.dtype], options.child
-    vae, z = real_vae(options.device, dtype), latents(options.sizes[0] // 8).to(device, dtype)
-    height = width = options.sizes[0]
+    vae, side = real_vae(options.device, dtype), options.sizes[0]
+    height = width = side
+    memory_of = encode_memory if options.encode else decode_memory
+    given = noise_of_scales(*((3, side) if options.encode else (4, side // 8))).to(device, dtype)
     kind, _, detail = mode.partition(":")
-    whole, _ = decode_memory(vae, height, width, "64TiB")
+    whole, _ = memory_of(vae, height, width, "64TiB")
     result: dict[str, Any] = {"mode": mode, "size": height, "estimated_whole": whole}
-    vae.decode(z[:, :, :8, :8])  # libraries make themselves ready
+    _one(vae, given[:, :, :64, :64] if options.encode else given[:, :, :8, :8])  # libraries make themselves ready
     if kind == "diffusers":
         vae.enable_tiling()
         vae.tile_sample_min_size, vae.tile_latent_min_size = int(detail), int(detail) // 8
@@ -91,7 +94,7 @@ def child(options: argparse.Namespace) -> dict[str, Any]:
         tile = {"stripes": (64, width), "quarter": None}.get(detail) if not detail.isdigit() else (int(detail),) * 2
         apply_vae_memory(vae, ceiling, tile=tile)
         started = time.perf_counter()
-        _, plan = decode_memory(vae, height, width, ceiling, tile=tile)
+        _, plan = memory_of(vae, height, width, ceiling, tile=tile)
         assert plan is not None
         result |= {"predicted": plan.peak, "plan": str(plan), "planning_seconds": time.perf_counter() - started}
         result["spans"] = [(one.start, one.stop, one.tile, one.hidden, one.peak >> 20) for one in plan.spans]
@@ -100,15 +103,22 @@ def child(options: argparse.Namespace) -> dict[str, Any]:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated() if on_gpu else resident("VmRSS")
-    started = time.perf_counter()
-    with torch.no_grad():
-        picture = vae.decode(z, return_dict=False)[0]
+    started, used = time.perf_counter(), time.process_time()
+    picture = _one(vae, given)
     if on_gpu:
         torch.cuda.synchronize()
-    result["seconds"] = time.perf_counter() - started
+    result["seconds"], result["cpu_seconds"] = time.perf_counter() - started, time.process_time() - used
     result["peak"] = (torch.cuda.max_memory_allocated() if on_gpu else resident("VmHWM")) - before
     torch.save(picture.float().cpu(), options.picture)
     return result
+
+
+@torch.no_grad()
+def _one(vae: Any, given: Tensor) -> Tensor:
+    """The picture of latents `(1, 4, …)`, or the mean latents of a picture `(1, 3, …)`."""
+    if given.shape[1] == 3:
+        return vae.encode(given).latent_dist.mean  # type: ignore[no-any-return]
+    return vae.decode(given, return_dict=False)[0]  # type: ignore[no-any-return]
 
 
 def run(mode: str, size: int, options: argparse.Namespace, folder: Path) -> dict[str, Any] | None:
@@ -117,6 +127,7 @@ def run(mode: str, size: int, options: argparse.Namespace, folder: Path) -> dict
     command = [
         sys.executable, "-m", "benchmarks.vae_memory", "--child", mode, "--sizes", str(size), "--picture", str(picture),
         "--dtype", options.dtype, "--device", options.device, *(["--memory", options.memory] if options.memory else []),
+        *(["--encode"] if options.encode else []),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -130,12 +141,14 @@ def compare(result: dict[str, Any], untiled: dict[str, Any] | None) -> None:
     picture = torch.load(result["picture"], weights_only=True)
     _, _, detail = result["mode"].partition(":")
     tile = int(detail) * 3 // 4 if result["mode"].startswith("diffusers") else int(detail) if detail.isdigit() else 64
+    if picture.shape[1] == 4:
+        tile = tile // 8  # latents, of an encoder
     result["seam"] = seam(picture, tile)
     if untiled is not None:
         whole = torch.load(untiled["picture"], weights_only=True)
         span = float(whole.max() - whole.min())
         result["difference"] = float((picture - whole).abs().max()) / span
-        result["tone"] = float(F.avg_pool2d(picture - whole, 64).abs().max()) / span
+        result["tone"] = float(F.avg_pool2d(picture - whole, min(64, picture.shape[-1] // 4)).abs().max()) / span
 
 
 def seam(picture: Tensor, tile: int) -> float:
@@ -149,8 +162,8 @@ def seam(picture: Tensor, tile: int) -> float:
 def table(results: list[dict[str, Any]]) -> str:
     """Markdown."""
     lines = [
-        "| size | decode | peak, MiB | predicted | seconds | largest difference | tone shift | seam |",
-        "|---|---|---|---|---|---|---|---|",
+        "| size | how | peak, MiB | predicted | seconds | CPU seconds | largest difference | tone shift | seam |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for one in results:
         predicted = f"{one['predicted'] / 2**20:.0f}" if "predicted" in one else "–"
@@ -161,7 +174,7 @@ def table(results: list[dict[str, Any]]) -> str:
         ]
         lines.append(
             f"| {one['size']}² | {MODES[one['mode']]} | {one['peak'] / 2**20:.0f} | {predicted} | "
-            f"{one['seconds']:.1f} | {exact[0]} | {exact[1]} | {one['seam']:.2f} |"
+            f"{one['seconds']:.1f} | {one['cpu_seconds']:.1f} | {exact[0]} | {exact[1]} | {one['seam']:.2f} |"
         )
     return "\n".join(lines)
 
@@ -174,6 +187,7 @@ def main() -> None:
     parser.add_argument("--memory", help='ceiling of ours, as "4GiB" [default: a quarter of all at once]')
     parser.add_argument("--dtype", choices=DTYPES, default="fp32")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--encode", action="store_true", help="the encoder rather than the decoder")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--child", choices=MODES, help=argparse.SUPPRESS)
     parser.add_argument("--picture", type=Path, help=argparse.SUPPRESS)
@@ -209,7 +223,7 @@ def _fits(size: int, options: argparse.Namespace) -> bool:
             block_out_channels=(128, 256, 512, 512), layers_per_block=2,
             down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
         ).to(DTYPES[options.dtype])  # fmt: skip
-    needed, _ = decode_memory(vae, size, size, "64TiB")
+    needed, _ = (encode_memory if options.encode else decode_memory)(vae, size, size, "64TiB")
     free = free_memory(torch.device(options.device))
     return free is None or needed < 0.9 * free
 

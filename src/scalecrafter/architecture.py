@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import nn
 
-from .errors import ModelError, SizeError
+from .errors import ModelError
+from .sizes import check_size
 
 _ADAPTER_INPUT = "lora_A"
 """Where peft keeps the half of a LoRA that has the kernel of the convolution it adapts."""
@@ -40,14 +41,7 @@ class Architecture:
 
     def check_size(self, height: int, width: int) -> None:
         """Raise `SizeError`, naming the two nearest good sizes, unless the U-Net halves this size evenly."""
-        multiple = self.size_multiple
-        for name, value in (("height", height), ("width", width)):
-            if value % multiple or value <= 0:
-                below = max(value // multiple * multiple, multiple)
-                raise SizeError(
-                    f"{name} {value} is not a multiple of {multiple} (VAE factor × the U-Net's reduction); "
-                    f"the nearest good ones are {below} and {below + multiple}"
-                )
+        check_size(height, width, self.size_multiple)
 
 
 def find_unet(pipe: Any) -> nn.Module:
@@ -119,3 +113,17 @@ def _convolutions(unet: nn.Module) -> dict[str, tuple[nn.Conv2d, ...]]:
             continue
         found.setdefault(".".join(parts), []).append(module)
     return {path: tuple(modules) for path, modules in found.items()}
+
+
+def unknown_adapters(unet: nn.Module) -> dict[str, str]:
+    """Adapters on convolutions that are no LoRA and not fused: module path → kind.
+
+    Theirs is a convolution of their own (LoHa, LoKr, OFT …) that is not a module, so it would run undilated beside its
+    re-dilated base.
+    """
+    found = {}
+    for path, module in unet.named_modules():
+        base = getattr(module, "base_layer", None)
+        if isinstance(base, nn.Conv2d) and not hasattr(module, _ADAPTER_INPUT) and not getattr(module, "merged", False):
+            found[path] = type(module).__module__.split(".")[-2]
+    return found

@@ -12,8 +12,8 @@ from functools import lru_cache
 from math import log2, sqrt
 
 from .architecture import Architecture
+from .factors import Factors
 from .recipe import NoiseDamping, Recipe, Redilation
-from .redilation import Factors
 
 _NATIVE_SIDE = {"sd15": 512, "sd21": 512, "sdxl": 1024}
 """The side, in pixels, to which the published sizes of a family relate."""

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from .dispersion import disperse_kernel
-from .redilation import UNDILATED, Factors, redilated_convolution
+from .factors import Factors
+from .redilation import UNDILATED, redilated_convolution
 
 _ATTRIBUTE = "_conv_forward"
 
@@ -51,6 +52,10 @@ class ConvolutionPatch:
         self.factors, self.transform = factors, transform
         if transform is None:
             self._dispersed = None
+
+    def forget(self) -> None:
+        """Compute the dispersed kernel anew at its next use: fusing a LoRA changes weights without a trace."""
+        self._dispersed = None
 
     def __call__(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.transform is not None:

@@ -7,25 +7,23 @@ be written to, nor of who asks.
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from .architecture import Architecture, read_architecture
 from .callbacks import ProgressCallback
-from .errors import ScaleCrafterError
+from .errors import ModelError, ScaleCrafterError
 from .faults import check_finite, explained_decoding, explained_out_of_memory
-from .loading import quiet
+from .inputs import digests, kept_outside_mask
 from .methods import METHODS
 from .request import Request, RequestError
 from .schedulers import using_scheduler, viewer_name
@@ -53,7 +51,8 @@ def generate(pipe: Any, request: Request, progress: Progress | None = None, *, v
     """Make one picture.
 
     Args:
-        pipe: a text-to-image pipeline with a U-Net, as `load_pipeline` gives it; afterwards it is what it was.
+        pipe: a text-to-image pipeline with a U-Net, as `load_pipeline` gives it, or for requests with a mask an
+            inpainting one; afterwards it is what it was.
         request: what to make; its `model`, `dtype` and `device` are taken as told, since the pipeline is loaded.
         progress: called with (steps done, all steps) after each step; if it has a method `show`, that is called with
             the latents of the step (see `vae.previews`).
@@ -65,7 +64,9 @@ def generate(pipe: Any, request: Request, progress: Progress | None = None, *, v
 
     Raises:
         SizeError: for a size that the model cannot make; names the nearest ones that it can.
-        RequestError: for an image to start from that is missing or has changed.
+        RequestError: for an image, mask or control image that is missing or has changed, or a mask that does not
+            lie on its image.
+        ModelError: for a ControlNet that cannot be loaded or is made for another model, or a model for another task.
         RecipeError: for a recipe that does not fit the model, or a method that would change nothing about it.
         NumericalError: for NaN or infinity in latents or picture.
         OutOfMemoryError: says what was tried, how much was needed, and which setting to try next.
@@ -74,6 +75,7 @@ def generate(pipe: Any, request: Request, progress: Progress | None = None, *, v
 
     started = time.perf_counter()
     architecture = read_architecture(pipe)
+    _check_task(pipe, request)
     request, _ = settle(request, architecture)
     generator = torch.Generator("cpu").manual_seed(request.seed or 0)
 
@@ -85,6 +87,8 @@ def generate(pipe: Any, request: Request, progress: Progress | None = None, *, v
         vae_memory_applied(pipe.vae, vae_memory),
     ):
         image = METHODS[request.acting_method].make(Job(pipe, architecture, request, generator, progress))
+        if request.mask is not None:
+            image = kept_outside_mask(image, request)
         environment = _environment(pipe)
     return Result(image, request, time.perf_counter() - started, _peak_memory(pipe), environment)
 
@@ -93,14 +97,13 @@ def settle(request: Request, architecture: Architecture) -> tuple[Request, tuple
     """The request with everything decided that it left open, and its size (width, height) in image pixels.
 
     The size is twice the native side unless asked for; the seed is drawn unless given; a recipe file becomes its
-    text; the image to start from is known by its SHA-256.
+    text; the pictures that it starts from are known by their SHA-256.
     """
     width = request.width or 2 * architecture.native_width * architecture.pixel_factor
     height = request.height or 2 * architecture.native_height * architecture.pixel_factor
     architecture.check_size(height=height, width=width)
     seed = secrets.randbelow(2**32) if request.seed is None else request.seed
-    digest = _image_digest(request) if request.image else None
-    settled = request.self_contained().changed(width=width, height=height, seed=seed, image_sha256=digest)
+    settled = request.self_contained().changed(width=width, height=height, seed=seed, **digests(request))
     return settled, (width, height)
 
 
@@ -163,36 +166,21 @@ def decode(pipe: Any, latents: Tensor) -> Tensor:
     return pixels
 
 
-def image_to_image(pipe: Any) -> Any:
-    """The pipeline's sibling that starts from an image; it shares all models and takes no memory of its own."""
-    from diffusers import AutoPipelineForImage2Image
-
-    with quiet():
-        sibling = AutoPipelineForImage2Image.from_pipe(pipe)
-    sibling.set_progress_bar_config(disable=True)
-    return sibling
-
-
-def open_image(request: Request, size: tuple[int, int]) -> Image.Image:
-    """The image to start from, filling `size`: scaled, and cropped around its middle where the shapes differ."""
-    try:
-        with Image.open(str(request.image)) as image:
-            return ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), size, Image.Resampling.LANCZOS)
-    except OSError as error:
-        raise RequestError(f"cannot read the image {request.image!r}: {error}") from None
-
-
-def _image_digest(request: Request) -> str:
-    try:
-        digest = hashlib.sha256(Path(str(request.image)).read_bytes()).hexdigest()
-    except OSError as error:
-        raise RequestError(f"cannot read the image {request.image!r}: {error.strerror}") from None
-    if request.image_sha256 not in (None, digest):
-        raise RequestError(
-            f"the image {request.image!r} has changed since this request was made (its SHA-256 differs): "
-            "bring the old one back, or name an image anew to start from what is there now"
+def _check_task(pipe: Any, request: Request) -> None:
+    """Refuse a U-Net that wants more than latents, except an inpainting one where there is a mask."""
+    channels, latents = pipe.unet.config.in_channels, pipe.vae.config.latent_channels
+    if channels == latents:
+        return
+    if channels != 2 * latents + 1:
+        raise ModelError(
+            f"the U-Net of {request.model!r} takes {channels} channels where text to image takes {latents}: it is made "
+            "for a task that is not among ours (in Python, scalecrafter.apply works on its own pipeline)"
         )
-    return digest
+    if request.mask is None:
+        raise RequestError(
+            f"{request.model!r} is an inpainting model: give it an image and a mask (--image and --mask), "
+            "or take a text-to-image model, which can redraw a part as well"
+        )
 
 
 def _respect_safety_checker(pipe: Any, pixels: Tensor) -> None:

@@ -44,3 +44,12 @@ def unconditional_half(value: Any, batch: int, frames: int = 1) -> Any:
     if type(value) in (list, tuple):
         return type(value)(unconditional_half(item, batch, frames) for item in value)
     return value
+
+
+def own_containers(value: Any) -> Any:
+    """The same tensors in lists, tuples and dictionaries of their own: a U-Net takes a T2I-Adapter's list apart."""
+    if isinstance(value, dict):
+        return {key: own_containers(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(own_containers(item) for item in value)
+    return value

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .patch import installation_on
+from .patch import damping_on
 
 try:
     from diffusers.guiders import ClassifierFreeGuidance
@@ -44,17 +44,17 @@ class NoiseDampedGuidance(ClassifierFreeGuidance):  # type: ignore[misc]
     def prepare_models(self, denoiser: nn.Module) -> None:
         """Before the evaluation of one branch: say which one it is."""
         super().prepare_models(denoiser)
-        installation = installation_on(denoiser)
-        if installation is not None:
-            installation.unconditional = not self.is_conditional
-            installation.strong_prediction = None
+        damping = damping_on(denoiser)
+        if damping is not None:
+            damping.unconditional = not self.is_conditional
+            damping.strong_prediction = None
 
     def cleanup_models(self, denoiser: nn.Module) -> None:
         """After it: fetch what the strong denoiser said, if it was asked."""
         super().cleanup_models(denoiser)
-        installation = installation_on(denoiser)
-        if installation is not None and installation.strong_prediction is not None:
-            self._strong, installation.strong_prediction = installation.strong_prediction, None
+        damping = damping_on(denoiser)
+        if damping is not None and damping.strong_prediction is not None:
+            self._strong, damping.strong_prediction = damping.strong_prediction, None
 
     def forward(self, pred_cond: Tensor, pred_uncond: Tensor | None = None) -> Any:
         """The guided prediction `(batch, …)` from those of the two branches."""

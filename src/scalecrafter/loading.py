@@ -24,7 +24,7 @@ from .errors import ModelError
 
 EMBEDDED_MODELS = ("critters",)
 PICKLE_SUFFIXES = (".ckpt", ".bin", ".pt", ".pth")
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _DTYPES = {
     "fp32": torch.float32, "float32": torch.float32,
     "fp16": torch.float16, "float16": torch.float16,
@@ -93,7 +93,7 @@ def locate(model: str | os.PathLike[str]) -> tuple[str, str]:
     if path.is_file():
         return "file", str(path)
     looks_like_path = name.startswith((".", "/", "~")) or path.suffix in (".safetensors", *PICKLE_SUFFIXES)
-    if not looks_like_path and _HUB_ID.fullmatch(name):
+    if not looks_like_path and HUB_ID.fullmatch(name):
         return "hub", name
     near = difflib.get_close_matches(name, EMBEDDED_MODELS, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near and not looks_like_path else ""

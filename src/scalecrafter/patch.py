@@ -19,23 +19,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .architecture import Architecture, find_unet, read_architecture
+from .architecture import Architecture, find_unet, read_architecture, unknown_adapters
 from .automatic import automatic_recipe
-from .branches import (
-    Branches,
-    branches_of_call,
-    guides_in_three_branches,
-    refuse_guider,
-    refuse_three_branches,
-    tell_of_the_guider,
-    tell_that_nothing_is_damped,
-)
+from .branches import guides_otherwise
 from .convolution_patch import ConvolutionPatch
+from .damping import Branches, Damping
 from .dispersion import SCALE, dispersion_transform
-from .errors import ModelError
+from .errors import ModelError, RecipeError
 from .feature_caches import DeepCacheFeatures, refuse_feature_caches
 from .freeu import install_freeu, published_freeu, restore_freeu
-from .guidance import damped_pair, unconditional_half
+from .guidance import damped_pair, own_containers, unconditional_half
 from .planning import PLAIN, ResolvedRecipe, Settings, resolve
 from .recipe import FreeU, Recipe
 from .trajectory import Trajectory
@@ -58,7 +51,7 @@ def apply(
     A second `apply` replaces the first.  At the native size with the automatic recipe nothing changes, to the bit.
 
     Args:
-        pipe: any diffusers pipeline with a U-Net, or a bare U-Net.
+        pipe: any diffusers pipeline with a U-Net, the one that is called then, or a bare U-Net.
         recipe: a `Recipe`, the name of a shipped one, or a path to a .toml file; it acts at any size.
             None chooses one for each call by the architecture and the size of the latents that arrive.
         freeu: FreeU with the published factors of the architecture, unless the recipe has its own.
@@ -82,8 +75,12 @@ def apply(
     architecture = read_architecture(pipe)
     chosen = recipe if isinstance(recipe, Recipe) or recipe is None else Recipe.load(recipe)
     resolved = resolve(chosen, architecture) if chosen is not None else None
-    if chosen is not None and chosen.noise_damping:
-        refuse_three_branches(pipe)
+    otherwise = guides_otherwise(pipe)
+    if chosen is not None and chosen.noise_damping and otherwise:
+        raise RecipeError(
+            f"{type(pipe).__name__} {otherwise}, and noise damping needs an unconditional and a conditional one: "
+            "take a recipe without [noise_damping]"
+        )
     factors = (chosen.freeu if chosen else None) or (published_freeu(architecture) if freeu else None)
     remove(pipe)
     installation = _Installation(pipe, unet, architecture, resolved, factors, guided)
@@ -120,10 +117,10 @@ def applied_recipe(pipe: Any) -> Recipe | None:
     return installation.resolved.recipe if installation is not None and installation.resolved else None
 
 
-def installation_on(unet: Any) -> _Installation | None:
-    """What `apply` has put on a U-Net, for the guider of a modular pipeline."""
-    installation: _Installation | None = find_unet(unet).__dict__.get(_ATTRIBUTE)
-    return installation
+def damping_on(unet: Any) -> Damping | None:
+    """Of what `apply` has put on a U-Net, the part that the guider of a modular pipeline meets."""
+    installation = find_unet(unet).__dict__.get(_ATTRIBUTE)
+    return installation.damping if installation is not None else None
 
 
 def _vae_for(pipe: Any, vae_memory: Ceiling) -> Any:
@@ -170,13 +167,8 @@ class _Installation:
         self.vae: weakref.ref[nn.Module] | None = None
         """The VAE, where its memory ceiling came with this installation."""
         self._pipe = weakref.ref(pipe) if pipe is not unet else None
-        self._guided = guided
-        self._branches = Branches.NONE
-        self._told = False
-        self.unconditional = False
-        """Of a modular pipeline: whether the next call is of the unconditional branch alone, as its guider tells."""
-        self.strong_prediction: Tensor | None = None
-        """And what the strong denoiser said to it, for the guider to fetch."""
+        self.damping = Damping(named=resolved is not None, bare=pipe is unet, guided=guided)
+        self._branches: Branches | None = None
         self._parameters = list(inspect.signature(type(unet).forward).parameters)[1:]
         self._trajectory = Trajectory()
         self._features = DeepCacheFeatures()
@@ -188,6 +180,7 @@ class _Installation:
         self._strong: Settings | None = None
         self._arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
         self._busy = False
+        self._unknown_adapters: dict[str, str] = {}
         self._attach(architecture)
         self._freeu_before = install_freeu(unet, freeu)
         self._handles: list[RemovableHandle] = [
@@ -218,12 +211,8 @@ class _Installation:
                     patch = ConvolutionPatch(convolution)
                     patch.install(convolution)
                     patches.append((convolution, patch))
-
-    def _begin_run(self, pipe: Any, unet: nn.Module, resolved: ResolvedRecipe | None) -> None:
-        self._attach(read_architecture(pipe or unet))
-        self._features.begin_run()
-        if resolved is not None:
-            refuse_feature_caches(unet)
+            for _, patch in patches:
+                patch.forget()
 
     def before(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before a U-Net call: find the place in the trajectory and set every convolution."""
@@ -234,19 +223,26 @@ class _Installation:
         pipe = self._pipe() if self._pipe is not None else None
         scheduler, run_length = getattr(pipe, "scheduler", None), getattr(pipe, "num_timesteps", None)
         place = self._trajectory.place(scheduler, named["timestep"], run_length)
-        new_run = place <= self._last_place
+        guider = getattr(pipe, "guider", None)
+        first_branch = guider is None or guider.is_conditional
+        new_run = place < self._last_place or (place == self._last_place and first_branch)
+        if new_run:
+            self._attach(read_architecture(pipe or unet))
+            self._unknown_adapters = unknown_adapters(unet)
+            self._features.begin_run()
         self._last_place = place
         resolved = self.resolved or self._automatic_for(pipe, *sample.shape[-2:])
-        if new_run:
-            self._begin_run(pipe, unet, resolved)
+        if new_run and resolved:
+            refuse_feature_caches(unet)
         structure = resolved.structure(place) if resolved else PLAIN
         self._set(resolved, structure)
         self._features.before_structure(unet, structure)
         self._strong = resolved.strong(place) if resolved else None
-        if self._strong is not None and not self._is_to_be_damped(pipe, sample.shape[0]):
+        self._branches = self.damping.acts_on(pipe, unet, sample) if self._strong is not None else None
+        if self._branches is None:
             self._strong = None
         self._resolved = resolved
-        self._arguments = ((), {}) if self._strong is None else (args, kwargs)
+        self._arguments = ((), {}) if self._strong is None else (own_containers(args), own_containers(kwargs))
 
     def after(self, unet: nn.Module, output: Any) -> Any:
         """After a U-Net call: with noise damping, evaluate the strong denoiser and return the damped pair."""
@@ -266,14 +262,20 @@ class _Installation:
                 strong = unet(*args, **kwargs)
         finally:
             self._busy = False
-        if self._branches is Branches.ALONE:  # the guider takes it from here
-            self.strong_prediction = strong[0]
+        if self._branches is Branches.UNCONDITIONAL:  # the guider takes it from here
+            self.damping.strong_prediction = strong[0]
             return None
         if isinstance(output, tuple):
             return (damped_pair(output[0], strong[0]), *output[1:])
         return type(output)(sample=damped_pair(output.sample, strong.sample))
 
     def _set(self, resolved: ResolvedRecipe | None, settings: Settings) -> None:
+        for name, kind in self._unknown_adapters.items():
+            if name in settings.factors or name in settings.dispersed:
+                raise ModelError(
+                    f"the convolution {name} has an adapter of the kind {kind}, which cannot be re-dilated with it: "
+                    "fuse it into the weights first (pipe.fuse_lora()), or unload it"
+                )
         transform = self._transform(resolved) if settings.dispersed else None
         for name, patches in self._patches.items():
             for _, patch in patches:
@@ -292,22 +294,9 @@ class _Installation:
     def _automatic_for(self, pipe: Any, height: int, width: int) -> ResolvedRecipe | None:
         if (height, width) not in self._automatic:
             recipe = automatic_recipe(self._architecture, height, width)
-            if recipe is not None and guides_in_three_branches(pipe):
+            if recipe is not None and guides_otherwise(pipe):
                 recipe = recipe.model_copy(update={"noise_damping": None})
             self._automatic[height, width] = (
                 resolve(recipe, self._architecture, lenient=True) if recipe is not None else None
             )
         return self._automatic[height, width]
-
-    def _is_to_be_damped(self, pipe: Any, samples: int) -> bool:
-        """Whether this call, inside the span of noise damping, needs the strong denoiser."""
-        self._branches = branches_of_call(pipe, samples, self._guided)
-        named, told = self.resolved is not None, self._told
-        if self._branches is Branches.UNDAMPED and named:
-            refuse_guider(pipe)
-        if self._branches is Branches.UNDAMPED and not told:
-            tell_of_the_guider(pipe)
-        if self._branches is Branches.NONE and named and pipe is not None and not told:
-            tell_that_nothing_is_damped()
-        self._told = self._told or self._branches in (Branches.UNDAMPED, Branches.NONE)
-        return self._branches is Branches.PAIR or (self._branches is Branches.ALONE and self.unconditional)

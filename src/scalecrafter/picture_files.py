@@ -93,6 +93,9 @@ def viewer_text(result: Result) -> str:
     method = METHODS[request.acting_method]
     if request.image or method.name == "hires-fix":
         settings["Denoising strength"] = f"{request.strength_or_default:g}"
+    for number, control in enumerate(request.controls):
+        model = Path(control.model).stem
+        settings[f"ControlNet {number}"] = f'"Module: none, Model: {model}, Weight: {control.scale:g}"'
     if method.name not in ("scalecrafter", "direct"):
         settings["Method"] = method.name
     if "recipe" in method.takes and request.recipe != DIRECT:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .redilation import Factors
+from .factors import Factors
 
 if TYPE_CHECKING:
     from .planning import Plan

@@ -15,8 +15,8 @@ from typing import TypeVar
 
 from .architecture import Architecture
 from .errors import RecipeError
+from .factors import Factors
 from .recipe import Recipe
-from .redilation import Factors
 
 T = TypeVar("T")
 

@@ -20,7 +20,7 @@ import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .errors import RecipeError
-from .redilation import Factors
+from .factors import Factors
 
 
 def _pair(value: Any) -> Any:

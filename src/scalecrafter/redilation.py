@@ -11,8 +11,8 @@ from math import ceil
 import torch.nn.functional as F
 from torch import Tensor
 
-Factors = tuple[float, float]
-"""Dilation factors (vertical, horizontal)."""
+from .factors import Factors
+
 UNDILATED: Factors = (1.0, 1.0)
 
 

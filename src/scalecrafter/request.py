@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from .control import Control
 from .errors import ScaleCrafterError
 from .methods import METHODS
 from .methods.stages import Cascade
@@ -50,6 +51,8 @@ LARGEST_SEED = 2**53 - 1
 DEFAULT_STEPS = 25
 DEFAULT_GUIDANCE = 7.5
 DEFAULT_STRENGTH = 0.6
+DEFAULT_MASKED_STRENGTH = 1.0
+"""With a mask: what is white is drawn anew."""
 
 DTYPES = ("fp32", "fp16", "bf16")
 _LONG_DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "half": "fp16"}
@@ -93,6 +96,13 @@ class Request(BaseModel):
         le=1.0,
         description="how much of the given picture changes; for hires-fix and cascade, of the enlarged one",
     )
+    mask: str | None = Field(
+        default=None, min_length=1, description="path of the picture whose white part is redrawn in the image"
+    )
+    mask_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$", description="what that picture must be")
+    controls: tuple[Control, ...] = Field(
+        default=(), max_length=8, description="ControlNets, and the images that they follow"
+    )
     cascade: Cascade | None = Field(default=None, description="settings of the method cascade")
 
     @field_validator("prompt")
@@ -132,6 +142,13 @@ class Request(BaseModel):
             raise ValueError("strength has no effect without an image: give an image, or leave strength out")
         if self.image is None and self.image_sha256 is not None:
             raise ValueError("image_sha256 has no meaning without an image")
+        if self.mask is not None and self.image is None:
+            raise ValueError("a mask has no effect without an image: give the image of which a part is to be redrawn")
+        if self.mask is None and self.mask_sha256 is not None:
+            raise ValueError("mask_sha256 has no meaning without a mask")
+        if self.controls and "control" not in takes:
+            able = ", ".join(name for name, method in METHODS.items() if "control" in method.takes)
+            raise ValueError(f"the method {self.method!r} follows no control image; these do: {able}")
         if self.cascade is not None and self.method != "cascade":
             raise ValueError(f"settings of a cascade have no effect with the method {self.method!r}: leave them out")
         if self.cascade is not None and self.strength is not None:
@@ -167,8 +184,10 @@ class Request(BaseModel):
 
     @property
     def strength_or_default(self) -> float:
-        """The strength of image-to-image and of hires-fix as it takes effect."""
-        return DEFAULT_STRENGTH if self.strength is None else self.strength
+        """The strength of image-to-image, inpainting and hires-fix as it takes effect."""
+        if self.strength is not None:
+            return self.strength
+        return DEFAULT_STRENGTH if self.mask is None else DEFAULT_MASKED_STRENGTH
 
     @classmethod
     def from_mapping(cls, data: Mapping[str, Any], source: str = "request") -> Request:
@@ -185,8 +204,9 @@ class Request(BaseModel):
     def changed(self, **values: Any) -> Request:
         """A copy with other values, validated again (`RequestError`)."""
         data = self.model_dump() | values
-        if "image" in values and "image_sha256" not in values:
-            data["image_sha256"] = None
+        for picture, known in (("image", "image_sha256"), ("mask", "mask_sha256")):
+            if picture in values and known not in values:
+                data[known] = None
         return Request.from_mapping(data)
 
     def directly(self) -> Request:
@@ -245,7 +265,8 @@ def _explain(problem: Any) -> str:
     """One pydantic error in words."""
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        known = list(Cascade.model_fields if problem["loc"][0] == "cascade" else Request.model_fields)
+        inner: Mapping[str, type[BaseModel]] = {"cascade": Cascade, "controls": Control}
+        known = list(inner.get(str(problem["loc"][0]), Request).model_fields)
         near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
         return f"there is no setting {place!r}; {hint}"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from . import compare, disperse, doctor, eval, generate, plan, recipes
+from . import compare, disperse, doctor, eval, generate, plan, recipes, serve
 from .app import app
 
-__all__ = ["app", "compare", "disperse", "doctor", "eval", "generate", "main", "plan", "recipes"]
+__all__ = ["app", "compare", "disperse", "doctor", "eval", "generate", "main", "plan", "recipes", "serve"]
 
 
 def main() -> None:

@@ -11,9 +11,19 @@ from typing import Annotated, Any, TypeVar, cast, get_type_hints
 
 import typer
 
+from ..control import parse_control
 from ..methods import METHODS
 from ..methods.stages import Cascade
-from ..request import DEFAULT_GUIDANCE, DEFAULT_STEPS, DEFAULT_STRENGTH, SCHEDULERS, Request, parse_size
+from ..request import (
+    DEFAULT_GUIDANCE,
+    DEFAULT_MASKED_STRENGTH,
+    DEFAULT_STEPS,
+    DEFAULT_STRENGTH,
+    SCHEDULERS,
+    Request,
+    RequestError,
+    parse_size,
+)
 
 AUTOMATIC = "auto"
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -76,7 +86,19 @@ class PictureOptions:
         typer.Option(
             "--strength",
             help="How much of --image changes, 0 to 1; for hires-fix and cascade, of the picture they enlarge. "
-            f"\\[default: {DEFAULT_STRENGTH}, cascade {Cascade().restart[0]}]",
+            f"\\[default: {DEFAULT_STRENGTH}, with --mask {DEFAULT_MASKED_STRENGTH:g}, cascade {Cascade().restart[0]}]",
+        ),
+    ] = None
+    mask: Annotated[
+        Path | None, typer.Option("--mask", help="What of --image is redrawn: white anew, black stays (inpainting).")
+    ] = None
+    control: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--control",
+            metavar="MODEL=IMAGE[@SCALE]",
+            help="ControlNet (folder, .safetensors file or hub id), the image it follows, and its weight; repeatable. "
+            "\\[default scale: 1]",
         ),
     ] = None
     freeu: Annotated[bool | None, typer.Option("--freeu/--no-freeu", help="FreeU as well. \\[default: no]")] = None
@@ -86,17 +108,27 @@ class PictureOptions:
         said: dict[str, Any] = {
             option.name: getattr(self, option.name)
             for option in fields(self)
-            if option.name != "size" and getattr(self, option.name) is not None
+            if option.name not in ("size", "control") and getattr(self, option.name) is not None
         }
         if self.size is not None:
             said["width"], said["height"] = parse_size(self.size)
-        if self.image is not None:
-            said["image"] = str(self.image)
+        for picture in ("image", "mask"):
+            if picture in said:
+                said[picture] = str(said[picture])
+        if self.control:
+            said["controls"] = _controls(self.control)
         if self.recipe == AUTOMATIC:
             said["recipe"] = None
         if prompt is not None:
             said["prompt"] = prompt
         return Request.from_mapping(said) if base is None else base.changed(**said)
+
+
+def _controls(texts: list[str]) -> list[dict[str, str | float]]:
+    try:
+        return [parse_control(text) for text in texts]
+    except ValueError as error:
+        raise RequestError(str(error)) from None
 
 
 def spread_options(command: Command) -> Command:

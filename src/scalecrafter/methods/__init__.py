@@ -31,7 +31,7 @@ class Method:
     module: str
     """Of this package; it holds `make`."""
     takes: frozenset[str] = frozenset()
-    """Those of recipe, freeu, image and strength that have an effect; strength without an image, that is."""
+    """Those of recipe, freeu, image (and its mask), control and strength (without an image) that have an effect."""
 
     @property
     def make(self) -> Callable[[Job], Image.Image]:
@@ -44,7 +44,7 @@ _PAPER = "He et al. 2024 (arXiv 2310.07702)"
 
 
 def _ablation(name: str, summary: str, source: str) -> Method:
-    takes = frozenset({"recipe", "freeu", "image"})
+    takes = frozenset({"recipe", "freeu", "image", "control"})
     return Method(f"scalecrafter-{name}", f"ablation: {summary}", source, "ablations", takes)
 
 
@@ -54,21 +54,21 @@ _ALL = (
         "re-dilated convolutions, by the request's recipe or the automatic one",
         f"{_PAPER}, section 3",
         "recipe",
-        frozenset({"recipe", "freeu", "image"}),
+        frozenset({"recipe", "freeu", "image", "control"}),
     ),
     Method(
         "direct",
         "the pipeline as it is, at the size asked for",
         "the baseline of all papers named here",
         "direct",
-        frozenset({"image"}),
+        frozenset({"image", "control"}),
     ),
     Method(
         "attention-scaling",
         "self-attention sharpened so that its entropy stays that of the native size",
         "Jin et al. 2023 (arXiv 2306.08645), section 3.2",
         "attention_scaling",
-        frozenset({"image"}),
+        frozenset({"image", "control"}),
     ),
     Method(
         "multidiffusion",

@@ -15,9 +15,9 @@ from PIL import Image
 from ..architecture import Architecture
 from ..automatic import automatic_recipe
 from ..errors import RecipeError
+from ..factors import Factors
 from ..planning import Settings, resolve
 from ..recipe import Dispersion, NoiseDamping, Recipe, Redilation, shipped_recipes
-from ..redilation import Factors
 from .job import Job, table_length
 from .layers import deepest_layers
 from .recipe import with_recipe

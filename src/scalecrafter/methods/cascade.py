@@ -16,10 +16,11 @@ from PIL import Image
 from torch import Tensor
 
 from ..architecture import Architecture
-from ..generation import denoise, image_to_image, picture
+from ..generation import denoise, picture
 from ..patch import applied
 from ..recipe import Recipe, Redilation
 from ..request import DIRECT, Request
+from ..siblings import image_to_image
 from .job import Job, enlarged, from_noise, latent_size, progress_of_passes
 from .layers import deepest_layers
 from .stages import Cascade, Size, native_size, stage_sizes

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from PIL import Image
 
-from ..generation import denoise, image_to_image, picture
+from ..generation import denoise, picture
+from ..siblings import image_to_image
 from . import direct
 from .job import Job, enlarged, from_noise, progress_of_passes
 from .stages import native_size

@@ -16,8 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..architecture import Architecture
-from ..generation import Progress, draw_noise, image_to_image, open_image
+from ..controlnets import controlnets_for
+from ..generation import Progress, draw_noise
+from ..inputs import open_control, open_image, open_mask
 from ..request import Request
+from ..siblings import image_to_image, inpainting, text_to_image
 from .stages import Size
 
 
@@ -54,11 +57,35 @@ def latent_size(architecture: Architecture, size: Size) -> tuple[int, int]:
 
 
 def opening(job: Job) -> tuple[Any, dict[str, Any]]:
-    """The pipeline to call for a picture of one pass, and what it starts from: the request's image, or noise."""
-    if job.request.image is None:
-        return job.pipe, from_noise(job, job.size)
-    start = {"image": open_image(job.request, job.size), "strength": job.request.strength_or_default}
-    return image_to_image(job.pipe), start
+    """The pipeline to call for a picture of one pass, and what it starts from.
+
+    That is noise, or the request's image, of which a mask lets only a part be redrawn; control images come along.
+    """
+    request, size = job.request, job.size
+    controlnets = controlnets_for(job.pipe, [control.model for control in request.controls]) if request.controls else []
+    if request.image is None:
+        pipe = text_to_image(job.pipe, controlnets)
+        return pipe, from_noise(job, size) | _controls(job, "image")
+    start: dict[str, Any] = {"image": open_image(request, size), "strength": request.strength_or_default}
+    start |= _controls(job, "control_image")
+    if request.mask is None:
+        return image_to_image(job.pipe, controlnets), start
+    mask = {"mask_image": open_mask(request, size), "width": size[0], "height": size[1]}
+    return inpainting(job.pipe, controlnets), start | mask
+
+
+def _controls(job: Job, name: str) -> dict[str, Any]:
+    """What a ControlNet pipeline is told of the request's controls, whose images it takes by `name`."""
+    controls = job.request.controls
+    if not controls:
+        return {}
+    images = [open_control(control, job.size) for control in controls]
+    scales = [control.scale for control in controls]
+    several = len(controls) > 1
+    return {
+        name: images if several else images[0],
+        "controlnet_conditioning_scale": scales if several else scales[0],
+    }
 
 
 def from_noise(job: Job, size: Size) -> dict[str, Any]:

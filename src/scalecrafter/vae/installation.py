@@ -101,6 +101,14 @@ def decode_memory(
     return part.outlook((1, part.channels, height // factor, width // factor), vae.dtype, vae.device)
 
 
+def encode_memory(
+    vae: Any, height: int, width: int, memory: Ceiling = AUTO, *, tile: Size | None = None
+) -> tuple[int, Plan | None]:
+    """What encoding one picture of this size in image pixels takes; see `decode_memory`."""
+    part = Part(vae.encoder, "encoder", parse_ceiling(memory), tile)
+    return part.outlook((1, part.channels, height, width), vae.dtype, vae.device)
+
+
 def _installed(vae: Any) -> _Installation | None:
     return vae.__dict__.get(_ATTRIBUTE) if vae is not None else None
 

@@ -1,0 +1,60 @@
+"""How a pipeline guides: whether a call of its U-Net is the pair [unconditional, conditional] that noise damping needs.
+
+Told from the pipeline's class where it never is, else from the latents that arrive.  Knows nothing of recipes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+_THREE = "guides in three branches"
+_OTHERWISE = {
+    "InstructPix2Pix": _THREE,
+    "StableDiffusionSAGPipeline": _THREE,
+    "LEditsPP": "guides in one branch for each edit",
+    "SemanticStableDiffusion": "guides in one branch for each edit",
+    "StableDiffusionPipelineSafe": "guides in a third branch for safety",
+    "StableDiffusionPanorama": "guides in pairs that are interleaved with its views",
+    "StableDiffusionParadigms": "evaluates several timesteps at once",
+    "StableDiffusionGLIGENTextImage": "takes the two halves of its guidance from two calls",
+    "StableDiffusionDiffEdit": "guides in four branches while it makes its mask",
+    "CycleDiffusion": "guides in four branches",
+    "Pix2PixZero": "edits the latents through the gradient of its calls",
+    "TextToVideoZero": "lets frames attend across the whole guided batch",
+}
+"""By a part of the class name, how the pipelines of diffusers guide whose calls are not such pairs."""
+
+
+def guides_otherwise(pipe: Any) -> str | None:
+    """In words how a pipeline guides, where that is not in pairs of an unconditional and a conditional half."""
+    if hasattr(type(pipe), "do_perturbed_attention_guidance"):
+        return _THREE
+    names = [base.__name__ for base in type(pipe).__mro__]
+    return next((how for part, how in _OTHERWISE.items() if any(part in name for name in names)), None)
+
+
+def repeats_its_latents(sample: Tensor, unet: nn.Module) -> bool:
+    """Whether both halves of a U-Net's batch are the same latents, as in every guided pair.
+
+    Three branches of an even number of images are not, nor is a batch of different pictures without guidance.  What
+    is concatenated to the latents (a mask, a picture) may differ from half to half.
+
+    Args:
+        sample: `(batch, channels, height, width)`, of a video `(batch, channels, frames, …)` or `(batch, frames, …)`.
+        unet: whose config tells how many channels are latents.
+    """
+    batch = sample.shape[0]
+    if batch % 2:
+        return False
+    config: Any = getattr(unet, "config", {})
+    layouts = [axis for axis in (1, 2) if sample.ndim == 5 and sample.shape[axis] == config.get("in_channels")] or [1]
+    return any(_halves_are_equal(sample, axis, config.get("out_channels")) for axis in layouts)
+
+
+def _halves_are_equal(sample: Tensor, axis: int, latent_channels: int | None) -> bool:
+    channels = sample.shape[axis]
+    latents = sample.narrow(axis, 0, min(latent_channels or channels, channels))
+    first, second = latents.chunk(2)
+    return first.equal(second)

@@ -1,0 +1,130 @@
+"""`scalecrafter serve`: pictures over HTTP."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..request import RequestError
+from .app import FAILED, WRONG_USE, app
+from .options import AUTOMATIC, VaeMemory
+from .output import Reporter
+
+
+@app.command("serve")
+def serve(
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", "-m", help="What to serve, as MODEL or NAME=MODEL; repeatable. \\[default: critters]"),
+    ] = None,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="0 takes any free one.")] = 8000,
+    data: Annotated[
+        Path, typer.Option("--data", help="Folder of jobs and pictures; a restart goes on with what is there.")
+    ] = Path("scalecrafter-server"),
+    workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="Processes that make pictures.")] = 1,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="fp32, fp16 or bf16. \\[default: fp16 on CUDA, else fp32]")
+    ] = None,
+    device: Annotated[
+        str, typer.Option("--device", help="auto (several GPUs: each worker takes the next), cpu, cuda, cuda:1, mps.")
+    ] = "auto",
+    vae_memory: VaeMemory = AUTOMATIC,
+    api_keys: Annotated[
+        Path | None,
+        typer.Option("--api-keys", help="File of API keys, one a line; also from SCALECRAFTER_API_KEYS, with commas."),
+    ] = None,
+    allow_anyone: Annotated[
+        bool, typer.Option("--allow-anyone", help="Listen to the network without API keys.")
+    ] = False,
+    cors: Annotated[
+        list[str] | None,
+        typer.Option("--cors", help="Web site (as https://example.org) whose pages may ask; repeatable."),
+    ] = None,
+    host_name: Annotated[
+        list[str] | None,
+        typer.Option("--host-name", help="Further name that clients on this machine call it by; repeatable."),
+    ] = None,
+    queue: Annotated[int, typer.Option("--queue", min=1, help="Pictures that may wait.")] = 64,
+    max_pixels: Annotated[int, typer.Option("--max-pixels", min=64, help="Width × height of a picture.")] = 4096 * 4096,
+    max_steps: Annotated[int, typer.Option("--max-steps", min=1, max=1000, help="Steps of a picture.")] = 150,
+    max_pictures: Annotated[int, typer.Option("--max-pictures", min=1, max=100, help="n of a request.")] = 10,
+    max_body: Annotated[
+        str, typer.Option("--max-body", metavar="SIZE", help="Of a request, uploads included.")
+    ] = "20MiB",
+    keep_hours: Annotated[float, typer.Option("--keep-hours", help="After that, finished pictures go.")] = 24.0,
+    keep_size: Annotated[
+        str, typer.Option("--keep-size", metavar="SIZE", help="Of all pictures; beyond it the oldest go.")
+    ] = "10GiB",
+    grace: Annotated[
+        float, typer.Option("--grace", min=0.0, help="Seconds that a running picture has at shutdown.")
+    ] = 30.0,
+    log_requests: Annotated[bool, typer.Option("--log-requests", help="A line on stderr for each.")] = False,
+) -> None:
+    """Serve pictures over HTTP: OpenAI's Images API, jobs with progress, metrics.  Ends with Ctrl-C or SIGTERM."""
+    _need_extra()
+    from pydantic import ValidationError
+
+    from ..server.run import address, listen
+    from ..server.run import serve as run_server
+    from ..server.settings import Limits, Settings, check_exposure, is_loopback, name_models, read_keys
+
+    keys = read_keys(api_keys)
+    check_exposure(host, keys, allow_anyone)
+    try:
+        settings = Settings(
+            data=data,
+            models=name_models(model or ["critters"]),
+            limits=Limits(
+                queue=queue,
+                pixels=max_pixels,
+                steps=max_steps,
+                pictures=max_pictures,
+                body=_size("--max-body", max_body),
+            ),
+            workers=workers,
+            dtype=dtype,
+            device=device,
+            vae_memory=vae_memory,
+            keys=keys,
+            origins=tuple(cors or ()),
+            hosts=tuple(host_name or ()) if is_loopback(host) and not keys else None,
+            keep_hours=keep_hours,
+            keep_bytes=_size("--keep-size", keep_size),
+            grace=grace,
+        )
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise RequestError(f"{'.'.join(map(str, problem['loc']))} is {problem['input']!r}: {problem['msg']}") from None
+    with listen(host, port) as listening:
+        where = address(host, listening)
+        Reporter().note(f"serving {', '.join(settings.models)} on {where} (data in {str(data)!r}; Ctrl-C ends it)")
+        print(where, flush=True)
+        if not run_server(settings, listening, log_requests):
+            raise typer.Exit(WRONG_USE)
+
+
+def _size(option: str, text: str) -> int:
+    """Bytes of "20MiB" and the like (`RequestError`)."""
+    units = {"kib": 10, "mib": 20, "gib": 30, "tib": 40}
+    number, unit = text[:-3], text[-3:].lower()
+    if unit in units and number.strip().isdecimal() and len(number) < 10:
+        return int(number) << units[unit]
+    raise RequestError(f"{option} is {text!r}: give a size as 500MiB or 10GiB")
+
+
+def _need_extra() -> None:
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import python_multipart  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        print(
+            f"scalecrafter: `serve` needs another package ({error.name}): pip install 'scalecrafter[server]'",
+            file=sys.stderr,
+        )
+        raise typer.Exit(FAILED) from None

@@ -1,0 +1,134 @@
+"""Errors as HTTP answers: in the JSON shape of OpenAI's API, with the messages that the command line has."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from ..errors import ScaleCrafterError
+from .images_schema import KNOWN
+from .jobs import UnknownModelError
+from .store import QueueFullError, UnknownJobError
+
+_LONGEST = 600
+_PARAMETER = re.compile(r"^(?:request: )?([a-z_]+)(?:\.\S+)? (?:is|has)\b|^(?:request: )?([a-z_]+): ")
+_PARAMETERS = frozenset({*KNOWN, "image", "mask"})
+_CODES = {
+    400: "invalid_value",
+    401: "invalid_api_key",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "timeout",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+    429: "queue_full",
+}
+_log = logging.getLogger("scalecrafter.server")
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class ErrorBody(BaseModel):
+    """An error as OpenAI's API has it."""
+
+    error: ErrorDetail
+
+
+class ApiError(Exception):
+    """An error with its HTTP status."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.param, self.headers = status, message, param, headers or {}
+        self.code = code or _CODES.get(status, "error")
+
+    @property
+    def detail(self) -> ErrorDetail:
+        """The error without its status."""
+        kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        if self.status == 429:
+            kind = "rate_limit_error"
+        return ErrorDetail(message=_safe(self.message), type=kind, param=self.param, code=self.code)
+
+    def response(self) -> JSONResponse:
+        """The answer."""
+        return JSONResponse(ErrorBody(error=self.detail).model_dump(), self.status, self.headers)
+
+
+def of_failure(message: str, is_clients: bool) -> ApiError:
+    """The error of a picture that was not made."""
+    return _wrong_request(message) if is_clients else ApiError(500, message, code="picture_failed")
+
+
+def _wrong_request(message: str) -> ApiError:
+    found = _PARAMETER.match(message)
+    name = (found[1] or found[2]) if found else None
+    return ApiError(400, message, param=name if name in _PARAMETERS else None)
+
+
+def install(app: FastAPI) -> None:
+    """Let everything that is raised leave in OpenAI's shape."""
+
+    def add(kind: type[Exception], convert: Callable[[Any], ApiError]) -> None:
+        async def handle(request: Request, error: Exception) -> JSONResponse:
+            answer = convert(error)
+            if answer.status == 405:
+                answer.headers["Allow"] = ", ".join(sorted(_methods(app, request)))
+            return answer.response()
+
+        app.add_exception_handler(kind, handle)
+
+    add(ApiError, lambda error: error)
+    add(UnknownModelError, lambda error: ApiError(404, str(error), code="model_not_found", param="model"))
+    add(ScaleCrafterError, lambda error: _wrong_request(" ".join(str(error).split())))
+    add(UnknownJobError, lambda error: ApiError(404, str(error), code="job_not_found"))
+    add(QueueFullError, lambda error: ApiError(429, str(error), headers={"Retry-After": "5"}))
+    add(RequestValidationError, lambda error: ApiError(422, "; ".join(_told(one) for one in error.errors())))
+    add(HTTPException, lambda error: ApiError(error.status_code, str(error.detail), headers=dict(error.headers or {})))
+    add(Exception, _unexpected)
+
+
+def _methods(app: FastAPI, request: Request) -> set[str]:
+    """Those that the path of a request can be asked with; Starlette tells of the first route alone."""
+    matching = (route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return {method for route in matching for method in getattr(route, "methods", None) or ()}
+
+
+def _unexpected(error: Exception) -> ApiError:
+    _log.error("a request failed", exc_info=error)
+    return ApiError(500, f"the server failed ({type(error).__name__}); its log tells more", code="internal_error")
+
+
+def _told(problem: Any) -> str:
+    return f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+
+
+def _safe(message: str) -> str:
+    """Short enough to read, and text that JSON can carry (a client may have sent half of a surrogate pair)."""
+    message = message.encode("utf-8", "backslashreplace").decode()
+    return message if len(message) <= _LONGEST else message[: _LONGEST - 1] + "…"

@@ -1,0 +1,77 @@
+"""Where a server keeps its things, and files that are whole or not there.  Nothing is written outside of this folder.
+
+jobs.sqlite3     jobs and queue
+pictures/ID.png  finished pictures
+uploads/…        pictures to start from, by their SHA-256
+workers/…        a lock for each living worker
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from pathlib import Path
+
+from .database import StoreError
+
+_ID = re.compile(r"[0-9a-f]{32}")
+_UPLOAD = re.compile(r"[0-9a-f]{64}\.(png|jpg|webp)")
+
+
+class Folders:
+    """The folder of one server and the places in it."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data.expanduser().absolute()
+        self.jobs = self.data / "jobs.sqlite3"
+        self.pictures = self.data / "pictures"
+        self.uploads = self.data / "uploads"
+        self.workers = self.data / "workers"
+
+    def make(self) -> None:
+        """Make what is missing, for this user alone (`StoreError`)."""
+        try:
+            for folder in (self.data, self.pictures, self.uploads, self.workers):
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise StoreError(
+                f"cannot make the folder {str(folder)!r}: {error.strerror}; name another with --data"
+            ) from None
+
+    def picture(self, picture: str) -> Path:
+        """The file of a picture by its id (`ValueError` for what cannot be one)."""
+        if not _ID.fullmatch(picture):
+            raise ValueError(f"{picture!r} is no id of a picture")
+        return self.pictures / f"{picture}.png"
+
+    def upload(self, name: str) -> Path:
+        """The file of an upload by its name (`ValueError` for what cannot be one)."""
+        if not _UPLOAD.fullmatch(name):
+            raise ValueError(f"{name!r} is no name of an upload")
+        return self.uploads / name
+
+
+def write_durably(target: Path, data: bytes) -> None:
+    """Write a file under a temporary name, and rename it when it is on the disk."""
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def settle_on_disk(path: Path) -> None:
+    """See that a file that was written and renamed survives a power cut."""
+    for place in (path, path.parent):
+        if place.is_dir() and os.name == "nt":
+            continue
+        handle = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

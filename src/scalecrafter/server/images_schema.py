@@ -1,0 +1,142 @@
+"""What clients ask for, in the words of OpenAI's Images API and our own, made into a `Request`.
+
+OpenAI's parameters that could have no effect here are refused with a word on what to do, unless they say what is the
+case anyway.  Our own parameters are those of `Request`, with its messages.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..request import Request, RequestError, parse_size
+from .uploads import PICTURE_FIELDS
+
+OWN = ("negative", "method", "recipe", "freeu", "steps", "guidance", "seed", "scheduler", "strength", "cascade")
+"""Fields of `Request` that a client may set by their own names."""
+_NUMBERS = frozenset({"n", "steps", "guidance", "seed", "strength"})
+_IGNORED = frozenset({"user", "safety_identifier"})
+"""Who the client's client is; nothing here depends on it."""
+SETTLED: Mapping[str, tuple[tuple[Any, ...], str]] = {
+    "quality": (("auto", "standard"), "leave it out, and set steps"),
+    "style": (("natural",), "leave it out, and say it in the prompt"),
+    "background": (("auto", "opaque"), "pictures are opaque"),
+    "moderation": (("auto", "low"), "leave it out"),
+    "input_fidelity": (("high", "low"), "leave it out, and set strength"),
+    "output_format": (("png",), "pictures are PNG, which carries the request"),
+    "output_compression": ((100,), "pictures are PNG, which loses nothing"),
+    "stream": ((False,), "leave it out; POST /v1/jobs and GET /v1/jobs/{id}/events show progress and previews"),
+    "partial_images": ((0,), "leave it out; GET /v1/jobs/{id}/events shows previews"),
+}
+"""OpenAI's parameter → the values that are the case here anyway, and what to do instead of others."""
+KNOWN = ("prompt", "model", "n", "size", "response_format", *OWN, *SETTLED, *sorted(_IGNORED))
+"""Every parameter that a body may have."""
+FORMATS = ("b64_json", "url")
+_LONGEST_SIZE = 40
+"""Characters; Python refuses to read numbers of thousands of digits."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a client asked for."""
+
+    request: Request
+    pictures: int
+    formats: tuple[str, ...]
+    """How the pictures are to be handed over: both ways, unless one was asked for."""
+
+
+def asked(data: Any, default_model: str, files: Iterable[str] = (), from_form: bool = False) -> Asked:
+    """The request in a body.
+
+    Args:
+        data: what was in the JSON, or the plain fields of a form.
+        default_model: for bodies that name none.
+        files: the pictures that came along: image, mask.
+        from_form: whether everything is text, so that numbers have to be read from it.
+
+    Raises:
+        RequestError: with the command line's message.
+    """
+    if not isinstance(data, dict):
+        raise RequestError("request: the body is not a JSON object")
+    given = {str(name): value for name, value in data.items() if value is not None}
+    if from_form:
+        given = {name: value for name, value in given.items() if value != ""}
+    _refuse_unknown(given)
+    for name, (values, instead) in SETTLED.items():
+        if name in given and str(given[name]).lower() not in [str(value).lower() for value in values]:
+            raise RequestError(f"request: {name} is {_brief(given[name])}, which has no effect here: {instead}")
+    if not from_form:
+        _refuse_other_types(given)
+    said: dict[str, Any] = {name: given[name] for name in OWN if name in given}
+    said["model"] = given.get("model", default_model)
+    if "prompt" in given:
+        said["prompt"] = given["prompt"]
+    if "size" in given and given["size"] != "auto":
+        said["width"], said["height"] = parse_size(_text(given, "size")[:_LONGEST_SIZE])
+    if said.get("recipe") == "auto":
+        said["recipe"] = None
+    for field in files:
+        if field not in PICTURE_FIELDS:
+            instead = "this server changes whole pictures only: leave it out, and set strength"
+            raise RequestError(f"request: {field} is given, and {instead}")
+        said[field] = "upload"
+    how = given.get("response_format")
+    if how is not None and how not in FORMATS:
+        raise RequestError(f"request: response_format is {_brief(how)}: take {' or '.join(FORMATS)}")
+    return Asked(Request.from_mapping(said), _whole(given.get("n", 1)), FORMATS if how is None else (how,))
+
+
+def image_bytes(field: str, text: Any) -> bytes:
+    """A picture in a JSON body: base64, or a data URL (`RequestError`)."""
+    if not isinstance(text, str):
+        raise RequestError(f"request: {field} is not text: give base64, or a data URL")
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise RequestError(f"request: {field} is not base64, nor a data URL with base64") from None
+
+
+def _refuse_unknown(given: Mapping[str, Any]) -> None:
+    for name in given:
+        if name not in KNOWN:
+            near = difflib.get_close_matches(name, KNOWN, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(KNOWN)}"
+            raise RequestError(f"request: there is no setting {_brief(name)}; {hint}")
+
+
+def _refuse_other_types(given: Mapping[str, Any]) -> None:
+    """JSON has numbers, so a text or a truth value in the place of one is a mistake."""
+    for name, value in given.items():
+        if name in _NUMBERS and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise RequestError(f"request: {name} is {_brief(value)}: input should be a number")
+        if name == "freeu" and not isinstance(value, bool):
+            raise RequestError(f"request: {name} is {_brief(value)}: input should be true or false")
+
+
+def _text(given: Mapping[str, Any], name: str) -> str:
+    if not isinstance(given[name], str):
+        raise RequestError(f"request: {name} is {_brief(given[name])}: input should be a text")
+    return str(given[name])
+
+
+def _whole(value: Any) -> int:
+    try:
+        number = float(value)
+        if number == int(number):
+            return int(number)
+    except (ValueError, OverflowError):
+        pass
+    raise RequestError(f"request: n is {_brief(value)}: input should be a whole number")
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:79] + "…"

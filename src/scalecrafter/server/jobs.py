@@ -1,0 +1,175 @@
+"""Asking for pictures and watching them being made: what the HTTP interface and the web page stand on.
+
+    jobs = Jobs(settings)                       # one per process; makes the data folder
+    job = jobs.submit(request, pictures=4)      # a Request; returns at once, with the id of a job that is kept
+    jobs.get(job)                               # a records.Job: status, pictures with step, steps, seed, failure
+    for state in jobs.events(job): ...          # the Job after every change, until it is final (for threads)
+    async for state in jobs.watch(job): ...     # the same on the event loop
+    jobs.preview(picture.id)                    # JPEG bytes of the latest preview, while it is being made
+    jobs.picture_path(picture.id)               # its PNG, once picture.status is "done"
+    jobs.cancel(job)
+
+All but `watch` may block for some milliseconds: on an event loop call them with `asyncio.to_thread`.  Errors of what
+was asked are the command line's (`RequestError` and its kin, with its messages), `LimitError`, `UnknownModelError`,
+`QueueFullError` and `UnknownJobError`.  In an application of `app.create_app`, this object is `app.state.jobs`.
+Making the pictures is the business of worker processes (`worker`), which share the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from ..recipe import Recipe, shipped_recipes
+from ..request import DIRECT, Request, RequestError
+from .database import Database
+from .folders import Folders
+from .records import Job
+from .settings import Settings
+from .store import Store
+from .uploads import PICTURE_FIELDS, keep_upload, upload_name, with_pictures
+from .watching import Watcher
+
+_POLL = 0.1
+
+
+class UnknownModelError(RequestError):
+    """A model that this server was not set up with."""
+
+
+class Jobs:
+    """The jobs of one server; see the top of this file."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.folders = Folders(settings.data)
+        self.folders.make()
+        self.store = Store(Database(self.folders.jobs))
+        self.watcher = Watcher(self.store)
+
+    def submit(
+        self,
+        request: Request,
+        pictures: int = 1,
+        files: Mapping[str, bytes] = MappingProxyType({}),
+        repeat_key: str | None = None,
+    ) -> str:
+        """Accept a job.
+
+        Args:
+            request: what to make.  `model` is one of `settings.models`; `dtype` and `device` are the server's, whatever
+                it says; its image (and mask) is read from that path unless `files` holds it.
+            pictures: how many, with seeds that follow on from the request's.
+            files: the contents of the request's `image` and `mask`, which are then any names.
+            repeat_key: a submission with a key that was there before returns the job of that time.
+
+        Raises:
+            RequestError, RecipeError, SizeError, LimitError, UnknownModelError: what is wrong with it.
+            QueueFullError: no place; nothing was kept.
+        """
+        self.check_model(request.model)
+        self.settings.limits.check(request, pictures)
+        recipe = _without_files(request.recipe)
+        request = request.changed(recipe=recipe, dtype=self.settings.dtype, device=self.settings.device)
+        facts = self.store.facts(request.model)
+        if facts is not None:
+            request = facts.settle(request)
+            self.settings.limits.check(request, pictures)
+        uploads = {
+            field: files[field] if field in files else _read(field, getattr(request, field))
+            for field in PICTURE_FIELDS
+            if getattr(request, field) is not None
+        }
+        names = {field: upload_name(field, data, self.settings.limits.pixels) for field, data in uploads.items()}
+        request = with_pictures(request, names)
+        for field, data in uploads.items():
+            keep_upload(self.folders, names[field], data)
+        job, _is_new = self.store.add(request, pictures, self.settings.limits.queue, tuple(names.values()), repeat_key)
+        return job
+
+    def check_model(self, name: str) -> None:
+        """Raise `UnknownModelError`, with the near names and all of them, for a model that is not served."""
+        if name in self.settings.models:
+            return
+        near = difflib.get_close_matches(name, self.settings.models, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UnknownModelError(f"there is no model {name!r} here: {hint}Known: {', '.join(self.settings.models)}")
+
+    def get(self, job: str) -> Job:
+        """A job as it is now (`UnknownJobError`)."""
+        return self.store.job(job)
+
+    def cancel(self, job: str) -> Job:
+        """End what is not finished of a job; pictures that are done stay (`UnknownJobError`)."""
+        self.store.cancel(job)
+        return self.store.job(job)
+
+    def preview(self, picture: str) -> bytes | None:
+        """The latest preview of a picture that is being made: a small JPEG."""
+        return self.store.preview(picture)
+
+    def picture_path(self, picture: str) -> Path:
+        """Where the PNG of a picture is, or will be (`ValueError` for what is no id)."""
+        return self.folders.picture(picture)
+
+    def events(self, job: str, timeout: float | None = None) -> Iterator[Job]:
+        """The job now and after every change, until it is final; for threads (`UnknownJobError`, `TimeoutError`)."""
+        ends = None if timeout is None else time.monotonic() + timeout
+        seen: Job | None = None
+        while True:
+            state = self.store.job(job)
+            if state != seen:
+                yield state
+            if state.is_final:
+                return
+            if ends is not None and time.monotonic() > ends:
+                raise TimeoutError(f"the job {job} is still {state.status} after {timeout:g} s")
+            seen = state
+            time.sleep(_POLL)
+
+    async def watch(self, job: str, repeat: float = 15.0) -> AsyncIterator[Job]:
+        """The job now, after every change, and every `repeat` seconds; until it is final or the server ends."""
+        with self.watcher.changes_of(job) as changed:
+            while True:
+                changed.clear()
+                state = await asyncio.to_thread(self.store.job, job)
+                yield state
+                if state.is_final or (self.watcher.stopping and not _is_being_made(state)):
+                    return
+                pause = min(repeat, 0.2) if self.watcher.stopping else repeat
+                try:
+                    await asyncio.wait_for(changed.wait(), pause)
+                except TimeoutError:
+                    continue
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self.store.database.close()
+
+
+def _is_being_made(job: Job) -> bool:
+    return any(picture.status == "running" for picture in job.pictures)
+
+
+def _without_files(recipe: str | None) -> str | None:
+    """A recipe of a client: a shipped name, "none", "auto" or TOML text, and never a path (`RecipeError`)."""
+    if recipe is None or recipe == "auto":
+        return None
+    if recipe == DIRECT or recipe in shipped_recipes():
+        return recipe
+    if "=" in recipe:
+        return Recipe.parse(recipe, "the given recipe text").to_toml()
+    near = difflib.get_close_matches(recipe, shipped_recipes(), n=3, cutoff=0.3)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    raise RequestError(f"no shipped recipe is named {recipe!r}; {hint}Give a shipped name, auto, none, or TOML text")
+
+
+def _read(field: str, path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise RequestError(f"cannot read the {field} {path!r}: {error.strerror}") from None

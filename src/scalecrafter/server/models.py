@@ -1,0 +1,55 @@
+"""The models that a worker holds in memory, the last used ones."""
+
+from __future__ import annotations
+
+import gc
+from collections import OrderedDict
+from typing import Any
+
+from ..architecture import Architecture, read_architecture
+from ..errors import ModelError
+from ..loading import load_outline, load_pipeline, locate
+from .records import ModelFacts
+from .settings import Settings
+
+
+class Models:
+    """Pipelines by public name, loaded when they are first needed."""
+
+    def __init__(self, settings: Settings, device: str) -> None:
+        self._settings, self._device = settings, device
+        self._loaded: OrderedDict[str, Any] = OrderedDict()
+
+    def check(self) -> None:
+        """Raise `ModelError` for a model that is not there; weights are not read yet."""
+        for where in self._settings.models.values():
+            locate(where)
+
+    def get(self, name: str) -> Any:
+        """The pipeline of that name (`ModelError`)."""
+        if name not in self._settings.models:
+            raise ModelError(f"the model {name!r} is no longer served: ask for another")
+        pipe = self._loaded.pop(name, None)
+        if pipe is None:
+            while len(self._loaded) >= self._settings.loaded:
+                self._loaded.popitem(last=False)
+                gc.collect()  # a pipeline is full of cycles, and its memory is wanted now
+            pipe = load_pipeline(self._settings.models[name], dtype=self._settings.dtype, device=self._device)
+        self._loaded[name] = pipe
+        return pipe
+
+    def facts(self, name: str) -> ModelFacts | None:
+        """What is known of a model without reading its weights; None where that takes reading them."""
+        if name in self._loaded:
+            return facts_of(read_architecture(self._loaded[name]))
+        where = self._settings.models[name]
+        return facts_of(read_architecture(load_outline(where))) if locate(where)[0] == "folder" else None
+
+
+def facts_of(architecture: Architecture) -> ModelFacts:
+    """What a server need know of an architecture; the size as `generation.settle` has it."""
+    return ModelFacts(
+        size_multiple=architecture.size_multiple,
+        width=2 * architecture.native_width * architecture.pixel_factor,
+        height=2 * architecture.native_height * architecture.pixel_factor,
+    )

@@ -1,0 +1,118 @@
+"""What the store gives out: jobs and their pictures, as plain values."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+from ..request import Request
+from ..sizes import check_size
+
+QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
+FINAL = frozenset({DONE, FAILED, CANCELLED})
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a picture was not made."""
+
+    message: str
+    """In one line, for the client."""
+    is_clients: bool
+    """Whether the request was at fault, rather than the server."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a job."""
+
+    id: str
+    """Cannot be guessed: whoever has it may see the picture."""
+    position: int
+    """From 0, within its job."""
+    seed: int
+    status: str
+    """queued | running | done | failed | cancelled."""
+    step: int
+    steps: int
+    """All steps of all passes; 0 until it is known."""
+    preview_number: int
+    """Counts the previews that were made; 0 for none.  `Jobs.preview` gives the latest one."""
+    failure: Failure | None
+    seconds: float | None
+    """That making it took, where it is done."""
+    width: int | None
+    height: int | None
+
+    @classmethod
+    def from_row(cls, row: sqlite3.Row) -> Picture:
+        """A picture from its row in the store."""
+        failure = None if row["error"] is None else Failure(row["error"], bool(row["clients_fault"]))
+        plain = {name: row[name] for name in cls.__dataclass_fields__ if name != "failure"}
+        return cls(failure=failure, **plain)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one submission became: one request, as many pictures as it asked for."""
+
+    id: str
+    created: float
+    """Seconds since 1970."""
+    request: Request
+    """As accepted; its `seed` is that of the first picture, its `model` the public name."""
+    pictures: tuple[Picture, ...]
+    ahead: int
+    """Pictures in the queue before this job's first waiting one; 0 if none of it waits."""
+
+    @property
+    def status(self) -> str:
+        """queued | running | done | failed | cancelled: of the job as a whole."""
+        found = {picture.status for picture in self.pictures}
+        for status in (FAILED, CANCELLED):
+            if status in found:
+                return status
+        if found == {DONE}:
+            return DONE
+        return QUEUED if found == {QUEUED} else RUNNING
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.status in FINAL
+
+    @property
+    def failure(self) -> Failure | None:
+        """Of the first picture that failed."""
+        return next((picture.failure for picture in self.pictures if picture.failure), None)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A picture that a worker has taken upon itself."""
+
+    picture: str
+    job: str
+    request: Request
+    """With the seed of this picture; `model` is the public name and `image` a name in the uploads."""
+
+
+class ModelFacts(BaseModel):
+    """What the worker tells of a model, so that a request can be refused before it is queued."""
+
+    model_config = ConfigDict(frozen=True)
+
+    size_multiple: int
+    """Both sides of a picture, in image pixels, must be a multiple of this."""
+    width: int
+    """Of a picture for which no size is asked, in image pixels."""
+    height: int
+
+    def settle(self, request: Request) -> Request:
+        """The request with its size, if it had none (`SizeError` for one that the model cannot make)."""
+        if request.width is None or request.height is None:
+            return request.changed(width=self.width, height=self.height)
+        check_size(request.height, request.width, self.size_multiple)
+        return request

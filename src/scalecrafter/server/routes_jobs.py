@@ -1,0 +1,102 @@
+"""Jobs: handing one in without waiting, asking how far it is, watching it, cancelling it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import StreamingResponse
+
+from . import spec
+from .answers import JobState, job_state
+from .bodies import read_json
+from .failures import ApiError
+from .images_schema import asked, image_bytes
+from .records import RUNNING, Job
+from .service import Service, the_service
+
+router = APIRouter(responses=spec.ERRORS)
+TheService = Annotated[Service, Depends(the_service)]
+
+
+@router.post("/v1/jobs", status_code=202, openapi_extra=spec.JOB_BODY)
+async def submit_job(request: Request, service: TheService) -> JobState:
+    """Accept a job and answer at once; what was accepted is kept, whatever happens to the server."""
+    data = await read_json(request)
+    files = {}
+    for field in ("image", "mask"):
+        if isinstance(data, dict) and data.get(field) is not None:
+            files[field] = await asyncio.to_thread(image_bytes, field, data[field])
+            data = {name: value for name, value in data.items() if name != field}
+    given = asked(data, service.settings.default_model, files)
+    job = await service.submit(given, files, request.headers.get("idempotency-key"))
+    return job_state(await asyncio.to_thread(service.jobs.get, job), str(request.base_url))
+
+
+@router.get("/v1/jobs/{job}")
+async def get_job(job: str, request: Request, service: TheService) -> JobState:
+    """How far a job is."""
+    return job_state(await asyncio.to_thread(service.jobs.get, job), str(request.base_url))
+
+
+@router.delete("/v1/jobs/{job}")
+async def cancel_job(job: str, request: Request, service: TheService) -> JobState:
+    """End what is not finished of a job; its finished pictures stay."""
+    return job_state(await asyncio.to_thread(service.jobs.cancel, job), str(request.base_url))
+
+
+@router.get("/v1/jobs/{job}/events", response_class=StreamingResponse, responses=spec.EVENTS)
+async def watch_job(job: str, request: Request, service: TheService) -> StreamingResponse:
+    """Server-sent events: `status`, `progress`, `preview`, and at the end `done`, `failed` or `cancelled`."""
+    await asyncio.to_thread(service.jobs.get, job)
+    if service.streams >= service.settings.limits.streams:
+        told = f"{service.streams} clients watch jobs already: ask GET /v1/jobs/{job} now and then"
+        raise ApiError(429, told, code="too_many_streams", headers={"Retry-After": "10"})
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_stream(service, job, str(request.base_url)), 200, headers, "text/event-stream")
+
+
+async def _stream(service: Service, job: str, base: str) -> AsyncIterator[str]:
+    service.streams += 1
+    try:
+        before: Job | None = None
+        async for state in service.jobs.watch(job):
+            events = [event async for event in _news(service, before, state, base)]
+            yield "".join(events) or ": still there\n\n"
+            before = state
+        if before is not None and not before.is_final:
+            yield _event("stopping", {"job": job})
+    finally:
+        service.streams -= 1
+
+
+async def _news(service: Service, before: Job | None, now: Job, base: str) -> AsyncIterator[str]:
+    """What is new of a job, as events."""
+    known = {} if before is None else {picture.id: picture for picture in before.pictures}
+    for picture in now.pictures:
+        old = known.get(picture.id)
+        if (
+            picture.status == RUNNING
+            and picture.steps
+            and (old is None or (picture.step, RUNNING) != (old.step, old.status))
+        ):
+            yield _event("progress", {"index": picture.position, "step": picture.step, "steps": picture.steps})
+        if picture.preview_number and (old is None or picture.preview_number != old.preview_number):
+            shown = await asyncio.to_thread(service.jobs.preview, picture.id)
+            if shown is not None:
+                url = "data:image/jpeg;base64," + base64.b64encode(shown).decode()
+                yield _event("preview", {"index": picture.position, "step": picture.step, "image": url})
+    if before is None or _statuses(before) != _statuses(now):
+        yield _event(now.status if now.is_final else "status", job_state(now, base).model_dump())
+
+
+def _statuses(job: Job) -> list[Any]:
+    return [job.ahead, *(picture.status for picture in job.pictures)]
+
+
+def _event(name: str, data: dict[str, Any]) -> str:
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n"

@@ -1,0 +1,55 @@
+"""Finished pictures, signs of life and figures."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from fastapi.responses import FileResponse, JSONResponse, Response
+
+from . import spec
+from .answers import Health
+from .failures import ApiError
+from .service import Service, the_service
+
+router = APIRouter()
+TheService = Annotated[Service, Depends(the_service)]
+
+
+@router.get("/v1/files/{name}", response_class=FileResponse, responses=spec.PICTURE)
+async def get_picture(name: str, service: TheService) -> FileResponse:
+    """A finished picture: PNG, with its whole request inside."""
+    try:
+        path = service.jobs.picture_path(name.removesuffix(".png"))
+    except ValueError:
+        path = None
+    if path is None or not name.endswith(".png") or not await asyncio.to_thread(path.is_file):
+        raise ApiError(404, f"there is no picture {name!r}: it never was, or was removed after its time")
+    headers = {"Cache-Control": "private, max-age=86400, immutable", "X-Content-Type-Options": "nosniff"}
+    return FileResponse(path, media_type="image/png", headers=headers)
+
+
+@router.get("/healthz")
+async def healthz() -> Health:
+    """Whether the server answers at all."""
+    return Health(status="ok")
+
+
+@router.get("/readyz", responses={503: {"model": Health, "description": "not yet, or no longer"}})
+async def readyz(service: TheService) -> Any:
+    """Whether pictures are being made: a worker has its model loaded, and the store can be used."""
+    store = service.jobs.store
+    workers = await asyncio.to_thread(store.ready_workers, 3 * service.settings.lease)
+    waiting = await asyncio.to_thread(store.waiting)
+    if service.jobs.watcher.stopping or not workers:
+        status = "stopping" if service.jobs.watcher.stopping else "starting"
+        return JSONResponse(Health(status=status, workers=workers, waiting=waiting).model_dump(), 503)
+    return Health(status="ready", workers=workers, waiting=waiting)
+
+
+@router.get("/metrics", response_class=Response, responses=spec.METRICS)
+async def metrics(service: TheService) -> Response:
+    """Figures for Prometheus."""
+    text, kind = await asyncio.to_thread(service.metrics.text)
+    return Response(text, media_type=kind)

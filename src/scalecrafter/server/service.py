@@ -1,0 +1,65 @@
+"""What the routes have in common: the jobs, the settings, and how a job is handed in."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import ceil
+
+from fastapi import Request
+
+from .failures import ApiError
+from .images_schema import Asked
+from .jobs import Jobs
+from .metrics import Metrics
+from .settings import Settings
+from .store import QueueFullError
+
+_LONGEST_WAIT = 120
+_LONGEST_KEY = 255
+
+
+@dataclass
+class Service:
+    """One server, as its routes see it."""
+
+    settings: Settings
+    jobs: Jobs
+    metrics: Metrics
+    started: int = field(default_factory=lambda: int(time.time()))
+    streams: int = 0
+    """Clients that watch jobs at this moment."""
+
+    async def submit(self, given: Asked, files: Mapping[str, bytes], repeat_key: str | None) -> str:
+        """Accept a job; its id (`ApiError` 429 with Retry-After when the queue is full)."""
+        if repeat_key is not None:
+            repeat_key = _repeat_key(repeat_key, given, files)
+        try:
+            return await asyncio.to_thread(self.jobs.submit, given.request, given.pictures, files, repeat_key)
+        except QueueFullError as error:
+            wait = await asyncio.to_thread(self._seconds_until_a_place)
+            raise ApiError(429, str(error), headers={"Retry-After": str(wait)}) from None
+
+    def _seconds_until_a_place(self) -> int:
+        """About how long one picture takes with all workers at it; at least 1."""
+        seconds = self.jobs.store.seconds_a_picture() or 1.0
+        return max(1, min(ceil(seconds / self.settings.workers), _LONGEST_WAIT))
+
+
+def the_service(request: Request) -> Service:
+    """The service of the application that a request arrived at."""
+    service: Service = request.app.state.service
+    return service
+
+
+def _repeat_key(given: str, what: Asked, files: Mapping[str, bytes]) -> str:
+    """An Idempotency-Key, bound to what was asked with it, so that another request is never taken for it."""
+    if len(given) > _LONGEST_KEY:
+        raise ApiError(400, f"the Idempotency-Key is longer than {_LONGEST_KEY} characters")
+    digest = hashlib.sha256(repr((given, what.request.model_dump_json(), what.pictures)).encode("utf-8", "replace"))
+    for name, data in sorted(files.items()):
+        digest.update(name.encode() + hashlib.sha256(data).digest())
+    return digest.hexdigest()

@@ -1,0 +1,89 @@
+"""What the OpenAPI description says of bodies and answers that FastAPI cannot read off the code.
+
+The fields of bodies are those of `Request`, so their description is its.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from ..methods import METHODS
+from ..request import SCHEDULERS, Request
+from .failures import ErrorBody
+from .images_schema import FORMATS, OWN, SETTLED
+from .uploads import PICTURE_FIELDS
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody, "description": told}
+    for status, told in {
+        400: "what was asked for cannot be made",
+        401: "no valid API key",
+        403: "another site's web page",
+        404: "no such thing",
+        408: "the body stopped arriving",
+        409: "cancelled by another client",
+        413: "the body is too large",
+        415: "another content type is needed",
+        422: "a parameter of the address is wrong",
+        429: "no place in the queue; Retry-After says when to try again",
+        500: "the picture failed",
+        503: "the server is stopping; the job is kept",
+    }.items()
+}
+EVENTS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+PICTURE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
+    404: {"model": ErrorBody, "description": "no such picture"},
+    401: {"model": ErrorBody, "description": "no valid API key"},
+    403: {"model": ErrorBody, "description": "another site's web page"},
+}
+METRICS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+    401: {"model": ErrorBody, "description": "no valid API key"},
+    403: {"model": ErrorBody, "description": "another site's web page"},
+}
+
+
+def _properties() -> dict[str, Any]:
+    schema = Request.model_json_schema()
+    definitions = schema.get("$defs", {})
+    own = {name: _inlined(schema["properties"][name], definitions) for name in ("prompt", "model", *OWN)}
+    for plain in own.values():
+        plain.pop("default", None)
+    own["method"]["enum"] = list(METHODS)
+    own["scheduler"]["enum"] = [*SCHEDULERS, None]
+    settled = {name: {"enum": list(values), "description": f"else: {told}"} for name, (values, told) in SETTLED.items()}
+    return {
+        **own,
+        "n": {"type": "integer", "minimum": 1, "default": 1, "description": "pictures, with seeds that follow on"},
+        "size": {"type": "string", "pattern": "^([0-9]{1,5}x[0-9]{1,5}|auto)$", "description": "WIDTHxHEIGHT"},
+        "response_format": {"enum": list(FORMATS), "description": "both, unless one is named"},
+        "user": {"type": "string", "description": "has no effect"},
+        "safety_identifier": {"type": "string", "description": "has no effect"},
+        **settled,
+    }
+
+
+def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
+    """A schema without references to what is not in the whole description."""
+    if isinstance(schema, list):
+        return [_inlined(one, definitions) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inlined(copy.deepcopy(definitions[schema["$ref"].rpartition("/")[2]]), definitions)
+    return {name: _inlined(value, definitions) for name, value in schema.items()}
+
+
+def _body(kind: str, extra: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    properties = {**_properties(), **extra}
+    schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+    return {"requestBody": {"required": True, "content": {kind: {"schema": schema}}}}
+
+
+_FILE = {"type": "string", "format": "binary", "description": "PNG, JPEG or WebP"}
+_TEXT_IMAGE = {"type": "string", "description": "base64 or data URL of a PNG, JPEG or WebP file"}
+GENERATION_BODY = _body("application/json", {}, ["prompt"])
+EDIT_BODY = _body("multipart/form-data", dict.fromkeys(PICTURE_FIELDS, _FILE), ["prompt", "image"])
+JOB_BODY = _body("application/json", dict.fromkeys(PICTURE_FIELDS, _TEXT_IMAGE), ["prompt"])

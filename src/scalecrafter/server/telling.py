@@ -1,0 +1,75 @@
+"""The progress callback of a worker: it writes steps and previews to the store, and stops a picture no one wants."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+from torch import Tensor
+
+from ..vae.previews import preview
+from .claims import Claims
+from .records import Claim
+
+_STEPS_EVERY = 0.2
+_PREVIEWS_EVERY = 0.7
+PREVIEW_SIDE = 256
+"""Image pixels, at most."""
+
+
+class NotWantedError(Exception):
+    """The job was cancelled, or another worker has the picture."""
+
+
+class StoppingError(Exception):
+    """The worker has to end, and the picture's time is over."""
+
+
+class Telling:
+    """What `generation.generate` is given as progress.
+
+    Args:
+        vae: whose latents are shown.
+        must_stop: whether the picture has to be given back now.
+        lost: whether a sign of life already found that the picture is no longer this worker's.
+    """
+
+    def __init__(
+        self, claims: Claims, claim: Claim, vae: Any, must_stop: Callable[[], bool], lost: Callable[[], bool]
+    ) -> None:
+        self._claims, self._claim, self._vae = claims, claim, vae
+        self._must_stop, self._lost = must_stop, lost
+        self._step, self._steps = 0, 0
+        self._told = self._shown = 0.0
+
+    def __call__(self, step: int, steps: int) -> None:
+        """A step is done."""
+        self._step, self._steps = step, steps
+        if self._must_stop():
+            raise StoppingError
+        if self._lost():
+            raise NotWantedError
+        if step == steps or time.monotonic() - self._told >= _STEPS_EVERY:
+            self._tell(None)
+
+    def show(self, latents: Tensor) -> None:
+        """The latents `(1, channels, height, width)` of that step."""
+        if time.monotonic() - self._shown >= _PREVIEWS_EVERY:
+            self._shown = time.monotonic()
+            self._tell(small_jpeg(self._vae, latents))
+
+    def _tell(self, picture: bytes | None) -> None:
+        self._told = time.monotonic()
+        if not self._claims.progress(self._claim, self._step, self._steps, picture):
+            raise NotWantedError
+
+
+def small_jpeg(vae: Any, latents: Tensor) -> bytes:
+    """A preview of latents as a JPEG file of at most `PREVIEW_SIDE` pixels a side."""
+    image = preview(vae, latents)
+    image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+    file = BytesIO()
+    image.save(file, format="JPEG", quality=80)
+    return file.getvalue()

@@ -1,0 +1,252 @@
+"""A process that makes pictures: claims one from the store, makes it, writes its file, marks it as done, and so on.
+
+    python -m scalecrafter.server.worker < pipe
+
+The first line of the pipe is a `Task`; when the pipe ends, so does the worker: it finishes the picture it is at, or
+after the time of grace puts it back into the queue.  A server that is killed ends its pipes, too.  Apart from the HTTP
+process because a picture occupies torch and the interpreter for seconds, and a process that runs out of memory should
+be one that can be replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from PIL import Image
+from pydantic import BaseModel, ConfigDict
+
+from ..errors import ModelError, NumericalError, OutOfMemoryError, ScaleCrafterError
+from .claims import Claims, Made
+from .database import Database
+from .folders import Folders, settle_on_disk
+from .liveness import Life
+from .records import Claim, Failure
+from .settings import Settings
+from .uploads import PICTURE_FIELDS, with_pictures
+
+WRONG_SETTINGS = 78
+"""Exit code of a worker that cannot work with what it was told, however often it is started."""
+_IDLE = 0.05
+_log = logging.getLogger("scalecrafter.server.worker")
+
+
+class Task(BaseModel):
+    """What a worker is started with."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    settings: Settings
+    index: int = 0
+    """Which of the server's workers; they take the GPUs in turn."""
+
+
+class Worker:
+    """One process that makes pictures."""
+
+    def __init__(self, task: Task, stop: threading.Event) -> None:
+        from .models import Models
+
+        self.settings = task.settings
+        self.folders = Folders(task.settings.data)
+        self.id = secrets.token_hex(8)
+        self.life = Life(self.folders.workers, self.id)
+        self.claims = Claims(Database(self.folders.jobs), self.id, task.settings.lease)
+        self.models = Models(task.settings, device_of(task.settings.device, task.index))
+        self.stop = stop
+        self._stopped_at: float | None = None
+        self._ready = False
+        self._claim: Claim | None = None
+        self._lost = False
+
+    def run(self) -> None:
+        """Make pictures until told to stop (`ModelError` for a model that is not there)."""
+        ended = threading.Event()
+        signs = threading.Thread(target=self._give_signs, args=(ended,), name="signs", daemon=True)
+        signs.start()
+        try:
+            self._prepare()
+            while not self.stop.is_set():
+                claim = self.claims.claim()
+                if claim is None:
+                    self.stop.wait(_IDLE)
+                else:
+                    self._make(claim)
+        finally:
+            ended.set()
+            signs.join(10)
+            self.claims.leave()
+            self.life.end()
+
+    def _prepare(self) -> None:
+        """Load the first model, tell what is known of all, and make known that there is someone at work."""
+        self._check_settings()
+        _keep_prompts_out_of_the_log()
+        self.models.get(self.settings.default_model)
+        for name in self.settings.models:
+            facts = self.models.facts(name)
+            if facts is not None:
+                self.claims.tell_facts(name, facts)
+        self._ready = True
+        self.claims.tell(True)
+
+    def _check_settings(self) -> None:
+        """Raise `ModelError` for what would make every picture fail."""
+        from ..vae import parse_ceiling
+
+        self.models.check()
+        try:
+            parse_ceiling(self.settings.vae_memory)
+        except ScaleCrafterError as error:
+            raise ModelError(str(error)) from None
+
+    def _make(self, claim: Claim) -> None:
+        from .telling import NotWantedError, StoppingError
+
+        self._claim, self._lost = claim, False
+        try:
+            self._picture(claim)
+        except NotWantedError:
+            _log.info("picture %s is no longer wanted", claim.picture)
+        except StoppingError:
+            self.claims.give_back(claim)
+        except ScaleCrafterError as error:
+            self.claims.fail(claim, Failure(" ".join(str(error).split()), _is_clients(error)))
+        except Exception as error:
+            _log.exception("picture %s failed", claim.picture)
+            told = f"the server failed while it made the picture ({type(error).__name__}); its log tells more"
+            self.claims.fail(claim, Failure(told, False))
+            if type(error).__name__ == "AcceleratorError":  # the GPU is unusable for the rest of this process
+                raise
+        finally:
+            self._claim = None
+
+    def _picture(self, claim: Claim) -> None:
+        target = self.folders.picture(claim.picture)
+        made = _already_made(target)
+        if made is None:
+            made = self._generate(claim, target)
+        if not self.claims.finish(claim, made) and not self.claims.is_wanted(claim):
+            target.unlink(missing_ok=True)
+
+    def _generate(self, claim: Claim, target: Path) -> Made:
+        from ..architecture import read_architecture
+        from ..generation import generate
+        from ..picture_files import save_picture
+        from .models import facts_of
+        from .telling import Telling
+
+        pipe = self.models.get(claim.request.model)
+        request = facts_of(read_architecture(pipe)).settle(claim.request)
+        self.settings.limits.check(request)
+        progress = Telling(self.claims, claim, pipe.vae, self._must_stop, lambda: self._lost)
+        names = {field: getattr(request, field) for field in PICTURE_FIELDS if getattr(request, field) is not None}
+        paths = {field: str(self.folders.upload(name)) for field, name in names.items()}
+        result = generate(pipe, with_pictures(request, paths), progress, vae_memory=self.settings.vae_memory)
+        # The picture's text chunk need not tell where this server keeps its files.
+        result = dataclasses.replace(result, request=with_pictures(result.request, names))
+        settle_on_disk(save_picture(result, target))
+        return Made(result.seconds, target.stat().st_size, *result.image.size)
+
+    def _must_stop(self) -> bool:
+        if not self.stop.is_set():
+            return False
+        if self._stopped_at is None:
+            self._stopped_at = time.monotonic()
+        return time.monotonic() - self._stopped_at >= self.settings.grace
+
+    def _give_signs(self, ended: threading.Event) -> None:
+        """Renew worker and claim, also while a single step takes longer than the lease."""
+        while not ended.is_set():
+            try:
+                self._must_stop()  # starts the time of grace
+                self.claims.tell(self._ready)
+                claim = self._claim
+                if claim is not None and not self.claims.renew(claim) and claim is self._claim:
+                    self._lost = True
+            except Exception:
+                _log.exception("cannot give a sign of life; trying again")
+            ended.wait(min(self.settings.lease / 4, 2.0))
+
+
+def _keep_prompts_out_of_the_log() -> None:
+    """Pipelines of diffusers warn of prompts that are too long, and repeat them."""
+    from diffusers.utils import logging as diffusers_logging
+
+    diffusers_logging.set_verbosity_error()
+
+
+def device_of(device: str, index: int) -> str:
+    """The device of the worker of that index: with "auto" and several GPUs they take them in turn."""
+    if device != "auto":
+        return device
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return f"cuda:{index % gpus}" if gpus > 1 else "auto"
+
+
+def _is_clients(error: ScaleCrafterError) -> bool:
+    """Whether another request would do better; not so for numbers, memory, files and models."""
+    from ..picture_files import PictureFileError
+
+    return not isinstance(error, (NumericalError, OutOfMemoryError, PictureFileError, ModelError))
+
+
+def _already_made(path: Path) -> Made | None:
+    """What is known of a picture whose worker died between writing it and saying so; None if it is not there."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return Made(0.0, path.stat().st_size, *image.size)
+    except (OSError, SyntaxError, ValueError):
+        return None
+
+
+def _stop_when_the_pipe_ends(stop: threading.Event) -> None:
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    stop.set()
+
+
+def _first_line() -> str:
+    """Byte by byte, so that nothing of the pipe is left in a buffer."""
+    line = b""
+    while not line.endswith(b"\n"):
+        piece = os.read(0, 1)
+        if not piece:
+            break
+        line += piece
+    return line.decode()
+
+
+def main() -> int:
+    """Run a worker until its pipe ends or SIGTERM arrives; the exit code."""
+    stop = threading.Event()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole terminal; the server decides
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    task = Task.model_validate_json(_first_line())
+    threading.Thread(target=_stop_when_the_pipe_ends, args=(stop,), name="pipe", daemon=True).start()
+    try:
+        Worker(task, stop).run()
+    except ModelError as error:
+        print(f"scalecrafter: {error}", file=sys.stderr)
+        return WRONG_SETTINGS
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(code)  # everything is on the disk, and taking torch apart piece by piece takes seconds

@@ -1,0 +1,154 @@
+"""The application without a server process around it: keys, other sites, slow bodies, and pictures that are gone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from scalecrafter.server.app import create_app
+from scalecrafter.server.claims import Claims, Made
+from scalecrafter.server.settings import Settings
+
+KEY, OTHER = "k" * 32, "o" * 32
+BODY = {"prompt": "a fox", "size": "128x128", "steps": 1}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data=tmp_path / "data", models={"tiny": "/nowhere"}, patience=0.3)
+
+
+def client(settings: Settings) -> TestClient:
+    """Requests to the application; without a lifespan, so no workers make pictures."""
+    return TestClient(create_app(settings), raise_server_exceptions=False)
+
+
+@pytest.fixture
+def app(settings: Settings) -> Iterator[FastAPI]:
+    app = create_app(settings)
+    yield app
+    app.state.jobs.close()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer wrong",
+        f"Bearer {KEY}x",
+        f"Basic {KEY}",
+        f"{KEY}",
+        "Bearer \xff",
+        f"Bearer {KEY[:-1]}",
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/models", "/metrics", "/openapi.json", "/nowhere", "/"])
+def test_without_a_key_nothing_is_told(settings: Settings, header: str | None, path: str) -> None:
+    asked = client(settings.model_copy(update={"keys": (SecretStr(KEY), SecretStr(OTHER))}))
+    headers = {} if header is None else {"Authorization": header.encode("latin-1")}
+    answer = asked.get(path, headers=headers)  # type: ignore[arg-type]
+    assert answer.status_code == 401
+    assert answer.json()["error"]["code"] == "invalid_api_key"
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert KEY not in answer.text
+
+
+def test_each_key_opens_and_signs_of_life_need_none(settings: Settings, capfd: pytest.CaptureFixture[str]) -> None:
+    asked = client(settings.model_copy(update={"keys": (SecretStr(KEY), SecretStr(OTHER))}))
+    for key in (KEY, OTHER):
+        assert asked.get("/v1/models", headers={"Authorization": f"Bearer {key}"}).status_code == 200
+    assert asked.get("/healthz").status_code == 200
+    assert asked.get("/readyz").status_code == 503  # no worker is at work
+    assert asked.get("/v1/files/" + "a" * 32 + ".png").status_code == 404
+    said = "".join(capfd.readouterr())
+    assert KEY not in said
+    assert OTHER not in said
+
+
+def test_sites_that_were_named_may_ask(settings: Settings) -> None:
+    friend = {"Origin": "https://friend.example"}
+    asked = client(settings.model_copy(update={"origins": ("https://friend.example",)}))
+    assert asked.get("/v1/models", headers=friend).headers["access-control-allow-origin"] == "https://friend.example"
+    ask = {**friend, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    assert asked.options("/v1/jobs", headers=ask).status_code == 200
+    assert asked.get("/v1/models", headers={"Origin": "https://evil.example"}).status_code == 403
+    assert client(settings).options("/v1/jobs", headers=ask).status_code == 403
+
+
+def test_a_body_that_stops_arriving_is_not_waited_for(app: FastAPI) -> None:
+    async def stalled() -> tuple[int, float]:
+        async def receive() -> dict[str, Any]:
+            if not pieces:
+                await asyncio.sleep(60)
+            return pieces.pop()
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        pieces = [{"type": "http.request", "body": b'{"prompt"', "more_body": True}]
+        sent: list[dict[str, Any]] = []
+        headers = [(b"content-type", b"application/json"), (b"host", b"localhost")]
+        scope = {
+            "type": "http", "method": "POST", "path": "/v1/jobs", "raw_path": b"/v1/jobs", "query_string": b"",
+            "headers": headers, "scheme": "http", "server": ("localhost", 80), "http_version": "1.1", "root_path": "",
+        }  # fmt: skip
+        began = time.monotonic()
+        await app(scope, receive, send)  # type: ignore[arg-type]
+        return sent[0]["status"], time.monotonic() - began
+
+    status, seconds = asyncio.run(stalled())
+    assert status == 408
+    assert seconds < 5
+
+
+def test_what_is_accepted_before_the_model_is_known_is_queued(app: FastAPI) -> None:
+    answer = TestClient(app).post("/v1/jobs", json={**BODY, "n": 3})
+    assert answer.status_code == 202
+    assert answer.json()["status"] == "queued"
+    again = TestClient(app).post("/v1/jobs", json=BODY).json()
+    assert again["ahead"] == 3
+
+
+def test_pictures_of_a_job_are_found_until_they_expire(app: FastAPI) -> None:
+    asked = TestClient(app)
+    job = asked.post("/v1/jobs", json=BODY).json()["id"]
+    jobs = app.state.jobs
+    claims = Claims(jobs.store.database, "w", 30)
+    claim = claims.claim()
+    assert claim is not None
+    path = jobs.picture_path(claim.picture)
+    path.write_bytes(b"png")
+    claims.finish(claim, Made(1.0, 3, 128, 128))
+    url = asked.get(f"/v1/jobs/{job}").json()["pictures"][0]["url"]
+    assert asked.get(url).content == b"png"
+    path.unlink()
+    assert asked.get(url).status_code == 404
+
+
+def test_an_error_of_the_server_is_told_without_its_insides(app: FastAPI) -> None:
+    app.state.jobs.close()  # as if the disk were gone
+    answer = TestClient(app, raise_server_exceptions=False).get("/v1/jobs/x")
+    assert answer.status_code == 500
+    assert answer.json()["error"]["type"] == "server_error"
+    assert "ProgrammingError" in answer.json()["error"]["message"]
+    assert "sqlite" not in answer.text
+    counted = app.state.service.metrics.requests.collect()[0].samples[0]
+    assert (counted.labels["route"], counted.labels["status"]) == ("/v1/jobs/{job}", "500")
+
+
+def test_the_description_of_the_interface_is_whole(app: FastAPI) -> None:
+    described = app.openapi()
+    bodies = {path: set(methods) for path, methods in described["paths"].items()}
+    assert bodies["/v1/images/generations"] == {"post"}
+    assert bodies["/v1/jobs/{job}"] == {"get", "delete"}
+    assert "multipart/form-data" in described["paths"]["/v1/images/edits"]["post"]["requestBody"]["content"]
