@@ -1,13 +1,15 @@
 # `make demo`: one picture, direct inference beside ScaleCrafter.  `make test`: everything that .ci/run checks.
+# `make test-oldest`: what touches diffusers, with the lowest releases that pyproject.toml admits.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+OLDEST := .venv-oldest
 DEMO := demo.png
 PROMPT ?= a yellow penguin in the snow
 # Tests run side by side, a thread each: two threads on one small model mostly wait for one another.
 WORKERS ?= 2
 
-.PHONY: demo test install install-dev lint types tests clean
+.PHONY: demo test test-oldest install install-dev lint types tests clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -41,5 +43,14 @@ types: install-dev
 tests: install-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadscope
 
+$(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable ".[dev]"
+	touch $@
+
+test-oldest: $(OLDEST)/.installed
+	$(OLDEST)/bin/python -m pytest tests/compatibility tests/methods tests/test_patch.py tests/test_against_reference.py \
+		tests/test_generation.py tests/test_loading.py tests/test_critters.py
+
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) $(OLDEST) build dist

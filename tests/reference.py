@@ -201,14 +201,18 @@ def denoise(
     steps: int,
     guidance_scale: float,
     added_cond_kwargs: dict[str, Tensor] | None = None,
+    **noise: torch.Generator,
 ) -> Tensor:
     """Latents (batch, channels, height, width) from noise to the picture under `recipe`.
 
     Embeddings have one row per image; `added_cond_kwargs` (SDXL) has the rows of the negative prompts, then those of
-    the prompts. `recipe` is the recipe file as a dictionary; an empty one is the unchanged model.
+    the prompts. `recipe` is the recipe file as a dictionary; an empty one is the unchanged model. `noise` is the
+    `generator` of a scheduler that draws noise. A step is an entry of the scheduler's table, which may be longer than
+    `steps` (Heun).
     """
     scheduler = copy.deepcopy(scheduler)
     scheduler.set_timesteps(steps)
+    steps = len(scheduler.timesteps)
     embeds = torch.cat([negative_embeds, prompt_embeds])
     extra = {} if added_cond_kwargs is None else {"added_cond_kwargs": added_cond_kwargs}
     latents = latents * scheduler.init_noise_sigma
@@ -227,6 +231,6 @@ def denoise(
             with patched(unet, factors, dispersed, recipe.get("dispersion")) as strong:
                 base, _ = strong(pair, timestep, encoder_hidden_states=embeds, **extra).sample.chunk(2)
 
-        noise = base + guidance_scale * (structure_conditional - structure_unconditional)
-        latents = scheduler.step(noise, timestep, latents).prev_sample
+        prediction = base + guidance_scale * (structure_conditional - structure_unconditional)
+        latents = scheduler.step(prediction, timestep, latents, **noise).prev_sample
     return latents

@@ -8,10 +8,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .errors import ModelError, NumericalError, RecipeError, ScaleCrafterError, SizeError
+from .errors import Cancelled, ModelError, NumericalError, RecipeError, ScaleCrafterError, SizeError
 
 if TYPE_CHECKING:
+    from .callbacks import ProgressCallback
     from .dispersion import dispersion_transform
+    from .guider import NoiseDampedGuidance
     from .loading import load_pipeline
     from .patch import applied, apply, remove
     from .planning import Plan
@@ -21,9 +23,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Cancelled",
     "ModelError",
+    "NoiseDampedGuidance",
     "NumericalError",
     "Plan",
+    "ProgressCallback",
     "Recipe",
     "RecipeError",
     "ScaleCrafterError",
@@ -38,7 +43,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "NoiseDampedGuidance": "guider",
     "Plan": "planning",
+    "ProgressCallback": "callbacks",
     "Recipe": "recipe",
     "applied": "patch",
     "apply": "patch",

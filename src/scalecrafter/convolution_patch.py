@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .dispersion import disperse_kernel
@@ -75,7 +76,12 @@ class ConvolutionPatch:
         )
 
     def _kernel(self, weight: Tensor, transform: Tensor) -> Tensor:
-        """The dispersed kernel, computed again when the weight has changed (offloading, a LoRA fused)."""
+        """The dispersed kernel, computed again when the weight has changed (offloading, a LoRA fused).
+
+        In a compiled graph it is part of the graph: where a weight lies in memory cannot be asked there.
+        """
+        if torch.compiler.is_compiling():
+            return disperse_kernel(weight, transform)
         version = None if weight.is_inference() else weight._version
         key = (weight.data_ptr(), version, weight.dtype, weight.device, id(transform))
         if self._dispersed is None or self._dispersed[0] != key:

@@ -31,6 +31,10 @@ class VaeOutOfMemoryError(OutOfMemoryError):
     """A picture that was made, and whose decoding (or the encoding of its start) did not fit in memory."""
 
 
+class Cancelled(Exception):  # it is no error
+    """A run that was ended on request, by a `ProgressCallback`."""
+
+
 def first_line(error: BaseException | None) -> str:
     """The first line of another library's message, for a message of ours."""
     lines = str(error).strip().splitlines()

@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from .architecture import Architecture, read_architecture
+from .callbacks import ProgressCallback
 from .errors import ModelError, ScaleCrafterError
 from .faults import check_finite, explained_decoding, explained_out_of_memory
 from .inputs import digests, kept_outside_mask
@@ -104,7 +105,7 @@ def generate_many(
     with (
         torch.no_grad(),
         explained_out_of_memory(first, architecture),
-        using_scheduler(pipe, first.scheduler),
+        using_scheduler(pipe, first.scheduler, first.seed),
         vae_memory_applied(pipe.vae, vae_memory),
     ):
         jobs = [Job(pipe, architecture, one, _generator(one), progress) for one in settled]
@@ -161,21 +162,13 @@ def denoise(
     What stands in `start` goes before what the request says: the prompts of several pictures, say, which then have a
     generator each.
     """
-
-    def report(pipeline: Any, step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        if progress is not None:
-            progress(step + 1, pipeline.num_timesteps)
-            show = getattr(progress, "show", None)
-            if show is not None:
-                show(tensors["latents"])
-        return tensors
-
     said = {
         "prompt": request.prompt,
         "negative_prompt": request.negative or None,
         "num_inference_steps": request.steps,
         "guidance_scale": request.guidance,
     }
+    report = ProgressCallback(progress, getattr(progress, "show", None))
     output = pipe(**said | start, generator=generator, callback_on_step_end=report, output_type="latent")
     latents: Tensor = output.images
     return latents

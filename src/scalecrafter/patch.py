@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,10 +22,12 @@ from torch.utils.hooks import RemovableHandle
 
 from .architecture import Architecture, find_autoencoder, find_unet, read_architecture, unknown_adapters
 from .automatic import automatic_recipe
-from .branches import guides_otherwise, repeats_its_latents
+from .branches import guides_otherwise
 from .convolution_patch import ConvolutionPatch
+from .damping import Branches, Damping
 from .dispersion import SCALE, dispersion_transform
-from .errors import ModelError, RecipeError, ScaleCrafterError
+from .errors import ModelError, RecipeError
+from .feature_caches import DeepCacheFeatures, refuse_feature_caches
 from .freeu import install_freeu, published_freeu, restore_freeu
 from .guidance import damped_pair, own_containers, unconditional_half
 from .guided_calls import frames_of, noise_channels, why_not_damped
@@ -100,7 +101,7 @@ def remove(pipe: Any) -> Any:
     unet = find_unet(pipe)
     installation = unet.__dict__.get(_ATTRIBUTE)
     if installation is not None:
-        installation.remove()
+        installation.remove(unet)
         del unet.__dict__[_ATTRIBUTE]
     return pipe
 
@@ -125,6 +126,12 @@ def applied_at_native_size(pipe: Any, architecture: Architecture) -> Architectur
     """An architecture read from `pipe` with the native size that `apply` took for it, if it was applied."""
     installation = find_unet(pipe).__dict__.get(_ATTRIBUTE)
     return architecture if installation is None else installation.at_native_size(architecture)
+
+
+def damping_on(unet: Any) -> Damping | None:
+    """Of what `apply` has put on a U-Net, the part that the guider of a modular pipeline meets."""
+    installation = find_unet(unet).__dict__.get(_ATTRIBUTE)
+    return installation.damping if installation is not None else None
 
 
 def _vae_for(pipe: Any, vae_memory: Ceiling) -> Any:
@@ -171,9 +178,11 @@ class _Installation:
         self.vae: weakref.ref[nn.Module] | None = None
         """The VAE, where its memory ceiling came with this installation."""
         self._pipe = weakref.ref(pipe) if pipe is not unet else None
-        self._guided = guided
+        self.damping = Damping(named=resolved is not None, bare=pipe is unet, guided=guided)
+        self._branches: Branches | None = None
         self._parameters = list(inspect.signature(type(unet).forward).parameters)[1:]
         self._trajectory = Trajectory()
+        self._features = DeepCacheFeatures()
         self._last_place = Fraction(0)
         self._automatic: dict[tuple[int, int], ResolvedRecipe | None] = {}
         self._transforms: dict[tuple[int, float, int], Tensor] = {}
@@ -182,7 +191,6 @@ class _Installation:
         self._strong: Settings | None = None
         self._arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
         self._busy = False
-        self._warned = False
         self._unknown_adapters: dict[str, str] = {}
         self._attach(architecture)
         self._freeu_before = install_freeu(unet, freeu)
@@ -191,8 +199,9 @@ class _Installation:
             unet.register_forward_hook(_uncompiled(_after_call)),
         ]
 
-    def remove(self) -> None:
+    def remove(self, unet: nn.Module) -> None:
         """Take everything off."""
+        self._features.end(unet)
         for handle in self._handles:
             handle.remove()
         restore_freeu(self._freeu_before)
@@ -231,15 +240,26 @@ class _Installation:
         named = dict(zip(self._parameters, args, strict=False)) | kwargs
         sample = named["sample"]
         pipe = self._pipe() if self._pipe is not None else None
-        place = self._trajectory.place(getattr(pipe, "scheduler", None), named["timestep"])
-        if place <= self._last_place:  # a new run
+        scheduler, run_length = getattr(pipe, "scheduler", None), getattr(pipe, "num_timesteps", None)
+        place = self._trajectory.place(scheduler, named["timestep"], run_length)
+        guider = getattr(pipe, "guider", None)
+        first_branch = guider is None or guider.is_conditional
+        new_run = place < self._last_place or (place == self._last_place and first_branch)
+        if new_run:
             self._attach(self.at_native_size(read_architecture(pipe or unet)))
             self._unknown_adapters = unknown_adapters(unet)
+            self._features.begin_run()
         self._last_place = place
         resolved = self.resolved or self._automatic_for(pipe, *sample.shape[-2:])
-        self._set(resolved, resolved.structure(place) if resolved else PLAIN)
-        strong = resolved.strong(place) if resolved else None
-        self._strong = strong if strong is not None and self._is_guided_pair(unet, pipe, sample) else None
+        if new_run and resolved:
+            refuse_feature_caches(unet)
+        structure = resolved.structure(place) if resolved else PLAIN
+        self._set(resolved, structure)
+        self._features.before_structure(unet, structure)
+        self._strong = resolved.strong(place) if resolved else None
+        self._branches = self.damping.acts_on(pipe, unet, sample) if self._strong is not None else None
+        if self._branches is None:
+            self._strong = None
         self._resolved = resolved
         self._arguments = ((), {}) if self._strong is None else (own_containers(args), own_containers(kwargs))
 
@@ -249,17 +269,22 @@ class _Installation:
             return None
         args, kwargs = self._arguments
         self._arguments = ((), {})
-        sample = (dict(zip(self._parameters, args, strict=False)) | kwargs)["sample"]
-        batch, frames = sample.shape[0], frames_of(sample, getattr(unet, "config", {}))
-        halves = [unconditional_half(value, batch, frames) for value in args]
-        half_kwargs = unconditional_half(kwargs, batch, frames)
+        if self._branches is Branches.PAIR:
+            sample = (dict(zip(self._parameters, args, strict=False)) | kwargs)["sample"]
+            batch, frames = sample.shape[0], frames_of(sample, getattr(unet, "config", {}))
+            args = tuple(unconditional_half(value, batch, frames) for value in args)
+            kwargs = unconditional_half(kwargs, batch, frames)
         self._set(self._resolved, self._strong)
         self._busy = True
         try:
-            strong = unet(*halves, **half_kwargs)
+            with self._features.of_the_strong_one(unet, self._strong):
+                strong = unet(*args, **kwargs)
         finally:
             self._busy = False
         structure, strong = (out[0] if isinstance(out, tuple) else out.sample for out in (output, strong))
+        if self._branches is Branches.UNCONDITIONAL:  # the guider takes it from here
+            self.damping.strong_prediction = strong
+            return None
         channels = noise_channels(self._pipe() if self._pipe is not None else None, structure)
         damped = damped_pair(structure, strong, channels)
         return (damped, *output[1:]) if isinstance(output, tuple) else type(output)(sample=damped)
@@ -296,25 +321,3 @@ class _Installation:
                 resolve(recipe, self._architecture, lenient=True) if recipe is not None else None
             )
         return self._automatic[height, width]
-
-    def _is_guided_pair(self, unet: nn.Module, pipe: Any, sample: Tensor) -> bool:
-        """Whether a call is one: as `apply` was told, else as the pipeline tells and its latents show."""
-        even = sample.shape[0] % 2 == 0
-        if self._guided is not None:
-            if self._guided and not even:
-                raise ScaleCrafterError(f"a guided batch is a pair of halves, this one has {sample.shape[0]} samples")
-            return self._guided
-        if self._pipe is None:
-            return even
-        told = getattr(pipe, "do_classifier_free_guidance", None)  # None also before a pipeline's first call
-        if told is not None and not told:
-            return False
-        pair = repeats_its_latents(sample, unet)
-        if told and not pair and not self._warned:
-            self._warned = True
-            warnings.warn(
-                f"noise damping is left out: a U-Net call of {sample.shape[0]} samples is not an unconditional and a "
-                "conditional half of the same latents (the pipeline that calls guides otherwise)",
-                stacklevel=2,
-            )
-        return pair

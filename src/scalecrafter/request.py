@@ -27,13 +27,21 @@ if TYPE_CHECKING:
 SCHEDULERS = {
     "ddim": "DDIM",
     "ddpm": "DDPM",
+    "deis": "DEIS",
+    "dpm2": "DPM2",
+    "dpm2-a": "DPM2 a",
     "dpm++": "DPM++ 2M",
     "dpm++-karras": "DPM++ 2M Karras",
+    "dpm++-2m-sde": "DPM++ 2M SDE",
+    "dpm++-2s": "DPM++ 2S",
+    "dpm++-sde": "DPM++ SDE",
     "euler": "Euler",
     "euler-a": "Euler a",
     "heun": "Heun",
+    "lcm": "LCM",
     "lms": "LMS",
     "pndm": "PLMS",
+    "tcd": "TCD",
     "unipc": "UniPC",
 }
 """The schedulers by short name, with the names that image viewers of this field know them by."""

@@ -13,15 +13,28 @@ from .request import SCHEDULERS
 _CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
     "ddim": ("DDIMScheduler", {}),
     "ddpm": ("DDPMScheduler", {}),
+    "deis": ("DEISMultistepScheduler", {"use_karras_sigmas": False}),
+    "dpm2": ("KDPM2DiscreteScheduler", {"use_karras_sigmas": False}),
+    "dpm2-a": ("KDPM2AncestralDiscreteScheduler", {"use_karras_sigmas": False}),
     "dpm++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "use_karras_sigmas": False}),
     "dpm++-karras": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "use_karras_sigmas": True}),
+    "dpm++-2m-sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++", "use_karras_sigmas": False}),
+    "dpm++-2s": (
+        "DPMSolverSinglestepScheduler",
+        {"algorithm_type": "dpmsolver++", "use_karras_sigmas": False, "lower_order_final": True},
+    ),
+    "dpm++-sde": ("DPMSolverSDEScheduler", {"use_karras_sigmas": False}),
     "euler": ("EulerDiscreteScheduler", {"use_karras_sigmas": False}),
     "euler-a": ("EulerAncestralDiscreteScheduler", {}),
     "heun": ("HeunDiscreteScheduler", {"use_karras_sigmas": False}),
+    "lcm": ("LCMScheduler", {}),
     "lms": ("LMSDiscreteScheduler", {"use_karras_sigmas": False}),
     "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
+    "tcd": ("TCDScheduler", {}),
     "unipc": ("UniPCMultistepScheduler", {"use_karras_sigmas": False}),
 }
+
+_SEED = "noise_sampler_seed"
 
 
 def make_scheduler(name: str, like: Any) -> Any:
@@ -33,19 +46,37 @@ def make_scheduler(name: str, like: Any) -> Any:
         with quiet():
             return getattr(diffusers, class_name).from_config({**like.config, **settings})
     except ImportError as error:
-        raise ScaleCrafterError(f"the scheduler {name!r} needs another package: {error}".splitlines()[0]) from None
+        hint = "; pip install scalecrafter[sde]" if name == "dpm++-sde" else ""
+        problem = f"the scheduler {name!r} needs another package: {error}".splitlines()[0]
+        raise ScaleCrafterError(problem + hint) from None
 
 
 @contextmanager
-def using_scheduler(pipe: Any, name: str | None) -> Iterator[None]:
-    """Run a pipeline with the scheduler of that short name (None: its own), and give it its own back."""
+def using_scheduler(pipe: Any, name: str | None, seed: int | None = None) -> Iterator[None]:
+    """Run a pipeline with the scheduler of that short name (None: its own), and give it its own back.
+
+    `seed` is for a scheduler that draws its noise from a seed instead of the pipeline's generator (DPM++ SDE).
+    """
     own = pipe.scheduler
     if name is not None:
         pipe.scheduler = make_scheduler(name, own)
     try:
-        yield
+        with _seeded(pipe.scheduler, seed):
+            yield
     finally:
         pipe.scheduler = own
+
+
+@contextmanager
+def _seeded(scheduler: Any, seed: int | None) -> Iterator[None]:
+    own = getattr(scheduler, _SEED, None)
+    if hasattr(scheduler, _SEED):
+        setattr(scheduler, _SEED, seed if own is None else own)
+    try:
+        yield
+    finally:
+        if hasattr(scheduler, _SEED):
+            setattr(scheduler, _SEED, own)
 
 
 def viewer_name(scheduler: Any) -> str:

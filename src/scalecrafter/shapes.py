@@ -14,13 +14,16 @@ _SHARED = frozenset(
 )
 """What all pictures of a call have in common.  A request that says anything else is made alone."""
 
+_SEEDED = frozenset({"dpm++-sde"})
+"""Schedulers that draw noise from one seed for a whole call: a picture would depend on the others."""
+
 
 def shape_of(request: Request) -> str | None:
     """What a request has in common with those that can be made together with it; None: it is made alone.
 
     An empty negative prompt is a matter of shape, since some models take none at all for something else than "".
     """
-    if not METHODS[request.acting_method].together:
+    if not METHODS[request.acting_method].together or request.scheduler in _SEEDED:
         return None
     fields = type(request).model_fields
     known = _OWN | _SHARED

@@ -24,8 +24,14 @@ class Trajectory:
         self._source: object = None
         self._table: list[float] = []
 
-    def place(self, scheduler: Any, timestep: Tensor | float) -> Fraction:
-        """The place of a call with this `timestep` (a number, or a tensor of one or of equal values)."""
+    def place(self, scheduler: Any, timestep: Tensor | float, run_length: int | None = None) -> Fraction:
+        """The place of a call.
+
+        Args:
+            scheduler: whose table counts; None where there is none.
+            timestep: a number, or a tensor of one or of equal values.
+            run_length: how many entries of the table, up to its end, this run goes through; None if not known.
+        """
         value = float(timestep.flatten()[0]) if isinstance(timestep, Tensor) else float(timestep)
         timesteps = getattr(scheduler, "timesteps", None)
         if timesteps is None or len(timesteps) == 0:
@@ -33,11 +39,22 @@ class Trajectory:
             return min(max(1 - Fraction(value) / int(train), Fraction(0)), Fraction(1))
         if timesteps is not self._source:
             self._source, self._table = timesteps, [float(t) for t in torch.as_tensor(timesteps).tolist()]
-        return Fraction(self._index(scheduler, value), len(self._table))
+        return Fraction(self._index(scheduler, value, run_length), len(self._table))
 
-    def _index(self, scheduler: Any, value: float) -> int:
-        """Index in the table; where a timestep stands twice, the scheduler's own counter tells which one it is."""
-        counter = getattr(scheduler, "step_index", None)
-        if isinstance(counter, int) and 0 <= counter < len(self._table) and self._table[counter] == value:
-            return counter
-        return min(range(len(self._table)), key=lambda index: abs(self._table[index] - value))
+    def _index(self, scheduler: Any, value: float, run_length: int | None) -> int:
+        """Index in the table; where a timestep stands twice, the scheduler's own count tells which one it is."""
+        nearest = min(abs(entry - value) for entry in self._table)
+        found = [index for index, entry in enumerate(self._table) if abs(entry - value) == nearest]
+        counted = self._counted(scheduler, run_length) if len(found) > 1 else None
+        return counted if counted in found else found[0]
+
+    def _counted(self, scheduler: Any, run_length: int | None) -> int | None:
+        """Where the scheduler says that it is."""
+        for name in ("step_index", "begin_index"):  # the former is None until the first step of most schedulers
+            index = getattr(scheduler, name, None)
+            if isinstance(index, int):
+                return index
+        counter = getattr(scheduler, "counter", None)  # PNDM, which counts from where the run began
+        if isinstance(counter, int):
+            return counter + len(self._table) - (run_length or len(self._table))
+        return None

@@ -12,6 +12,7 @@ from PIL import Image
 from transformers import CLIPTokenizer
 
 from .denoiser import Denoiser, build_scheduler
+from .older_transformers import make_readable
 
 
 def assemble(
@@ -45,6 +46,7 @@ def export(pipe: StableDiffusionPipeline, folder: Path, dtype: torch.dtype = tor
     pipe.to(dtype=dtype)
     pipe.save_pretrained(temporary, safe_serialization=True, max_shard_size=SHARD)
     pipe.to(dtype=original)
+    make_readable(temporary)
     for card in folder.glob("*.md"):
         shutil.copy(card, temporary / card.name)
     shutil.rmtree(folder, ignore_errors=True)

@@ -16,7 +16,7 @@ from .memory_estimate import GIB, available_memory, estimate_memory
 from .options import AllowPickle, Config, Model
 
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "pydantic", "pillow", "numpy")
-EXTRAS = {"scipy": "mat", "matplotlib": "plot", "peft": "dev"}
+EXTRAS = {"scipy": "mat", "matplotlib": "plot", "torchsde": "sde", "peft": "dev"}
 MULTIPLES = (1, 2, 3, 4, 6, 8)
 
 
