@@ -178,6 +178,7 @@ class _Installation:
         self.vae: weakref.ref[nn.Module] | None = None
         """The VAE, where its memory ceiling came with this installation."""
         self._pipe = weakref.ref(pipe) if pipe is not unet else None
+        self._guided = guided
         self.damping = Damping(named=resolved is not None, bare=pipe is unet, guided=guided)
         self._branches: Branches | None = None
         self._parameters = list(inspect.signature(type(unet).forward).parameters)[1:]
