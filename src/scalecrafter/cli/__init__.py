@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from . import compare, disperse, doctor, eval, generate, plan, recipes, serve
+from . import compare, disperse, doctor, eval, generate, plan, recipes, serve, ui
 from .app import app
 
-__all__ = ["app", "compare", "disperse", "doctor", "eval", "generate", "main", "plan", "recipes", "serve"]
+__all__ = ["app", "compare", "disperse", "doctor", "eval", "generate", "main", "plan", "recipes", "serve", "ui"]
 
 
 def main() -> None:

@@ -22,13 +22,16 @@ MODELS_OWN = "model's own"
 
 @dataclass(frozen=True)
 class Form:
-    """The values of the controls, in their order; `cascade` has none and is carried along."""
+    """The values of the controls, in their order; `cascade` has none and is carried along.
+
+    Numbers that may be left out are texts: an empty one is None.
+    """
 
     prompt: str = ""
     negative: str = ""
     model: str = "critters"
-    width: float | None = None
-    height: float | None = None
+    width: str = ""
+    height: str = ""
     method: str = "scalecrafter"
     recipe: str = AUTOMATIC
     own_recipe: str = ""
@@ -37,7 +40,7 @@ class Form:
     steps: float = DEFAULT_STEPS
     guidance: float = DEFAULT_GUIDANCE
     scheduler: str = MODELS_OWN
-    seed: float | None = None
+    seed: str = ""
     cascade: Mapping[str, Any] | None = None
 
     def request(self) -> Request:
@@ -47,12 +50,12 @@ class Form:
             "prompt": self.prompt,
             "negative": self.negative,
             "model": self.model,
-            "width": _whole(self.width),
-            "height": _whole(self.height),
+            "width": _whole("width", self.width),
+            "height": _whole("height", self.height),
             "method": self.method,
-            "steps": _whole(self.steps),
+            "steps": self.steps,
             "guidance": self.guidance,
-            "seed": _whole(self.seed),
+            "seed": _whole("seed", self.seed),
             "scheduler": None if self.scheduler == MODELS_OWN else self.scheduler,
         }
         if "recipe" in takes:
@@ -88,15 +91,15 @@ def restored(request: Request, models: Iterable[str], current_model: str) -> Res
         prompt=request.prompt,
         negative=request.negative,
         model=request.model,
-        width=request.width,
-        height=request.height,
+        width=_text(request.width),
+        height=_text(request.height),
         method=request.method,
         strength=default_strength(request.method) if request.strength is None else request.strength,
         freeu=request.freeu,
         steps=request.steps,
         guidance=request.guidance,
         scheduler=request.scheduler or MODELS_OWN,
-        seed=request.seed,
+        seed=_text(request.seed),
         cascade=None if request.cascade is None else request.cascade.model_dump(mode="json"),
     )
     if request.model not in models:
@@ -125,10 +128,15 @@ def recipe_choices() -> list[tuple[str, str]]:
     return [("Automatic", AUTOMATIC), *shipped, ("None: direct inference", DIRECT), ("My own, as TOML", OWN)]
 
 
-def _whole(value: float | None) -> int | None:
-    """The value of a field for whole numbers, which may be empty (`RequestError`)."""
-    if value is None:
+def _whole(name: str, text: str) -> int | None:
+    """The number in a field that may be empty (`RequestError`)."""
+    text = text.strip()
+    if not text:
         return None
-    if value != int(value):
-        raise RequestError(f"these settings: {value:g} is not a whole number")
-    return int(value)
+    if not text.isdecimal() or len(text) > 20:
+        raise RequestError(f"{name} is {text[:40]!r}: give a whole number, or leave it empty")
+    return int(text)
+
+
+def _text(number: int | None) -> str:
+    return "" if number is None else str(number)

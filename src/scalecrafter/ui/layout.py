@@ -23,7 +23,7 @@ from .components import DroppedFile, ServedImageSlider
 from .form import MODELS_OWN, OWN, Form, default_strength, recipe_choices, restored
 from .making import MOST_JOBS, Moment, cancel, follow, hand_in
 from .planner import Planner
-from .sizes import DEFAULT_ENLARGEMENT, DEFAULT_SHAPE, ENLARGEMENTS, LARGEST_SIDE, SHAPES, preset_size
+from .sizes import DEFAULT_ENLARGEMENT, DEFAULT_SHAPE, ENLARGEMENTS, SHAPES, preset_size
 
 REFUSALS = (ScaleCrafterError, QueueFullError, UnknownJobError)
 """What `Jobs` tells people by."""
@@ -82,15 +82,16 @@ class Page:
             True, label="Compare with direct inference", info="Makes a second picture, with the same seed."
         )
         model = gr.Dropdown(models, value=models[0], label="Model")
+        number: dict[str, Any] = {"min_width": 90, "max_lines": 1, "html_attributes": gr.InputHTMLAttributes(enterkeyhint="done")}
         with gr.Row():
             self._shape = gr.Dropdown(list(SHAPES), value=DEFAULT_SHAPE, label="Shape", min_width=120)
             self._enlargement = gr.Dropdown(
                 list(ENLARGEMENTS), value=DEFAULT_ENLARGEMENT, label="Enlargement", min_width=120
             )
         with gr.Row():
-            width = gr.Number(None, label="Width", precision=0, minimum=8, maximum=LARGEST_SIDE, min_width=90)
-            height = gr.Number(None, label="Height", precision=0, minimum=8, maximum=LARGEST_SIDE, min_width=90)
-            seed = gr.Number(None, label="Seed (empty: any)", precision=0, minimum=0, min_width=90)
+            width = gr.Textbox(label="Width", elem_id="width", **number)
+            height = gr.Textbox(label="Height", elem_id="height", **number)
+            seed = gr.Textbox(label="Seed", elem_id="seed", placeholder="any", **number)
         method = gr.Dropdown(
             list(METHODS), value="scalecrafter", label="Method", info=METHODS["scalecrafter"].summary
         )
@@ -161,9 +162,11 @@ class Page:
         )  # fmt: skip
 
     def _form(self, values: tuple[Any, ...]) -> Form:
-        return Form(**dict(zip(_CONTROLS, values, strict=True)))
+        """A control that was never opened may say None, and then means what the form begins with."""
+        said = dict(zip(_CONTROLS, values, strict=True))
+        return Form(**{name: value for name, value in said.items() if value is not None})
 
-    async def _on_make(self, *values: Any, request: gr.Request) -> AsyncIterator[list[Any]]:
+    async def _on_make(self, request: gr.Request, *values: Any) -> AsyncIterator[list[Any]]:
         *said, compare = values
         try:
             ids = await hand_in(self._jobs, self._form(tuple(said)).request(), compare)
@@ -173,7 +176,7 @@ class Page:
         async for moment in follow(self._jobs, ids):
             yield self._show(moment, request)
 
-    async def _on_return(self, remembered: Any, request: gr.Request) -> AsyncIterator[list[Any]]:
+    async def _on_return(self, request: gr.Request, remembered: Any) -> AsyncIterator[list[Any]]:
         """Go on showing what this browser asked for before the page was opened anew."""
         try:
             async for moment in follow(self._jobs, _ids(remembered)):
@@ -204,14 +207,14 @@ class Page:
 
     async def _on_preset(self, model: str, shape: str, enlargement: str) -> list[Any]:
         size = await self._preset(model, shape, enlargement)
-        return [None, None] if size is None else list(size)
+        return ["", ""] if size is None else [str(side) for side in size]
 
     async def _on_tick(self, model: str, shape: str, enlargement: str, *size: Any) -> list[Any]:
         """Until the model's sizes are known: then fill them in, unless the reader has."""
         found = await self._preset(model, shape, enlargement)
         if found is None:
             return [gr.skip(), gr.skip(), gr.skip()]
-        return [*([gr.skip(), gr.skip()] if any(size) else found), gr.Timer(active=False)]
+        return [*([gr.skip(), gr.skip()] if any(size) else map(str, found)), gr.Timer(active=False)]
 
     async def _preset(self, model: str, shape: str, enlargement: str) -> tuple[int, int] | None:
         facts = await asyncio.to_thread(self._jobs.store.facts, model)
