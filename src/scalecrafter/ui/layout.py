@@ -76,17 +76,18 @@ class Page:
             label="Prompt", info="What the picture shows. Enter makes it.", max_lines=1, autofocus=True, elem_id="prompt"
         )
         with gr.Row():
-            self._make = gr.Button("Make the picture", variant="primary", elem_id="make", min_width=120)
+            self._make = gr.Button("Make picture", variant="primary", elem_id="make", min_width=120)
             self._cancel = gr.Button("Cancel", elem_id="cancel", interactive=False, min_width=80)
         self._compare = gr.Checkbox(
-            True, label="Compare with direct inference", info="Makes a second picture, with the same seed."
-        )
+            True, label="Compare with direct inference", info="Makes a second picture, with the same seed.",
+            elem_id="compare-too",
+        )  # fmt: skip
         model = gr.Dropdown(models, value=models[0], label="Model")
         number: dict[str, Any] = {"min_width": 90, "max_lines": 1, "html_attributes": gr.InputHTMLAttributes(enterkeyhint="done")}
         with gr.Row():
-            self._shape = gr.Dropdown(list(SHAPES), value=DEFAULT_SHAPE, label="Shape", min_width=120)
+            self._shape = gr.Dropdown(list(SHAPES), value=DEFAULT_SHAPE, label="Shape", min_width=160)
             self._enlargement = gr.Dropdown(
-                list(ENLARGEMENTS), value=DEFAULT_ENLARGEMENT, label="Enlargement", min_width=120
+                list(ENLARGEMENTS), value=DEFAULT_ENLARGEMENT, label="Enlargement", min_width=160
             )
         with gr.Row():
             width = gr.Textbox(label="Width", elem_id="width", **number)
@@ -104,11 +105,11 @@ class Page:
             )  # fmt: skip
             freeu = gr.Checkbox(False, label="FreeU", info="Stronger shapes, calmer texture.")
             negative = gr.Textbox(label="Negative prompt", info="What the picture should not show.")
-            steps = gr.Slider(1, limits.steps, min(25, limits.steps), step=1, label="Steps")
+            steps = gr.Slider(1, limits.steps, min(25, limits.steps), step=1, label="Steps", elem_id="steps")
             guidance = gr.Slider(0, 20, Form().guidance, step=0.5, label="Guidance", info="How closely the prompt is kept to.")
             scheduler = gr.Dropdown([MODELS_OWN, *SCHEDULERS], value=MODELS_OWN, label="Scheduler")
         self._file = DroppedFile(
-            label="Drop a picture of ours here: its settings come back", file_types=[".png"], height=110,
+            label="Restore the settings of a picture", file_types=[".png"], height=150,
             elem_id="restore",
         )  # fmt: skip
         self._restored = gr.HTML()
@@ -178,6 +179,7 @@ class Page:
 
     async def _on_return(self, request: gr.Request, remembered: Any) -> AsyncIterator[list[Any]]:
         """Go on showing what this browser asked for before the page was opened anew."""
+        yield [gr.skip()] * 6  # without any, Gradio would empty the outputs
         try:
             async for moment in follow(self._jobs, _ids(remembered)):
                 yield self._show(moment, request)

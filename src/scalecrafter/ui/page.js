@@ -1,6 +1,6 @@
-// The viewer: zooming about a point, dragging, and the two pictures in one place.  Events are caught on the document,
-// since Gradio puts the viewer's HTML in anew for each picture.
 () => {
+  // The viewer: zooming about a point, dragging, and the two pictures in one place.  Events are caught on the document,
+  // since Gradio puts the viewer's HTML in anew for each picture.  (Gradio calls a script that begins as a function.)
   const [SMALLEST, LARGEST] = [0.02, 8];
   const parts = (inside) => {
     const viewer = inside.closest(".sc-viewer");
