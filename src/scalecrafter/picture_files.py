@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import secrets
+import unicodedata
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -168,6 +170,18 @@ def changed_versions(metadata: Mapping[str, Any]) -> list[str]:
     """In words, each package that has another version than when a picture was made; a repeat may differ a little."""
     then, now = metadata.get("versions", {}), package_versions()
     return [f"{name} {then[name]} → {now[name]}" for name in now if name in then and then[name] != now[name]]
+
+
+def slug(prompt: str) -> str:
+    """A prompt as a short file name: lower case, words joined by hyphens."""
+    plain = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode().lower()
+    words = re.findall(r"[a-z0-9]+", plain)
+    name = ""
+    for word in words:
+        if len(name) + len(word) > 48:
+            break
+        name = f"{name}-{word}" if name else word
+    return name or "picture"
 
 
 def _version(package: str) -> str:

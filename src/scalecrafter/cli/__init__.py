@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from . import batch, compare, disperse, doctor, eval, generate, plan, recipes, serve
+from . import batch, compare, disperse, doctor, eval, generate, plan, recipes, serve, ui
 from .app import app
 
-__all__ = ["app", "batch", "compare", "disperse", "doctor", "eval", "generate", "main", "plan", "recipes", "serve"]
+__all__ = [
+    "app", "batch", "compare", "disperse", "doctor", "eval", "generate", "main", "plan", "recipes", "serve", "ui",
+]  # fmt: skip
 
 
 def main() -> None:

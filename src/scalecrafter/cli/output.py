@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from ..picture_files import slug
 from ..request import RequestError
 
 if TYPE_CHECKING:
@@ -114,15 +113,3 @@ def free_path(path: Path) -> Path:
         counter += 1
         candidate = path.with_name(f"{path.stem}-{counter}{path.suffix}")
     return candidate
-
-
-def slug(prompt: str) -> str:
-    """A prompt as a short file name: lower case, words joined by hyphens."""
-    plain = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode().lower()
-    words = re.findall(r"[a-z0-9]+", plain)
-    name = ""
-    for word in words:
-        if len(name) + len(word) > 48:
-            break
-        name = f"{name}-{word}" if name else word
-    return name or "picture"

@@ -62,10 +62,13 @@ def serve(
     grace: Annotated[
         float, typer.Option("--grace", min=0.0, help="Seconds that a running picture has at shutdown.")
     ] = 30.0,
+    page: Annotated[
+        bool, typer.Option("--page", help="A page for browsers at /, as `scalecrafter ui` has it.")
+    ] = False,
     log_requests: Annotated[bool, typer.Option("--log-requests", help="A line on stderr for each.")] = False,
 ) -> None:
     """Serve pictures over HTTP: OpenAI's Images API, jobs with progress, metrics.  Ends with Ctrl-C or SIGTERM."""
-    _need_extra()
+    _need_extra(page)
     from pydantic import ValidationError
 
     from ..server.run import address, listen
@@ -95,6 +98,7 @@ def serve(
             keep_hours=keep_hours,
             keep_bytes=_size("--keep-size", keep_size),
             grace=grace,
+            page=page,
         )
     except ValidationError as error:
         problem = error.errors()[0]
@@ -116,15 +120,19 @@ def _size(option: str, text: str) -> int:
     raise RequestError(f"{option} is {text!r}: give a size as 500MiB or 10GiB")
 
 
-def _need_extra() -> None:
+def _need_extra(page: bool) -> None:
     try:
         import fastapi  # noqa: F401
         import prometheus_client  # noqa: F401
         import python_multipart  # noqa: F401
         import uvicorn  # noqa: F401
+
+        if page:
+            import gradio  # noqa: F401
     except ImportError as error:
         print(
-            f"scalecrafter: `serve` needs another package ({error.name}): pip install 'scalecrafter[server]'",
+            f"scalecrafter: this needs another package ({error.name}): "
+            f"pip install 'scalecrafter[{'ui' if page else 'server'}]'",
             file=sys.stderr,
         )
         raise typer.Exit(FAILED) from None

@@ -6,12 +6,13 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from .. import __version__
+from ..ui.site import UPLOAD_PATH, PageSwitch, Site, is_of_the_page, most_upload
 from . import failures, routes_images, routes_jobs, routes_service
 from .guards import BodyGuard, KeyGuard, SiteGuard
 from .housekeeping import Housekeeper
@@ -41,10 +42,13 @@ def create_app(settings: Settings, on_wrong_settings: Callable[[], None] = stop_
     metrics = Metrics(jobs.store, settings.lease)
     housekeeper = Housekeeper(settings, jobs.folders, jobs.store.database)
     workers = Workers(settings, on_wrong_settings)
+    site = Site(jobs) if settings.page else None
 
     def stop_waiting() -> None:
         workers.ask_to_end()
         jobs.watcher.stop_waiting()
+        if site is not None:
+            site.stop_waiting()
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -52,7 +56,8 @@ def create_app(settings: Settings, on_wrong_settings: Callable[[], None] = stop_
         workers.start()
         jobs.watcher.start()
         try:
-            yield
+            async with site.running() if site else nullcontext():
+                yield
         finally:
             await jobs.watcher.end()
             await asyncio.to_thread(workers.end)
@@ -70,12 +75,17 @@ def create_app(settings: Settings, on_wrong_settings: Callable[[], None] = stop_
         app.include_router(routes.router)
 
     # The last one added is the first that a request meets.
-    app.add_middleware(KeyGuard, keys=settings.keys)
+    if site is None:
+        app.add_middleware(KeyGuard, keys=settings.keys)
+    else:
+        app.add_middleware(PageSwitch, site=site)
+        app.add_middleware(KeyGuard, keys=settings.keys, is_page=is_of_the_page)
     if settings.origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST", "DELETE"], allow_headers=["*"]
         )
     app.add_middleware(SiteGuard, origins=settings.origins, hosts=settings.hosts)
-    app.add_middleware(BodyGuard, most=settings.limits.body, patience=settings.patience)
+    larger = {UPLOAD_PATH: most_upload(settings.limits.body, settings.limits.pixels)} if site else {}
+    app.add_middleware(BodyGuard, most=settings.limits.body, patience=settings.patience, larger=larger)
     app.add_middleware(CountRequests, metrics=metrics)
     return app

@@ -6,9 +6,12 @@ Plain ASGI middleware, since a body's size has to be watched while it arrives.
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -26,26 +29,40 @@ _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
 class KeyGuard:
-    """Refuses requests without one of the API keys; with no keys it lets everyone pass."""
+    """Refuses requests without one of the API keys; with no keys it lets everyone pass.
 
-    def __init__(self, app: ASGIApp, keys: Sequence[SecretStr]) -> None:
-        self._app = app
+    A browser asks its user for a name and a password: for the page, a key is the password, with any name (HTTP Basic).
+
+    Args:
+        is_page: whether a path is the page's.
+    """
+
+    def __init__(
+        self, app: ASGIApp, keys: Sequence[SecretStr], is_page: Callable[[str], bool] = lambda _path: False
+    ) -> None:
+        self._app, self._is_page = app, is_page
         self._digests = [_digest(key.get_secret_value()) for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and self._digests and not _is_open(scope["path"]) and not self._has_key(scope):
             told = "no valid API key: send one of this server's as the header `Authorization: Bearer KEY`"
-            answer = ApiError(401, told, headers={"WWW-Authenticate": "Bearer"}).response()
+            how = 'Basic realm="ScaleCrafter: any name, and an API key as the password"'
+            answer = ApiError(
+                401, told, headers={"WWW-Authenticate": how if self._is_page(scope["path"]) else "Bearer"}
+            ).response()
             await answer(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
     def _has_key(self, scope: Scope) -> bool:
         kind, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
+        kinds = {"bearer"}
+        if self._is_page(scope["path"]) and kind.lower() == "basic":
+            kinds, given = {"basic"}, _password(given)
         digest = _digest(given.strip())
         # All keys are compared, and their digests rather than they, so the time tells nothing of any of them.
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        return any(matches) and kind.lower() == "bearer"
+        return any(matches) and kind.lower() in kinds
 
 
 class SiteGuard:
@@ -87,18 +104,22 @@ class BodyGuard:
 
     Args:
         most: bytes.
+        larger: by path, where more is taken.
         patience: seconds to wait for the next piece.
     """
 
-    def __init__(self, app: ASGIApp, most: int, patience: float) -> None:
-        self._app, self._most, self._patience = app, most, patience
+    def __init__(
+        self, app: ASGIApp, most: int, patience: float, larger: Mapping[str, int] = MappingProxyType({})
+    ) -> None:
+        self._app, self._most, self._patience, self._larger = app, most, patience, larger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        body = _Body(receive, self._most, self._patience, waits_to_send="expect" in headers)
+        most = self._larger.get(scope["path"], self._most)
+        body = _Body(receive, most, self._patience, waits_to_send="expect" in headers)
 
         async def after_the_body(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] >= 400:
@@ -106,8 +127,8 @@ class BodyGuard:
             await send(message)
 
         announced = headers.get("content-length", "0")
-        if announced.isdecimal() and (len(announced) > 19 or int(announced) > self._most):
-            await ApiError(413, _too_large(self._most)).response()(scope, receive, after_the_body)
+        if announced.isdecimal() and (len(announced) > 19 or int(announced) > most):
+            await ApiError(413, _too_large(most)).response()(scope, receive, after_the_body)
         else:
             await self._app(scope, body.receive, after_the_body)
 
@@ -155,6 +176,14 @@ def _too_large(most: int) -> str:
 
 def _is_open(path: str) -> bool:
     return any(path == one or (one.endswith("/") and path.startswith(one)) for one in OPEN_PATHS)
+
+
+def _password(given: str) -> str:
+    """What stands behind the name in HTTP Basic; empty where that is not what was given."""
+    try:
+        return base64.b64decode(given, validate=True).decode("utf-8").partition(":")[2]
+    except (binascii.Error, ValueError):
+        return ""
 
 
 def _digest(text: str) -> bytes:

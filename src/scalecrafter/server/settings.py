@@ -71,6 +71,7 @@ class Settings(BaseModel):
     )
     keep_hours: float = Field(default=24.0, gt=0, description="finished jobs and pictures are removed after this")
     keep_bytes: int = Field(default=10 << 30, ge=1 << 20, description="of pictures; the oldest go first")
+    page: bool = Field(default=False, description="whether there is a page for browsers at / (needs the extra ui)")
     grace: float = Field(default=30.0, ge=0, description="seconds that a running picture has at shutdown")
     lease: float = Field(default=30.0, gt=0, description="seconds without a sign of a worker until it counts as hung")
     attempts: int = Field(default=3, ge=1, description="workers that may die of one picture until it is given up")

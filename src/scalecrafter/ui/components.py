@@ -1,0 +1,39 @@
+"""Two of Gradio's components, kept from fetching or copying files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+from gradio.components.imageslider import SliderData
+from gradio.data_classes import ImageData
+
+
+class DroppedFile(gr.File):
+    """A file that came with the page's own upload; Gradio's would also fetch one from an address, for any client."""
+
+    def get_block_name(self) -> str:
+        """Which part of Gradio's page draws it."""
+        return "file"
+
+    async def async_move_resource_to_block_cache(self, url_or_file_path: Any) -> str | None:
+        """The file's place (`gr.Error` for an address)."""
+        if "://" in str(url_or_file_path):
+            raise gr.Error("give a file, not an address")
+        place: str | None = await super().async_move_resource_to_block_cache(url_or_file_path)
+        return place
+
+
+class ServedImageSlider(gr.ImageSlider):
+    """Two pictures by addresses that this server serves; Gradio's would fetch them and keep copies."""
+
+    def get_block_name(self) -> str:
+        """Which part of Gradio's page draws it."""
+        return "imageslider"
+
+    def postprocess(self, value: Any) -> SliderData | None:
+        """(left, right) as absolute addresses."""
+        if value is None:
+            return None
+        left, right = (ImageData(path=address, url=address) for address in value)
+        return SliderData(root=(left, right))

@@ -1,0 +1,142 @@
+"""What the controls of the page say, as a `Request`, and a request as what the controls say.
+
+Settings that have no effect with a method are hidden and not sent.  Knows nothing of Gradio or torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..methods import METHODS
+from ..methods.stages import Cascade
+from ..recipe import Recipe, shipped_recipes
+from ..request import DEFAULT_GUIDANCE, DEFAULT_STEPS, DEFAULT_STRENGTH, DIRECT, Request, RequestError
+
+AUTOMATIC, OWN = "automatic", "own"
+"""As a recipe: the automatic one, and the one in the text field."""
+MODELS_OWN = "model's own"
+"""As a scheduler."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """The values of the controls, in their order; `cascade` has none and is carried along.
+
+    Numbers that may be left out are texts: an empty one is None.
+    """
+
+    prompt: str = ""
+    negative: str = ""
+    model: str = "critters"
+    width: str = ""
+    height: str = ""
+    method: str = "scalecrafter"
+    recipe: str = AUTOMATIC
+    own_recipe: str = ""
+    strength: float = DEFAULT_STRENGTH
+    freeu: bool = False
+    steps: float = DEFAULT_STEPS
+    guidance: float = DEFAULT_GUIDANCE
+    scheduler: str = MODELS_OWN
+    seed: str = ""
+    cascade: Mapping[str, Any] | None = None
+
+    def request(self) -> Request:
+        """The request that the controls say (`RequestError`, `RecipeError`)."""
+        takes = METHODS[self.method].takes if self.method in METHODS else frozenset()
+        said: dict[str, Any] = {
+            "prompt": self.prompt,
+            "negative": self.negative,
+            "model": self.model,
+            "width": _whole("width", self.width),
+            "height": _whole("height", self.height),
+            "method": self.method,
+            "steps": self.steps,
+            "guidance": self.guidance,
+            "seed": _whole("seed", self.seed),
+            "scheduler": None if self.scheduler == MODELS_OWN else self.scheduler,
+        }
+        if "recipe" in takes:
+            said["recipe"] = self._recipe()
+        if "freeu" in takes and said.get("recipe") != DIRECT:
+            said["freeu"] = self.freeu
+        if self.method == "cascade" and self.cascade is not None:
+            said["cascade"] = dict(self.cascade)
+        elif "strength" in takes and self.strength != default_strength(self.method):
+            said["strength"] = self.strength
+        return Request.from_mapping(said, "these settings")
+
+    def _recipe(self) -> str | None:
+        if self.recipe == AUTOMATIC:
+            return None
+        if self.recipe != OWN:
+            return self.recipe
+        return Recipe.parse(self.own_recipe, "your recipe").to_toml()
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A request in the controls, and what of it has no place there."""
+
+    form: Form
+    notes: tuple[str, ...]
+
+
+def restored(request: Request, models: Iterable[str], current_model: str) -> Restored:
+    """The controls that say `request`, on a page with these models."""
+    notes = []
+    form = Form(
+        prompt=request.prompt,
+        negative=request.negative,
+        model=request.model,
+        width=_text(request.width),
+        height=_text(request.height),
+        method=request.method,
+        strength=default_strength(request.method) if request.strength is None else request.strength,
+        freeu=request.freeu,
+        steps=request.steps,
+        guidance=request.guidance,
+        scheduler=request.scheduler or MODELS_OWN,
+        seed=_text(request.seed),
+        cascade=None if request.cascade is None else request.cascade.model_dump(mode="json"),
+    )
+    if request.model not in models:
+        form = replace(form, model=current_model)
+        notes.append(f"it was made by the model {request.model!r}, which is not served here")
+    if request.recipe in (*shipped_recipes(), DIRECT):
+        form = replace(form, recipe=str(request.recipe))
+    elif request.recipe is not None:
+        form = replace(form, recipe=OWN, own_recipe=request.recipe)
+    if request.image is not None:
+        form = replace(form, strength=default_strength(request.method))
+        notes.append("it began from another picture, which this page does not: the command line and the API do")
+    if request.cascade is not None:
+        notes.append("its settings of the cascade are kept as long as the method is")
+    return Restored(form, tuple(notes))
+
+
+def default_strength(method: str) -> float:
+    """The strength of a method that is told none."""
+    return Cascade().restart[0] if method == "cascade" else DEFAULT_STRENGTH
+
+
+def recipe_choices() -> list[tuple[str, str]]:
+    """(what is shown, value) of the recipes."""
+    shipped = [(name, name) for name in shipped_recipes()]
+    return [("Automatic", AUTOMATIC), *shipped, ("None: direct inference", DIRECT), ("My own, as TOML", OWN)]
+
+
+def _whole(name: str, text: str) -> int | None:
+    """The number in a field that may be empty (`RequestError`)."""
+    text = text.strip()
+    if not text:
+        return None
+    if not text.isdecimal() or len(text) > 20:
+        raise RequestError(f"{name} is {text[:40]!r}: give a whole number, or leave it empty")
+    return int(text)
+
+
+def _text(number: int | None) -> str:
+    return "" if number is None else str(number)

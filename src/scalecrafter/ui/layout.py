@@ -1,0 +1,265 @@
+"""The Gradio page: its controls, and what happens when they are used."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import fields, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ..errors import ScaleCrafterError
+from ..methods import METHODS
+from ..picture_files import read_request
+from ..request import SCHEDULERS, RequestError
+from ..server.jobs import Jobs
+from ..server.records import DONE
+from ..server.store import QueueFullError, UnknownJobError
+from . import showing
+from .components import DroppedFile, ServedImageSlider
+from .form import MODELS_OWN, OWN, Form, default_strength, recipe_choices, restored
+from .making import MOST_JOBS, Moment, cancel, follow, hand_in
+from .planner import Planner
+from .sizes import DEFAULT_ENLARGEMENT, DEFAULT_SHAPE, ENLARGEMENTS, SHAPES, preset_size
+
+REFUSALS = (ScaleCrafterError, QueueFullError, UnknownJobError)
+"""What `Jobs` tells people by."""
+_QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+"""Of every event: no API of Gradio's own beside the server's; waiting is the business of the server's queue."""
+_CONTROLS = tuple(one.name for one in fields(Form))
+
+
+def theme() -> gr.themes.Base:
+    """Plain, with the fonts of the reader's own system: nothing is loaded from elsewhere."""
+    return gr.themes.Base(
+        primary_hue="indigo",
+        neutral_hue="slate",
+        font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
+        font_mono=["ui-monospace", "Consolas", "monospace"],
+    )
+
+
+def style() -> str:
+    """The page's CSS."""
+    return resources.files(__package__).joinpath("page.css").read_text("utf-8")
+
+
+def script() -> str:
+    """The page's JavaScript."""
+    return resources.files(__package__).joinpath("page.js").read_text("utf-8")
+
+
+class Page:
+    """The page of one server."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+        self.planner = Planner()
+        self.blocks = gr.Blocks(title="ScaleCrafter", analytics_enabled=False, delete_cache=(600, 3600))
+        with self.blocks:
+            gr.Markdown(
+                "# ScaleCrafter\nLarge pictures from models that were trained on small ones.", elem_classes="sc-title"
+            )
+            with gr.Row():
+                with gr.Column(scale=2, min_width=300):
+                    self._make_controls()
+                with gr.Column(scale=3, min_width=300):
+                    self._make_results()
+            self._connect()
+
+    def _make_controls(self) -> None:
+        limits, models = self._jobs.settings.limits, list(self._jobs.settings.models)
+        prompt = gr.Textbox(
+            label="Prompt", info="What the picture shows. Enter makes it.", max_lines=1, autofocus=True, elem_id="prompt"
+        )
+        with gr.Row():
+            self._make = gr.Button("Make picture", variant="primary", elem_id="make", min_width=120)
+            self._cancel = gr.Button("Cancel", elem_id="cancel", interactive=False, min_width=80)
+        self._compare = gr.Checkbox(
+            True, label="Compare with direct inference", info="Makes a second picture, with the same seed.",
+            elem_id="compare-too",
+        )  # fmt: skip
+        model = gr.Dropdown(models, value=models[0], label="Model")
+        number: dict[str, Any] = {"min_width": 90, "max_lines": 1, "html_attributes": gr.InputHTMLAttributes(enterkeyhint="done")}
+        with gr.Row():
+            self._shape = gr.Dropdown(list(SHAPES), value=DEFAULT_SHAPE, label="Shape", min_width=160)
+            self._enlargement = gr.Dropdown(
+                list(ENLARGEMENTS), value=DEFAULT_ENLARGEMENT, label="Enlargement", min_width=160
+            )
+        with gr.Row():
+            width = gr.Textbox(label="Width", elem_id="width", **number)
+            height = gr.Textbox(label="Height", elem_id="height", **number)
+            seed = gr.Textbox(label="Seed", elem_id="seed", placeholder="any", **number)
+        method = gr.Dropdown(
+            list(METHODS), value="scalecrafter", label="Method", info=METHODS["scalecrafter"].summary
+        )
+        with gr.Accordion("More settings", open=False):
+            recipe = gr.Dropdown(recipe_choices(), value=Form().recipe, label="Recipe")
+            own_recipe = gr.Textbox(label="My recipe (TOML)", lines=6, visible=False)
+            strength = gr.Slider(
+                0.05, 1, Form().strength, step=0.05, label="Strength", info="How much the enlarged picture changes.",
+                visible=False,
+            )  # fmt: skip
+            freeu = gr.Checkbox(False, label="FreeU", info="Stronger shapes, calmer texture.")
+            negative = gr.Textbox(label="Negative prompt", info="What the picture should not show.")
+            steps = gr.Slider(1, limits.steps, min(25, limits.steps), step=1, label="Steps", elem_id="steps")
+            guidance = gr.Slider(0, 20, Form().guidance, step=0.5, label="Guidance", info="How closely the prompt is kept to.")
+            scheduler = gr.Dropdown([MODELS_OWN, *SCHEDULERS], value=MODELS_OWN, label="Scheduler")
+        self._file = DroppedFile(
+            label="Restore the settings of a picture", file_types=[".png"], height=150,
+            elem_id="restore",
+        )  # fmt: skip
+        self._restored = gr.HTML()
+        cascade = gr.State(None)
+        made = locals()
+        self._controls = {name: made[name] for name in _CONTROLS}
+
+    def _make_results(self) -> None:
+        self._stage = gr.HTML(showing.NOTHING_YET, elem_id="stage")
+        self._slider = ServedImageSlider(
+            label="Direct inference | this method: drag the handle", visible=False, elem_id="compare", max_height=640,
+            buttons=["fullscreen"],
+        )  # fmt: skip
+        self._divider = gr.Slider(0, 100, 50, step=1, label="Where the handle is", visible=False, elem_id="divider")
+        self._viewer = gr.HTML(elem_id="viewer")
+        with gr.Accordion("The plan: what happens to which layer, and when", open=False):
+            self._draw = gr.Button("Draw the plan of these settings", elem_id="draw")
+            self._plan = gr.HTML(elem_id="plan")
+        self._remembered = gr.BrowserState([], storage_key="scalecrafter-jobs")
+        self._facts_timer = gr.Timer(2.0)
+
+    def _connect(self) -> None:
+        controls = list(self._controls.values())
+        shown = [self._remembered, self._stage, self._slider, self._divider, self._viewer, self._cancel]
+        inputs = [*controls, self._compare]
+        gr.on([self._make.click, self._controls["prompt"].submit], self._on_make, inputs, shown, **_QUIET)
+        self._cancel.click(self._on_cancel, [self._remembered], None, **_QUIET)
+        self.blocks.load(self._on_return, [self._remembered], shown, **_QUIET)
+
+        size = [self._controls["width"], self._controls["height"]]
+        presets = [self._controls["model"], self._shape, self._enlargement]
+        for control in presets:
+            control.input(self._on_preset, presets, size, **_QUIET)
+        self._facts_timer.tick(self._on_tick, [*presets, *size], [*size, self._facts_timer], **_QUIET)
+
+        changing = ("recipe", "own_recipe", "strength", "freeu")
+        method = self._controls["method"]
+        settings = [self._controls[name] for name in changing]
+        method.input(self._on_method, [method, self._controls["recipe"]], [method, *settings], **_QUIET)
+        self._controls["recipe"].input(
+            lambda recipe: gr.update(visible=recipe == OWN), self._controls["recipe"], self._controls["own_recipe"],
+            **_QUIET,
+        )  # fmt: skip
+        self._file.upload(
+            self._on_restore, [self._file, *controls], [self._file, *controls, self._restored], **_QUIET
+        )
+        self._draw.click(self._on_draw, controls, self._plan, **{**_QUIET, "show_progress": "minimal"})
+        self._divider.input(
+            None, self._divider, self._slider, js="(place) => ({__type__: 'update', slider_position: place})",
+            **{**_QUIET},
+        )  # fmt: skip
+
+    def _form(self, values: tuple[Any, ...]) -> Form:
+        """A control that was never opened may say None, and then means what the form begins with."""
+        said = dict(zip(_CONTROLS, values, strict=True))
+        return Form(**{name: value for name, value in said.items() if value is not None})
+
+    async def _on_make(self, request: gr.Request, *values: Any) -> AsyncIterator[list[Any]]:
+        *said, compare = values
+        try:
+            ids = await hand_in(self._jobs, self._form(tuple(said)).request(), compare)
+        except REFUSALS as error:
+            yield [gr.skip(), showing.notice(str(error)), *[gr.skip()] * 3, gr.update(interactive=False)]
+            return
+        async for moment in follow(self._jobs, ids):
+            yield self._show(moment, request)
+
+    async def _on_return(self, request: gr.Request, remembered: Any) -> AsyncIterator[list[Any]]:
+        """Go on showing what this browser asked for before the page was opened anew."""
+        yield [gr.skip()] * 6  # without any, Gradio would empty the outputs
+        try:
+            async for moment in follow(self._jobs, _ids(remembered)):
+                yield self._show(moment, request)
+        except UnknownJobError:
+            yield [[], *[gr.skip()] * 5]
+
+    async def _on_cancel(self, remembered: Any) -> None:
+        await cancel(self._jobs, _ids(remembered))
+
+    def _show(self, moment: Moment, request: gr.Request) -> list[Any]:
+        """The values of all outputs."""
+        compared = len(moment.jobs) == MOST_JOBS and all(job.status == DONE for job in moment.jobs)
+        slider: Any = gr.update(visible=False)
+        if compared:
+            base = f"{request.request.url.scheme}://{request.request.url.netloc}/"
+            ours, direct = (base + showing.address(job.pictures[0]) for job in moment.jobs)
+            label = f"Direct inference | {showing.name(moment.jobs[0])}: drag the handle"
+            slider = gr.update(value=(direct, ours), visible=True, label=label, slider_position=50)
+        return [
+            moment.ids,
+            showing.progress(moment),
+            slider,
+            gr.update(visible=compared, value=50),
+            showing.viewer(moment),
+            gr.update(interactive=not moment.is_final),
+        ]
+
+    async def _on_preset(self, model: str, shape: str, enlargement: str) -> list[Any]:
+        size = await self._preset(model, shape, enlargement)
+        return ["", ""] if size is None else [str(side) for side in size]
+
+    async def _on_tick(self, model: str, shape: str, enlargement: str, *size: Any) -> list[Any]:
+        """Until the model's sizes are known: then fill them in, unless the reader has."""
+        found = await self._preset(model, shape, enlargement)
+        if found is None:
+            return [gr.skip(), gr.skip(), gr.skip()]
+        return [*([gr.skip(), gr.skip()] if any(size) else map(str, found)), gr.Timer(active=False)]
+
+    async def _preset(self, model: str, shape: str, enlargement: str) -> tuple[int, int] | None:
+        facts = await asyncio.to_thread(self._jobs.store.facts, model)
+        return None if facts is None else preset_size(facts, shape, enlargement, self._jobs.settings.limits.pixels)
+
+    def _on_method(self, method: str, recipe: str) -> list[Any]:
+        takes = METHODS[method].takes
+        return [
+            gr.update(info=METHODS[method].summary),
+            gr.update(visible="recipe" in takes),
+            gr.update(visible="recipe" in takes and recipe == OWN),
+            gr.update(visible="strength" in takes, value=default_strength(method)),
+            gr.update(visible="freeu" in takes),
+        ]
+
+    async def _on_restore(self, path: str, *values: Any) -> list[Any]:
+        try:
+            request = await asyncio.to_thread(read_request, path)
+            found = restored(request, self._jobs.settings.models, self._form(values).model)
+        except RequestError as error:
+            told = showing.notice(str(error).replace(repr(path), repr(Path(path).name)))
+            return [None, *[gr.skip()] * len(_CONTROLS), told]
+        finally:
+            await asyncio.to_thread(Path(path).unlink, missing_ok=True)
+        new = {name: gr.update(value=getattr(found.form, name)) for name in _CONTROLS}
+        shown = self._on_method(found.form.method, found.form.recipe)
+        for name, change in zip(("method", "recipe", "own_recipe", "strength", "freeu"), shown, strict=True):
+            new[name] = {**change, **new[name]}
+        new["cascade"] = found.form.cascade
+        told = "; ".join([f"The settings of {Path(path).name} are back", *found.notes])
+        return [None, *new.values(), showing.notice(f"{told}.", is_error=False)]
+
+    async def _on_draw(self, *values: Any) -> str:
+        try:
+            request = self._form(values).request() if values[0].strip() else self._form(("plan", *values[1:])).request()
+            self._jobs.check_model(request.model)
+            where = self._jobs.settings.models[request.model]
+            svg = await self.planner.picture(request.changed(model=where))
+        except REFUSALS as error:
+            return showing.notice(str(error))
+        return f'<div class="sc-plan" tabindex="0" role="group" aria-label="Plan">{svg}</div>'
+
+
+def _ids(remembered: Any) -> list[str]:
+    """What a browser says it remembers; it may say anything."""
+    return [one for one in remembered if isinstance(one, str)][:MOST_JOBS] if isinstance(remembered, list) else []

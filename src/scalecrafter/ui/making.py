@@ -1,0 +1,83 @@
+"""A request on its way to a picture, as the page follows it: handed in, queued, made, compared, cancelled.
+
+Yields plain values; what they look like is the business of `showing`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from ..request import Request
+from ..server.jobs import Jobs
+from ..server.records import RUNNING, Job
+from ..server.store import UnknownJobError
+
+MOST_JOBS = 2
+"""A picture, and direct inference beside it."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """How far the jobs of one page are: the picture's, and that of direct inference if it is compared with."""
+
+    jobs: tuple[Job, ...]
+    current: int
+    """Which of them is watched; those before it are final."""
+    preview: bytes | None = None
+    """JPEG, of the one that is watched."""
+    working: bool = True
+    """Whether a worker is there: False while the first one still loads its model."""
+    stopping: bool = False
+    """Whether the server ends now."""
+
+    @property
+    def ids(self) -> list[str]:
+        """Of the jobs."""
+        return [job.id for job in self.jobs]
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more will happen."""
+        return all(job.is_final for job in self.jobs)
+
+
+async def hand_in(jobs: Jobs, request: Request, compare: bool) -> list[str]:
+    """The ids of one job, or of two with the same seed; both are accepted, or none (errors of `Jobs.submit`)."""
+    first = await asyncio.to_thread(jobs.submit, request)
+    if not compare or request.acting_method == "direct":
+        return [first]
+    try:
+        accepted = await asyncio.to_thread(jobs.get, first)
+        return [first, await asyncio.to_thread(jobs.submit, accepted.request.directly())]
+    except BaseException:
+        await asyncio.to_thread(jobs.cancel, first)
+        raise
+
+
+async def follow(jobs: Jobs, ids: Sequence[str]) -> AsyncIterator[Moment]:
+    """Moments until all is final, or the server ends (`UnknownJobError`)."""
+    states = [await asyncio.to_thread(jobs.get, job) for job in ids[:MOST_JOBS]]
+    for index, job in enumerate(ids[:MOST_JOBS]):
+        async for state in jobs.watch(job):
+            states[index] = state
+            yield await _moment(jobs, states, index)
+
+
+async def cancel(jobs: Jobs, ids: Sequence[str]) -> None:
+    """End what is not finished of these jobs; those that are no more are passed over."""
+    for job in ids[:MOST_JOBS]:
+        try:
+            await asyncio.to_thread(jobs.cancel, job)
+        except UnknownJobError:
+            continue
+
+
+async def _moment(jobs: Jobs, states: Sequence[Job], index: int) -> Moment:
+    picture = states[index].pictures[0]
+    preview = await asyncio.to_thread(jobs.preview, picture.id) if picture.preview_number else None
+    working = picture.status == RUNNING or bool(
+        await asyncio.to_thread(jobs.store.ready_workers, 3 * jobs.settings.lease)
+    )
+    return Moment(tuple(states), index, preview, working, jobs.watcher.stopping)

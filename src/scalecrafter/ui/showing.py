@@ -1,0 +1,118 @@
+"""What the page shows of a picture while it is made and afterwards, as HTML.
+
+Every text that came from somewhere is escaped.  Addresses are relative to the page's own.
+"""
+
+from __future__ import annotations
+
+import base64
+from html import escape
+
+from ..picture_files import slug
+from ..server.records import CANCELLED, DONE, FAILED, QUEUED, Job, Picture
+from .making import Moment
+
+NOTHING_YET = '<p class="sc-note">Your picture appears here.</p>'
+
+
+def progress(moment: Moment) -> str:
+    """Queue place or step, a bar, and the latest preview; at the end what became of it, and the files."""
+    if moment.is_final or moment.stopping:
+        return _outcome(moment)
+    job = moment.jobs[moment.current]
+    picture = job.pictures[0]
+    part = f"{name(job)}: " if len(moment.jobs) > 1 else ""
+    told = part + _stage(moment, job, picture)
+    done, steps = picture.step, picture.steps
+    if len(moment.jobs) > 1 and steps:
+        done, steps = done + moment.current * steps, steps * len(moment.jobs)
+    bar = f'<progress aria-label="Progress" max="{steps or 1}" value="{done}"></progress>'
+    shown = ""
+    if moment.preview is not None:
+        data = base64.b64encode(moment.preview).decode("ascii")
+        alt = f"Preview of the picture at step {picture.step}"
+        shown = f'<img class="sc-preview" alt="{alt}" src="data:image/jpeg;base64,{data}">'
+    return f'<div class="sc-stage"><p role="status">{escape(told)}</p>{bar}{shown}</div>'
+
+
+def name(job: Job) -> str:
+    """What made it, as the captions say it."""
+    method = job.request.acting_method
+    return {"scalecrafter": "ScaleCrafter", "direct": "Direct inference"}.get(method, method)
+
+
+def address(picture: Picture) -> str:
+    """Where the picture's file is: the one that the worker wrote."""
+    return f"v1/files/{picture.id}.png"
+
+
+def viewer(moment: Moment) -> str:
+    """The picture to zoom into; with a button that puts direct inference in its place, if that was made."""
+    done = [job for job in moment.jobs if job.status == DONE]
+    if not done:
+        return ""
+    picture = done[0].pictures[0]
+    label = f"{name(done[0])}, {picture.width} by {picture.height} pixels"
+    buttons = [
+        ("fit", "Fit", "Fit the picture to the view"),
+        ("out", "−", "Zoom out"),
+        ("in", "+", "Zoom in"),
+        ("one", "1:1", "Show each pixel as one"),
+    ]
+    row = "".join(
+        f'<button type="button" data-zoom="{key}" aria-label="{told}" title="{told}">{text}</button>'
+        for key, text, told in buttons
+    )
+    other = ""
+    if len(done) > 1:
+        row += '<button type="button" data-zoom="swap" aria-pressed="false">Show direct inference</button>'
+        other = f' data-other="{address(done[1].pictures[0])}"'
+    return (
+        f'<div class="sc-viewer"><div class="sc-tools" role="toolbar" aria-label="Zoom">{row}'
+        '<output class="sc-scale" aria-live="polite"></output></div>'
+        f'<div class="sc-window" tabindex="0" role="group" aria-label="Picture to zoom into: plus, minus, 0 and 1 zoom, '
+        f'arrow keys move"><img src="{address(picture)}" alt="{escape(label)}" width="{picture.width}" '
+        f'height="{picture.height}" draggable="false"{other}></div></div>'
+    )
+
+
+def notice(text: str, is_error: bool = True) -> str:
+    """A line of its own."""
+    role = "alert" if is_error else "status"
+    return f'<p class="sc-note{" sc-error" if is_error else ""}" role="{role}">{escape(text)}</p>'
+
+
+def _stage(moment: Moment, job: Job, picture: Picture) -> str:
+    if not moment.working:
+        return "waiting for a worker, which is still loading its model"
+    if picture.status == QUEUED:
+        if not job.ahead:
+            return "next in the queue"
+        return f"in the queue, behind {job.ahead} picture{'s' if job.ahead > 1 else ''}"
+    if not picture.steps:
+        return "begun"
+    return f"step {picture.step} of {picture.steps}" if picture.step < picture.steps else "decoding the picture"
+
+
+def _outcome(moment: Moment) -> str:
+    if moment.stopping and not moment.is_final:
+        return notice("The server is stopping. The picture is kept: open this page again once the server is back.")
+    lines = [_end(job) for job in moment.jobs]
+    return f'<div class="sc-stage sc-done">{"".join(lines)}</div>'
+
+
+def _end(job: Job) -> str:
+    picture = job.pictures[0]
+    if job.status == FAILED and job.failure is not None:
+        return notice(f"{name(job)}: {job.failure.message}")
+    if job.status == CANCELLED:
+        return notice(f"{name(job)}: cancelled", is_error=False)
+    seconds = "" if picture.seconds is None else f", {picture.seconds:.1f} s"
+    told = f"{name(job)}: {picture.width}×{picture.height}, seed {picture.seed}{seconds}"
+    link = f'<a class="sc-download" href="{address(picture)}" download="{_file_name(job)}">Download PNG</a>'
+    return f'<p role="status">{escape(told)} {link}</p>'
+
+
+def _file_name(job: Job) -> str:
+    direct = "-direct" if job.request.acting_method == "direct" else ""
+    return f"{slug(job.request.prompt)}-{job.pictures[0].seed}{direct}.png"

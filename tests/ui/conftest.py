@@ -1,0 +1,87 @@
+"""One server with the page, and a real browser: Chromium of the distribution, driven by Playwright."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.models import tiny_sd_pipeline
+from tests.server.running import Running
+
+KEY = "a-key-that-is-long-enough"
+_OPTIONS = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The page of the tiny model; at its smallest size a step takes about 0.1 s."""
+    pytest.importorskip("gradio", reason="the page needs the extra ui")
+    folder = tmp_path_factory.mktemp("page")
+    tiny_sd_pipeline().save_pretrained(folder / "tiny")
+    running = Running(folder / "data", "--page", "--model", str(folder / "tiny"), "--grace", "0")
+    yield running.when_ready()
+    assert running.stop() == 0, running.log.read_text()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A browser; for each test it opens windows of its own."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="the page's tests need playwright")
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("the page's tests need Chromium: apt-get install chromium")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=path, args=list(_OPTIONS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def requests() -> list[str]:
+    """Every address that the page's windows ask for."""
+    return []
+
+
+@pytest.fixture
+def page(site: Running, chromium: Any, requests: list[str]) -> Iterator[Any]:
+    """The page, open and ready, in a fresh browser profile."""
+    site.idle()
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    page.on("request", lambda request: requests.append(request.url))
+    open_page(page, site.url)
+    yield page
+    context.close()
+
+
+def open_page(page: Any, url: str) -> None:
+    """Go there and wait until the sizes of the model are filled in, which is the last thing to happen."""
+    page.goto(url)
+    page.wait_for_function("document.querySelector('#width textarea, #width input')?.value === '256'")
+
+
+def field(page: Any, name: str) -> Any:
+    """A text field."""
+    return page.locator(f"#{name} textarea, #{name} input").first
+
+
+def finished(page: Any, pictures: int) -> None:
+    """Wait until that many pictures can be downloaded."""
+    page.wait_for_function(f"document.querySelectorAll('.sc-download').length === {pictures}")
+
+
+def saved(page: Any, folder: Path, which: int = 0) -> Path:
+    """A picture, downloaded as its reader would."""
+    with page.expect_download() as started:
+        page.locator(".sc-download").nth(which).click()
+    path = folder / started.value.suggested_filename
+    started.value.save_as(path)
+    return path
