@@ -49,8 +49,9 @@ $(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
 	touch $@
 
 test-oldest: $(OLDEST)/.installed
-	$(OLDEST)/bin/python -m pytest tests/compatibility tests/methods tests/test_patch.py tests/test_against_reference.py \
-		tests/test_generation.py tests/test_loading.py tests/test_critters.py
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadscope tests/compatibility \
+		tests/methods tests/test_patch.py tests/test_against_reference.py tests/test_generation.py tests/test_loading.py \
+		tests/test_critters.py
 
 clean:
 	rm -rf $(VENV) $(OLDEST) build dist

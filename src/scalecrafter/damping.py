@@ -29,6 +29,7 @@ class Branches(Enum):
     UNDAMPED = "branches of a guider that cannot damp noise"
     OTHERWISE = "a guided batch that is no such pair"
     NONE = "no guidance"
+    UNKNOWN = "no such pair, of a pipeline that does not tell how it guides"
 
 
 class Damping:
@@ -95,7 +96,7 @@ class Damping:
             return Branches.NONE
         if repeats_its_latents(sample, unet):
             return Branches.PAIR
-        return Branches.OTHERWISE if told else Branches.NONE
+        return Branches.OTHERWISE if told else Branches.UNKNOWN
 
     def _tell(self, branches: Branches, pipe: Any, sample: Tensor) -> None:
         """Warn of what is left out."""
