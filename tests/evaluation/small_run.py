@@ -71,5 +71,5 @@ def run(folder: Path, settings: Settings | None = None, pipe: Any = None, examin
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(2)
+    torch.set_num_threads(int(sys.argv[3]))
     run(Path(sys.argv[1]), small_settings(pictures=int(sys.argv[2]), native_pictures=0))
