@@ -1,6 +1,6 @@
 """An evaluation of a tiny random pipeline, for tests, also as a process that can be killed:
 
-python -m tests.evaluation.small_run FOLDER [PICTURES]
+python -m tests.evaluation.small_run FOLDER PICTURES THREADS
 """
 
 from __future__ import annotations

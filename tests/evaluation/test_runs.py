@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from scalecrafter.errors import ScaleCrafterError, SizeError
@@ -37,7 +38,7 @@ def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 def start(folder: Path, pictures: int, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.evaluation.small_run", str(folder), str(pictures)],
+        [sys.executable, "-m", "tests.evaluation.small_run", str(folder), str(pictures), str(torch.get_num_threads())],
         cwd=ROOT, env={**os.environ, "HF_HUB_OFFLINE": "1"}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
     )  # fmt: skip
