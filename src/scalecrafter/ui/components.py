@@ -26,7 +26,7 @@ def _without_stubs() -> Iterator[None]:
 with _without_stubs():
 
     class DroppedFile(gr.File):
-        """A file that came with the page's own upload; Gradio's would also fetch one from an address, for any client."""
+        """A file that came with the page's own upload; Gradio's would fetch one from an address, too."""
 
         def get_block_name(self) -> str:
             """Which part of Gradio's page draws it."""

@@ -33,7 +33,7 @@ class Planner:
         self._turn = asyncio.Lock()
 
     async def picture(self, request: Request) -> str:
-        """The plan of a request as SVG; its `model` is what `load_outline` takes (`RequestError` says what is wrong)."""
+        """The plan of a request as SVG; its `model` is what `load_outline` takes (`RequestError` with why not)."""
         check_has_plan(request)
         async with self._turn:
             try:
