@@ -100,6 +100,11 @@ def test_a_job_can_start_from_a_picture_in_its_json(server: Running) -> None:
     assert state["pictures"][0]["steps"] == 1
 
 
+def test_prompts_are_not_in_the_log(server: Running) -> None:
+    server.finished(server.submit(prompt="a secret fox " * 20)["id"])  # longer than the model reads, which is warned of
+    assert "secret" not in server.log.read_text()
+
+
 def test_a_full_queue_says_when_to_come_again(server: Running) -> None:
     job = server.submit(n=QUEUE, steps=8, size="256x256")["id"]
     answer = server.http.post("/v1/jobs", json={"prompt": "a fox", "n": QUEUE, **SMALL})

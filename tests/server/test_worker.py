@@ -19,6 +19,7 @@ from scalecrafter.server.claims import Claims, recover
 from scalecrafter.server.jobs import Jobs
 from scalecrafter.server.liveness import is_dead
 from scalecrafter.server.settings import Limits, Settings
+from scalecrafter.server.telling import NotWantedError, Telling
 from scalecrafter.server.worker import Task, Worker
 
 from .running import eventually
@@ -95,6 +96,19 @@ def test_a_cancelled_picture_stops_within_a_step(bench: Callable[..., Bench]) ->
         states = list(at.jobs.events(after, timeout=60))
         assert states[-1].status == "done"
         assert at.jobs.get(job).pictures[0].step <= step + 1
+
+
+def test_the_next_step_that_is_told_finds_a_picture_cancelled(bench: Callable[..., Bench]) -> None:
+    at = bench()
+    job = at.submit(**SHORT)
+    claims = Claims(at.jobs.store.database, "w", 30)
+    claim = claims.claim()
+    assert claim is not None
+    telling = Telling(claims, claim, None, lambda: False, lambda: False)
+    telling(1, 1)
+    at.jobs.cancel(job)
+    with pytest.raises(NotWantedError):
+        telling(1, 1)
 
 
 def test_a_picture_that_was_written_before_its_worker_died_is_not_made_again(bench: Callable[..., Bench]) -> None:

@@ -89,6 +89,7 @@ class Worker:
     def _prepare(self) -> None:
         """Load the first model, tell what is known of all, and make known that there is someone at work."""
         self._check_settings()
+        _keep_prompts_out_of_the_log()
         self.models.get(self.settings.default_model)
         for name in self.settings.models:
             facts = self.models.facts(name)
@@ -174,6 +175,13 @@ class Worker:
             except Exception:
                 _log.exception("cannot give a sign of life; trying again")
             ended.wait(min(self.settings.lease / 4, 2.0))
+
+
+def _keep_prompts_out_of_the_log() -> None:
+    """Pipelines of diffusers warn of prompts that are too long, and repeat them."""
+    from diffusers.utils import logging as diffusers_logging
+
+    diffusers_logging.set_verbosity_error()
 
 
 def device_of(device: str, index: int) -> str:
