@@ -159,6 +159,8 @@ def test_the_plan_is_drawn_as_it_is_made(page: Any) -> None:
     assert "256×256 pixels in 25 steps" in told
     assert "trained at 128×128" in told
     assert "steps 1–25: 2" in told
+    page.set_viewport_size({"width": 360, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
 def test_nothing_is_wider_than_a_phone(page: Any) -> None:
