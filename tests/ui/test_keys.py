@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
@@ -25,9 +24,9 @@ def test_the_page_asks_for_a_key_as_the_password(tmp_path: Path) -> None:
         assert (refused.status_code, refused.headers["www-authenticate"][:5]) == (401, "Basic"), path
     for path in ("/gradio_api/queue/join", "/gradio_api/upload"):
         assert client.post(path, json={}).status_code == 401, path
-    assert client.get("/", auth=httpx.BasicAuth("anyone", "another-key-of-that-length")).status_code == 401
+    assert client.get("/", auth=("anyone", "another-key-of-that-length")).status_code == 401
     assert client.get("/", headers={"Authorization": "Basic !"}).status_code == 401
-    assert client.get("/", auth=httpx.BasicAuth("anyone", KEY)).status_code == 200
-    assert client.get("/v1/models", auth=httpx.BasicAuth("anyone", KEY)).status_code == 401  # the API takes Bearer alone
+    assert client.get("/", auth=("anyone", KEY)).status_code == 200
+    assert client.get("/v1/models", auth=("anyone", KEY)).status_code == 401  # the API takes Bearer alone
     assert client.get("/v1/models").headers["www-authenticate"] == "Bearer"
     assert client.get("/v1/models", headers={"Authorization": f"Bearer {KEY}"}).status_code == 200

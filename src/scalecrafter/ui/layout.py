@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import fields, replace
+from dataclasses import fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,11 @@ class Page:
     def _make_controls(self) -> None:
         limits, models = self._jobs.settings.limits, list(self._jobs.settings.models)
         prompt = gr.Textbox(
-            label="Prompt", info="What the picture shows. Enter makes it.", max_lines=1, autofocus=True, elem_id="prompt"
+            label="Prompt",
+            info="What the picture shows. Enter makes it.",
+            max_lines=1,
+            autofocus=True,
+            elem_id="prompt",
         )
         with gr.Row():
             self._make = gr.Button("Make picture", variant="primary", elem_id="make", min_width=120)
@@ -83,7 +87,11 @@ class Page:
             elem_id="compare-too",
         )  # fmt: skip
         model = gr.Dropdown(models, value=models[0], label="Model")
-        number: dict[str, Any] = {"min_width": 90, "max_lines": 1, "html_attributes": gr.InputHTMLAttributes(enterkeyhint="done")}
+        number: dict[str, Any] = {
+            "min_width": 90,
+            "max_lines": 1,
+            "html_attributes": gr.InputHTMLAttributes(enterkeyhint="done"),
+        }
         with gr.Row():
             self._shape = gr.Dropdown(list(SHAPES), value=DEFAULT_SHAPE, label="Shape", min_width=160)
             self._enlargement = gr.Dropdown(
@@ -93,9 +101,7 @@ class Page:
             width = gr.Textbox(label="Width", elem_id="width", **number)
             height = gr.Textbox(label="Height", elem_id="height", **number)
             seed = gr.Textbox(label="Seed", elem_id="seed", placeholder="any", **number)
-        method = gr.Dropdown(
-            list(METHODS), value="scalecrafter", label="Method", info=METHODS["scalecrafter"].summary
-        )
+        method = gr.Dropdown(list(METHODS), value="scalecrafter", label="Method", info=METHODS["scalecrafter"].summary)
         with gr.Accordion("More settings", open=False):
             recipe = gr.Dropdown(recipe_choices(), value=Form().recipe, label="Recipe")
             own_recipe = gr.Textbox(label="My recipe (TOML)", lines=6, visible=False)
@@ -106,7 +112,9 @@ class Page:
             freeu = gr.Checkbox(False, label="FreeU", info="Stronger shapes, calmer texture.")
             negative = gr.Textbox(label="Negative prompt", info="What the picture should not show.")
             steps = gr.Slider(1, limits.steps, min(25, limits.steps), step=1, label="Steps", elem_id="steps")
-            guidance = gr.Slider(0, 20, Form().guidance, step=0.5, label="Guidance", info="How closely the prompt is kept to.")
+            guidance = gr.Slider(
+                0, 20, Form().guidance, step=0.5, label="Guidance", info="How closely the prompt is kept to."
+            )
             scheduler = gr.Dropdown([MODELS_OWN, *SCHEDULERS], value=MODELS_OWN, label="Scheduler")
         self._file = DroppedFile(
             label="Restore the settings of a picture", file_types=[".png"], height=150,
@@ -153,9 +161,7 @@ class Page:
             lambda recipe: gr.update(visible=recipe == OWN), self._controls["recipe"], self._controls["own_recipe"],
             **_QUIET,
         )  # fmt: skip
-        self._file.upload(
-            self._on_restore, [self._file, *controls], [self._file, *controls, self._restored], **_QUIET
-        )
+        self._file.upload(self._on_restore, [self._file, *controls], [self._file, *controls, self._restored], **_QUIET)
         self._draw.click(self._on_draw, controls, self._plan, **{**_QUIET, "show_progress": "minimal"})
         self._divider.input(
             None, self._divider, self._slider, js="(place) => ({__type__: 'update', slider_position: place})",
@@ -194,7 +200,7 @@ class Page:
         compared = len(moment.jobs) == MOST_JOBS and all(job.status == DONE for job in moment.jobs)
         slider: Any = gr.update(visible=False)
         if compared:
-            base = f"{request.request.url.scheme}://{request.request.url.netloc}/"
+            base = self._base(request)
             ours, direct = (base + showing.address(job.pictures[0]) for job in moment.jobs)
             label = f"Direct inference | {showing.name(moment.jobs[0])}: drag the handle"
             slider = gr.update(value=(direct, ours), visible=True, label=label, slider_position=50)
@@ -206,6 +212,12 @@ class Page:
             showing.viewer(moment),
             gr.update(interactive=not moment.is_final),
         ]
+
+    @staticmethod
+    def _base(request: gr.Request) -> str:
+        """The page's own address, as the browser has it."""
+        url: Any = request.request.url if request.request is not None else None
+        return f"{url.scheme}://{url.netloc}/" if url else ""
 
     async def _on_preset(self, model: str, shape: str, enlargement: str) -> list[Any]:
         size = await self._preset(model, shape, enlargement)
@@ -241,7 +253,7 @@ class Page:
             return [None, *[gr.skip()] * len(_CONTROLS), told]
         finally:
             await asyncio.to_thread(Path(path).unlink, missing_ok=True)
-        new = {name: gr.update(value=getattr(found.form, name)) for name in _CONTROLS}
+        new: dict[str, Any] = {name: gr.update(value=getattr(found.form, name)) for name in _CONTROLS}
         shown = self._on_method(found.form.method, found.form.recipe)
         for name, change in zip(("method", "recipe", "own_recipe", "strength", "freeu"), shown, strict=True):
             new[name] = {**change, **new[name]}

@@ -33,7 +33,7 @@ class Planner:
         self._turn = asyncio.Lock()
 
     async def picture(self, request: Request) -> str:
-        """The plan of a request as SVG; its `model` is what `load_outline` takes (`RequestError` with what is wrong)."""
+        """The plan of a request as SVG; its `model` is what `load_outline` takes (`RequestError` with why not)."""
         check_has_plan(request)
         async with self._turn:
             try:
@@ -96,9 +96,7 @@ def _answer(question: str) -> dict[str, Any]:
             from types import SimpleNamespace
 
             scheduler = make_scheduler(request.scheduler, outline.scheduler)
-            outline = SimpleNamespace(
-                unet=outline.unet, vae_scale_factor=outline.vae_scale_factor, scheduler=scheduler
-            )
+            outline = SimpleNamespace(unet=outline.unet, vae_scale_factor=outline.vae_scale_factor, scheduler=scheduler)
         _, (width, height) = settle(request, read_architecture(outline))
         return {"svg": plan_picture(plan(outline, height, width, request.steps, request.resolved_recipe()))}
     except ScaleCrafterError as error:

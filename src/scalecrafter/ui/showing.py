@@ -70,8 +70,8 @@ def viewer(moment: Moment) -> str:
     return (
         f'<div class="sc-viewer"><div class="sc-tools" role="toolbar" aria-label="Zoom">{row}'
         '<output class="sc-scale" aria-live="polite"></output></div>'
-        f'<div class="sc-window" tabindex="0" role="group" aria-label="Picture to zoom into: plus, minus, 0 and 1 zoom, '
-        f'arrow keys move"><img src="{address(picture)}" alt="{escape(label)}" width="{picture.width}" '
+        f'<div class="sc-window" tabindex="0" role="group" aria-label="Picture to zoom into: plus, minus, 0 and 1 '
+        f'zoom, arrow keys move"><img src="{address(picture)}" alt="{escape(label)}" width="{picture.width}" '
         f'height="{picture.height}" draggable="false"{other}></div></div>'
     )
 

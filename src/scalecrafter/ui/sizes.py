@@ -26,7 +26,10 @@ def preset_size(facts: ModelFacts, shape: str, enlargement: str, most_pixels: in
     native = facts.width * facts.height / 4
     pixels = min(native * ENLARGEMENTS[enlargement] ** 2, most_pixels)
     width, height = sqrt(pixels * wide / high), sqrt(pixels * high / wide)
-    nearest = _multiple(round(width / facts.size_multiple), facts), _multiple(round(height / facts.size_multiple), facts)
+    nearest = (
+        _multiple(round(width / facts.size_multiple), facts),
+        _multiple(round(height / facts.size_multiple), facts),
+    )
     if nearest[0] * nearest[1] <= most_pixels:
         return nearest
     return _multiple(int(width / facts.size_multiple), facts), _multiple(int(height / facts.size_multiple), facts)
