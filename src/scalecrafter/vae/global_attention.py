@@ -11,7 +11,7 @@ from torch import Tensor
 from .feature_map import FeatureMap
 from .moments import Moments
 from .regions import Region
-from .spans import SCORES_BYTES, keeps_scores
+from .spans import SCORES_BYTES
 
 
 def attend(
@@ -43,15 +43,17 @@ def attend(
     assert keys is not None
     assert values is not None
     keys, values = _heads(attention, keys), _heads(attention, values)
-    chunk = height * width
-    if keeps_scores(device.type, keys.element_size()):
-        chunk = max(SCORES_BYTES // (4 * height * width * attention.heads), 16)
+    chunk = max(SCORES_BYTES // (4 * height * width * attention.heads), 16)
+    if device.type == "cpu":  # torch's kernel there keeps no scores
+        chunk = height * width
     added = Moments()
     for band in bands:
         source.let_go_above(band.rows[0])
         tile = source.read(band, device)
         queries = _heads(attention, attention.to_q(_tokens(attention, tile.clone(), moments)))
-        attended = torch.cat([_attended(part, keys, values) for part in torch.split(queries, chunk, dim=2)], dim=2)
+        attended = torch.cat(
+            [F.scaled_dot_product_attention(part, keys, values) for part in torch.split(queries, chunk, dim=2)], dim=2
+        )
         output = attention.to_out[1](attention.to_out[0](attended.transpose(1, 2).flatten(2)))
         output = output.transpose(1, 2).unflatten(2, band.size)
         if attention.residual_connection:
@@ -60,19 +62,6 @@ def attend(
         target.write(band, output)
         added.add(output)
     return added
-
-
-def _attended(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Softmax attention of `(1, heads, positions, channels of a head)`.
-
-    On a CPU torch's kernel multiplies bfloat16 as if it were float32.  Two plain products are twice as fast there, and
-    round the scores to bfloat16 on the way, as everything else in such a model.
-    """
-    if queries.device.type == "cpu" and queries.dtype is torch.bfloat16:
-        scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
-        attended: Tensor = scores.softmax(dim=-1) @ values
-        return attended
-    return F.scaled_dot_product_attention(queries, keys, values)
 
 
 def _tokens(attention: Any, tile: Tensor, moments: Moments) -> Tensor:

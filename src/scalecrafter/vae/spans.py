@@ -10,16 +10,11 @@ from .operations import CONVOLUTION_COST, ELEMENT_COST, Addition, Attention, Con
 from .regions import Region, Size
 
 SCORES_BYTES = 256 << 20
-"""Attention scores at once, where they are kept: queries come in chunks of as many as give this."""
+"""Attention scores at once on a GPU: queries come in chunks of as many as give this.  A CPU keeps none."""
 CALL_COST = 5e6
 """Floating point operations that could be done while an operation is being called."""
 TRANSFER_COST = 2500.0
 """Floating point operations that a GPU does while a byte travels to or from host memory."""
-
-
-def keeps_scores(device: str, item: int) -> bool:
-    """Whether attention on a device, with numbers of `item` bytes, has its scores in memory: a CPU in float32 not."""
-    return device != "cpu" or item < 4
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,7 @@ class Estimator:
     """
 
     def __init__(self, chain: Chain, item: int, device: str) -> None:
-        self.chain, self.item, self._device, self._on_cpu = chain, item, device, device == "cpu"
+        self.chain, self.item, self._on_cpu = chain, item, device == "cpu"
         self._known: dict[tuple[int, int, Size], tuple[int, float]] = {}
 
     def span(
@@ -139,8 +134,7 @@ class Estimator:
         keys = 2 * self.map_bytes(place)
         written = 0 if to_host else self.map_bytes(place + 1)
         cost = 2 * CONVOLUTION_COST * tokens * tokens * channels + 4 * CONVOLUTION_COST * tokens * channels * channels
-        keeps = keeps_scores(self._device, self.item)
-        scores = min(SCORES_BYTES, 4 * tokens * rows * width) if keeps else 0
+        scores = 0 if self._on_cpu else min(SCORES_BYTES, 4 * tokens * rows * width)
         maps = self._while_written(place, place + 1, (tile[0], self.chain.scale[1]), source, written)
         return maps + keys + 5 * band + 2 * scores, float(cost)
 
