@@ -54,7 +54,10 @@ def test_a_pipeline_that_guides_otherwise_is_known_by_its_class(name: str) -> No
 
 @pytest.mark.parametrize("name", AS_USUAL)
 def test_a_pipeline_that_guides_as_usual_is_left_alone(name: str) -> None:
-    assert guides_otherwise(object.__new__(getattr(diffusers, name))) is None
+    kind = getattr(diffusers, name)
+    if "_backends" in vars(kind):
+        pytest.skip(f"this diffusers has {name} only where there is {kind._backends}")
+    assert guides_otherwise(object.__new__(kind)) is None
 
 
 def batches(pipe: Any, **call: Any) -> tuple[list[int], Any]:
