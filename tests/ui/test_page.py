@@ -55,7 +55,10 @@ def test_a_picture_is_made_compared_zoomed_and_restored(
     )
 
     shown = page.locator(".sc-window img")
+    page.wait_for_function("document.querySelector('.sc-scale').textContent !== ''")
     fitted = shown.bounding_box()["width"]
+    view = page.locator(".sc-window").bounding_box()
+    assert abs(fitted - min(view["width"], view["height"])) < 4
     page.locator(".sc-window").focus()
     page.keyboard.press("+")
     assert shown.bounding_box()["width"] > 1.4 * fitted
@@ -169,7 +172,9 @@ def test_nothing_is_wider_than_a_phone(page: Any) -> None:
     field(page, "prompt").fill("a fox")
     page.keyboard.press("Enter")
     finished(page, 2)
-    page.get_by_text("The plan: what happens").click()
+    for _ in range(4):
+        page.get_by_role("button", name="Zoom in").click()
+    assert page.locator(".sc-window img").bounding_box()["width"] > 720
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     wide = page.evaluate(
         """[...document.querySelectorAll('button, input, textarea, img, .sc-window')]

@@ -74,8 +74,8 @@
     document.addEventListener("pointermove", move);
     document.addEventListener("pointerup", end, { once: true });
   });
-  document.addEventListener("load", (event) => {
-    const pane = event.target.closest?.(".sc-window");
-    if (pane && !event.target.style.width) act(parts(pane), "fit");
-  }, true);
+  const fitNewOnes = () =>
+    document.querySelectorAll(".sc-window img:not([style])").forEach((image) => act(parts(image), "fit"));
+  new MutationObserver(fitNewOnes).observe(document.body, { childList: true, subtree: true });
+  fitNewOnes();
 }
