@@ -79,7 +79,8 @@ class DeepCacheFeatures:
 
 def _deep_cache_on(unet: nn.Module) -> Any:
     """DeepCache's helper, which the `forward` that it puts on every block refers to; None where there is none."""
-    forward = getattr(unet, "mid_block", unet).__dict__.get("forward")
+    block = getattr(unet, "mid_block", unet)  # None in a pruned U-Net, which DeepCache cannot wrap
+    forward = None if block is None else block.__dict__.get("forward")
     for cell in getattr(forward, "__closure__", None) or ():
         if type(cell.cell_contents).__name__ == _HELPER:
             return cell.cell_contents
