@@ -15,7 +15,7 @@ from PIL import Image
 from scalecrafter.generation import generate
 from scalecrafter.loading import load_pipeline
 from scalecrafter.request import Request
-from scalecrafter.server.uploads import PICTURE_FIELDS, opaque_mask
+from scalecrafter.server.uploads import opaque_mask
 
 from .running import Running
 
@@ -62,14 +62,6 @@ def edited(server: Running, mask: bytes) -> bytes:
     return base64.b64decode(answer.data[0].b64_json or "")
 
 
-@pytest.mark.skipif("mask" in PICTURE_FIELDS, reason="this version follows masks")
-def test_a_mask_that_could_not_be_followed_is_refused(server: Running) -> None:
-    with pytest.raises(openai.BadRequestError, match="this server changes whole pictures only") as raised:
-        edited(server, png(OPENAIS))
-    assert raised.value.param == "mask"
-
-
-@pytest.mark.skipif("mask" not in PICTURE_FIELDS, reason="this version cannot follow masks")
 @pytest.mark.parametrize("make", [lambda: OPENAIS, lambda: OURS], ids=["transparent", "white"])
 def test_what_the_mask_shows_is_redrawn_as_the_library_does_it(
     server: Running, tiny: Path, tmp_path: Path, make: Callable[[], Image.Image]
