@@ -14,7 +14,7 @@ from ..request import Request, RequestError
 from .folders import Folders, write_durably
 from .settings import LimitError
 
-PICTURE_FIELDS: tuple[str, ...] = tuple(field for field in ("image", "mask") if field in Request.model_fields)
+PICTURE_FIELDS = ("image", "mask")
 """Those fields of a request that are pictures."""
 _DECODING = threading.Lock()
 """One picture at a time is decoded, so that many uploads at once need no more memory than one."""
