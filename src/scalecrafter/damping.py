@@ -1,4 +1,4 @@
-"""Whether noise damping acts on a U-Net call: decided call by call, since guidance changes from run to run.
+"""Whether noise damping can act on a pipeline, and whether it acts on a U-Net call: guidance changes from run to run.
 
 Most pipelines put both branches of their guidance into one batch, the unconditional half first (`branches.py`).
 Modular ones call the U-Net once for each branch, as their guider says (`guider.py`).  What is left out is said once.
@@ -12,8 +12,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .branches import repeats_its_latents
+from .architecture import Architecture
+from .branches import guides_otherwise, repeats_its_latents
 from .errors import RecipeError, ScaleCrafterError
+from .recipe import Recipe
 
 
 class GuidanceNotice(UserWarning):
@@ -30,6 +32,41 @@ class Branches(Enum):
     OTHERWISE = "a guided batch that is no such pair"
     NONE = "no guidance"
     UNKNOWN = "no such pair, of a pipeline that does not tell how it guides"
+
+
+def check_damping(recipe: Recipe | None, pipe: Any, architecture: Architecture, told: bool | None = None) -> None:
+    """Refuse a recipe that somebody named, where its noise damping can be right on no call of a pipeline.
+
+    Args:
+        recipe: the recipe, or None, which is always right.
+        pipe: the pipeline, or a bare U-Net.
+        architecture: of its U-Net.
+        told: whether its calls are guided pairs, where `apply` was told.
+
+    Raises:
+        RecipeError: with the reason.
+    """
+    reason = _why_never(pipe, architecture, told)
+    if recipe is not None and recipe.noise_damping and reason:
+        raise RecipeError(f"{reason}: take a recipe without [noise_damping]")
+
+
+def with_possible_damping(
+    recipe: Recipe | None, pipe: Any, architecture: Architecture, told: bool | None = None
+) -> Recipe | None:
+    """A recipe that nobody named, without noise damping where that can be right on no call; see `check_damping`."""
+    if recipe is None or _why_never(pipe, architecture, told) is None:
+        return recipe
+    return recipe.model_copy(update={"noise_damping": None})
+
+
+def _why_never(pipe: Any, architecture: Architecture, told: bool | None) -> str | None:
+    kind, otherwise = type(pipe).__name__, guides_otherwise(pipe)
+    if otherwise:
+        return f"{kind} {otherwise}, and noise damping needs an unconditional and a conditional one"
+    if not architecture.conditional and told is not True:
+        return f"{kind} is told nothing to draw, so it does not guide, and noise damping is part of guidance"
+    return None
 
 
 class Damping:

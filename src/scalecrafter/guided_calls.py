@@ -1,7 +1,6 @@
 """What the calls of a pipeline's U-Net look like, as far as noise damping must know it.
 
-How many frames a call has, which of its channels are noise, and whether there is guidance at all.  Knows nothing of
-recipes.
+How many frames a call has, and which of its channels are noise.  Knows nothing of recipes.
 """
 
 from __future__ import annotations
@@ -10,8 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
-
-from .architecture import Architecture
 
 
 def frames_of(sample: Tensor, config: Mapping[str, Any]) -> int:
@@ -31,11 +28,3 @@ def noise_channels(pipe: Any, output: Tensor) -> int:
     config = getattr(getattr(pipe, "scheduler", None), "config", {})
     learned = config.get("variance_type") in ("learned", "learned_range")
     return output.shape[1] // 2 if learned and output.ndim == 4 else output.shape[1]
-
-
-def why_not_damped(pipe: Any, architecture: Architecture, told: bool | None) -> str | None:
-    """Why noise damping cannot be right on a pipeline with two branches or fewer; None where it can."""
-    kind = type(pipe).__name__
-    if not architecture.conditional and told is not True:
-        return f"{kind} is told nothing to draw, so it does not guide, and noise damping is part of guidance"
-    return None

@@ -17,20 +17,18 @@ from fractions import Fraction
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from .architecture import Architecture, find_autoencoder, find_unet, read_architecture, unknown_adapters
 from .automatic import automatic_recipe
-from .branches import guides_otherwise
 from .convolution_patch import ConvolutionPatch
-from .damping import Branches, Damping
-from .dispersion import SCALE, dispersion_transform
-from .errors import ModelError, RecipeError
+from .damping import Branches, Damping, check_damping, with_possible_damping
+from .errors import ModelError
 from .feature_caches import DeepCacheFeatures, refuse_feature_caches
 from .freeu import install_freeu, published_freeu, restore_freeu
 from .guidance import damped_pair, own_containers, unconditional_half
-from .guided_calls import frames_of, noise_channels, why_not_damped
+from .guided_calls import frames_of, noise_channels
 from .planning import PLAIN, ResolvedRecipe, Settings, resolve
 from .recipe import FreeU, Recipe
 from .trajectory import Trajectory
@@ -76,16 +74,8 @@ def apply(
     vae = _vae_for(pipe, vae_memory)
     architecture = read_architecture(pipe)
     chosen = recipe if isinstance(recipe, Recipe) or recipe is None else Recipe.load(recipe)
+    check_damping(chosen, pipe, architecture, guided)
     resolved = resolve(chosen, architecture) if chosen is not None else None
-    otherwise = guides_otherwise(pipe)
-    if chosen is not None and chosen.noise_damping and otherwise:
-        raise RecipeError(
-            f"{type(pipe).__name__} {otherwise}, and noise damping needs an unconditional and a conditional one: "
-            "take a recipe without [noise_damping]"
-        )
-    undamped = why_not_damped(pipe, architecture, guided)
-    if chosen is not None and chosen.noise_damping and undamped:
-        raise RecipeError(f"{undamped}: take a recipe without [noise_damping]")
     factors = (chosen.freeu if chosen else None) or (published_freeu(architecture) if freeu else None)
     remove(pipe)
     installation = _Installation(pipe, unet, architecture, resolved, factors, guided)
@@ -186,7 +176,6 @@ class _Installation:
         self._features = DeepCacheFeatures()
         self._last_place = Fraction(0)
         self._automatic: dict[tuple[int, int], ResolvedRecipe | None] = {}
-        self._transforms: dict[tuple[int, float, int], Tensor] = {}
         self._patches: dict[str, list[tuple[nn.Conv2d, ConvolutionPatch]]] = {}
         self._resolved: ResolvedRecipe | None = None
         self._strong: Settings | None = None
@@ -297,27 +286,15 @@ class _Installation:
                     f"the convolution {name} has an adapter of the kind {kind}, which cannot be re-dilated with it: "
                     "fuse it into the weights first (pipe.fuse_lora()), or unload it"
                 )
-        transform = self._transform(resolved) if settings.dispersed else None
+        transform = resolved.transform if resolved and settings.dispersed else None
         for name, patches in self._patches.items():
             for _, patch in patches:
                 patch.set(settings.factors.get(name), transform if name in settings.dispersed else None)
 
-    def _transform(self, resolved: ResolvedRecipe | None) -> Tensor:
-        assert resolved is not None
-        section = resolved.recipe.dispersion
-        assert section is not None
-        key = (section.kernel_size, section.eta, section.feature_size)
-        if key not in self._transforms:
-            size, eta, feature_size = key
-            self._transforms[key] = torch.from_numpy(dispersion_transform(3, size, SCALE, eta, feature_size))
-        return self._transforms[key]
-
     def _automatic_for(self, pipe: Any, height: int, width: int) -> ResolvedRecipe | None:
         if (height, width) not in self._automatic:
             recipe = automatic_recipe(self._architecture, height, width)
-            undamped = guides_otherwise(pipe) or why_not_damped(pipe, self._architecture, self._guided)
-            if recipe is not None and undamped:
-                recipe = recipe.model_copy(update={"noise_damping": None})
+            recipe = with_possible_damping(recipe, pipe, self._architecture, self._guided)
             self._automatic[height, width] = (
                 resolve(recipe, self._architecture, lenient=True) if recipe is not None else None
             )

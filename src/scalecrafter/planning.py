@@ -10,12 +10,15 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from math import ceil
 from typing import TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from .architecture import Architecture
+from .dispersion import SCALE, dispersion_transform
 from .errors import RecipeError
 from .factors import Factors
 from .ldm_names import plain_ldm_name
@@ -48,6 +51,14 @@ class ResolvedRecipe:
     redilated: Mapping[str, Factors]
     dispersed: frozenset[str]
     damped: Mapping[str, Factors]
+
+    @cached_property
+    def transform(self) -> Tensor | None:
+        """R of the dispersed layers: one object, by which their kernels are kept."""
+        section = self.recipe.dispersion
+        if section is None:
+            return None
+        return torch.from_numpy(dispersion_transform(3, section.kernel_size, SCALE, section.eta, section.feature_size))
 
     def structure(self, place: Fraction) -> Settings:
         """The structure-aware denoiser (the only one without noise damping) at `place` of the trajectory.

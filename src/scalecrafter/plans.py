@@ -8,6 +8,7 @@ from typing import Any
 
 from .architecture import read_architecture
 from .automatic import automatic_recipe
+from .damping import check_damping, with_possible_damping
 from .errors import ScaleCrafterError
 from .patch import applied_at_native_size, applied_recipe
 from .planning import Plan, resolve
@@ -39,11 +40,12 @@ def plan(
     architecture = applied_at_native_size(pipe, read_architecture(pipe))
     architecture.check_size(height, width)
     chosen = recipe if isinstance(recipe, Recipe) or recipe is None else Recipe.load(recipe)
+    check_damping(chosen, pipe, architecture)
     chosen = chosen or applied_recipe(pipe)
     named = chosen is not None
     if chosen is None:
         latent = (height // architecture.pixel_factor, width // architecture.pixel_factor)
-        chosen = automatic_recipe(architecture, *latent)
+        chosen = with_possible_damping(automatic_recipe(architecture, *latent), pipe, architecture)
     return Plan(
         height=height,
         width=width,

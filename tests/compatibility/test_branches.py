@@ -189,3 +189,15 @@ def test_the_automatic_recipe_of_a_three_branch_pipeline_leaves_damping_out(kind
         warnings.simplefilter("error", UserWarning)
         seen, _ = batches(pipe, **call(images=1, width=512, height=512, num_inference_steps=1))
     assert seen == [3]
+
+
+def test_a_plan_shows_no_strong_denoiser_where_none_will_run() -> None:
+    pipe = base("sdxl")
+    side = 4 * 8 * pipe.unet.config.sample_size
+    pag = diffusers.StableDiffusionXLPAGPipeline(**pipe.components, pag_applied_layers=["mid"])
+    published, without = (scalecrafter.plan(one, side, side).recipe for one in (pipe, pag))
+    assert published is not None
+    assert published.noise_damping is not None
+    assert without == published.model_copy(update={"noise_damping": None})
+    with pytest.raises(RecipeError, match=r"three branches.*take a recipe without \[noise_damping\]"):
+        scalecrafter.plan(pag, side, side, recipe=published)

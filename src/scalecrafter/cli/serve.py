@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,34 +11,34 @@ from ..request import RequestError
 from .app import FAILED, WRONG_USE, app
 from .options import AUTOMATIC, VaeMemory
 from .output import Reporter
+from .serving_options import (
+    DATA,
+    HOST,
+    PORT,
+    AllowAnyone,
+    ApiKeys,
+    Data,
+    Device,
+    Dtype,
+    Host,
+    Models,
+    Port,
+    Workers,
+)
 
 
 @app.command("serve")
 def serve(
-    model: Annotated[
-        list[str] | None,
-        typer.Option("--model", "-m", help="What to serve, as MODEL or NAME=MODEL; repeatable. \\[default: critters]"),
-    ] = None,
-    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="0 takes any free one.")] = 8000,
-    data: Annotated[
-        Path, typer.Option("--data", help="Folder of jobs and pictures; a restart goes on with what is there.")
-    ] = Path("scalecrafter-server"),
-    workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="Processes that make pictures.")] = 1,
-    dtype: Annotated[
-        str | None, typer.Option("--dtype", help="fp32, fp16 or bf16. \\[default: fp16 on CUDA, else fp32]")
-    ] = None,
-    device: Annotated[
-        str, typer.Option("--device", help="auto (several GPUs: each worker takes the next), cpu, cuda, cuda:1, mps.")
-    ] = "auto",
+    model: Models = None,
+    host: Host = HOST,
+    port: Port = PORT,
+    data: Data = DATA,
+    workers: Workers = 1,
+    dtype: Dtype = None,
+    device: Device = "auto",
     vae_memory: VaeMemory = AUTOMATIC,
-    api_keys: Annotated[
-        Path | None,
-        typer.Option("--api-keys", help="File of API keys, one a line; also from SCALECRAFTER_API_KEYS, with commas."),
-    ] = None,
-    allow_anyone: Annotated[
-        bool, typer.Option("--allow-anyone", help="Listen to the network without API keys.")
-    ] = False,
+    api_keys: ApiKeys = None,
+    allow_anyone: AllowAnyone = False,
     cors: Annotated[
         list[str] | None,
         typer.Option("--cors", help="Web site (as https://example.org) whose pages may ask; repeatable."),

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..request import Request, RequestError, parse_size
-from .uploads import PICTURE_FIELDS
 
 OWN = ("negative", "method", "recipe", "freeu", "steps", "guidance", "seed", "scheduler", "strength", "cascade")
 """Fields of `Request` that a client may set by their own names."""
@@ -82,9 +81,6 @@ def asked(data: Any, default_model: str, files: Iterable[str] = (), from_form: b
     if said.get("recipe") == "auto":
         said["recipe"] = None
     for field in files:
-        if field not in PICTURE_FIELDS:
-            instead = "this server changes whole pictures only: leave it out, and set strength"
-            raise RequestError(f"request: {field} is given, and {instead}")
         said[field] = "upload"
     how = given.get("response_format")
     if how is not None and how not in FORMATS:
