@@ -103,18 +103,18 @@ def tiny_vae(seed: int = 0) -> AutoencoderKL:
     )
 
 
-def tiny_tokenizer() -> CLIPTokenizer:
+def tiny_tokenizer(**special: str) -> CLIPTokenizer:
     """A CLIP tokenizer without merges: every character (byte) is a token, so any text works with no download."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = [*alphabet, *(character + "</w>" for character in alphabet), "<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: index for index, token in enumerate(tokens)}
     if Version(transformers_version) >= Version("5"):
-        return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=MAX_LENGTH)
+        return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=MAX_LENGTH, **special)
     with tempfile.TemporaryDirectory() as folder:  # transformers 4 reads them from files
         files = Path(folder, "vocab.json"), Path(folder, "merges.txt")
         files[0].write_text(json.dumps(vocabulary))
         files[1].write_text("#version: 0.2\n")
-        return CLIPTokenizer(*map(str, files), model_max_length=MAX_LENGTH)
+        return CLIPTokenizer(*map(str, files), model_max_length=MAX_LENGTH, **special)
 
 
 def _text_config(tokenizer: CLIPTokenizer, width: int) -> CLIPTextConfig:
@@ -134,10 +134,10 @@ def _text_config(tokenizer: CLIPTokenizer, width: int) -> CLIPTextConfig:
 
 def tiny_text_encoder(seed: int = 0, width: int = 32) -> CLIPTextModel:
     """A CLIP text encoder for `tiny_tokenizer`."""
-    return _also_in_float64(_seeded(lambda: CLIPTextModel(_text_config(tiny_tokenizer(), width)), seed))
+    return also_in_float64(_seeded(lambda: CLIPTextModel(_text_config(tiny_tokenizer(), width)), seed))
 
 
-def _also_in_float64(encoder: Model) -> Model:
+def also_in_float64(encoder: Model) -> Model:
     """For tests that compare in float64: transformers 4 makes its masks in torch's default type, which overflows."""
     if Version(transformers_version) < Version("5"):
         encoder.register_forward_pre_hook(lambda module, _args: torch.set_default_dtype(module.dtype))
@@ -179,7 +179,7 @@ def tiny_sdxl_pipeline(seed: int = 0, scheduler: Any = None) -> StableDiffusionX
     pipe = StableDiffusionXLPipeline(
         vae=tiny_vae(seed + 1),
         text_encoder=tiny_text_encoder(seed + 2, width=16),
-        text_encoder_2=_also_in_float64(
+        text_encoder_2=also_in_float64(
             _seeded(lambda: CLIPTextModelWithProjection(_text_config(tokenizer, 16)), seed + 3)
         ),
         tokenizer=tokenizer,

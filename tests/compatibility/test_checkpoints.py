@@ -13,7 +13,7 @@ import diffusers
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 from typer.testing import CliRunner
 
 import scalecrafter
@@ -46,11 +46,6 @@ def text_encoder(kind: type, width: int, layers: int, activation: str) -> Any:
     )  # fmt: skip
 
 
-def tokenizer(**tokens: str) -> CLIPTokenizer:
-    vocabulary = tiny_tokenizer().get_vocab()
-    return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=MAX_LENGTH, **tokens)
-
-
 def vae(**config: Any) -> Any:
     return seeded(
         lambda: diffusers.AutoencoderKL(
@@ -81,7 +76,7 @@ def stable_diffusion(**parts: Any) -> Any:
 def sd1() -> Any:
     return stable_diffusion(
         text_encoder=text_encoder(CLIPTextModel, 64, 2, "quick_gelu"),
-        tokenizer=tokenizer(),
+        tokenizer=tiny_tokenizer(),
         unet=unet(sample_size=64, attention_head_dim=8),
         scheduler=diffusers.PNDMScheduler(**SCHEDULE, skip_prk_steps=True, set_alpha_to_one=False),
     )
@@ -91,7 +86,7 @@ def sd2() -> Any:
     """23 layers of the 24 that the file has, as the published one."""
     return stable_diffusion(
         text_encoder=text_encoder(CLIPTextModel, 64, 23, "gelu"),
-        tokenizer=tokenizer(pad_token="!"),
+        tokenizer=tiny_tokenizer(pad_token="!"),
         unet=unet(
             sample_size=96, attention_head_dim=(1, 1, 1, 1), use_linear_projection=True, upcast_attention=True
         ),
@@ -107,8 +102,8 @@ def sdxl() -> Any:
             vae=vae(scaling_factor=0.13025, force_upcast=True),
             text_encoder=text_encoder(CLIPTextModel, 64, 2, "quick_gelu"),
             text_encoder_2=text_encoder(CLIPTextModelWithProjection, 128, 11, "gelu"),
-            tokenizer=tokenizer(),
-            tokenizer_2=tokenizer(pad_token="!"),
+            tokenizer=tiny_tokenizer(),
+            tokenizer_2=tiny_tokenizer(pad_token="!"),
             unet=unet(
                 sample_size=128, block_out_channels=(32, 32, 64), attention_head_dim=(1, 1, 1),
                 transformer_layers_per_block=(1, 1, 2), use_linear_projection=True, cross_attention_dim=192,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import scalecrafter
 from scalecrafter import Recipe
 
+from ..models import also_in_float64
 from . import tiny
 from .oracle import plainly, relative_difference
 
@@ -80,6 +81,10 @@ CELLS = {
 def cell(request: pytest.FixtureRequest) -> tuple[Cell, Any]:
     cell = CELLS[request.param]
     pipe = tiny.quiet(scalecrafter.load_pipeline(cell.model, device="cpu")).to(torch.float64)
+    if hasattr(pipe, "text_encoder"):
+        also_in_float64(pipe.text_encoder)
+    else:  # diffusers 0.35 encodes the picture in float32
+        pipe.vae.encoder.register_forward_pre_hook(lambda _encoder, args: (args[0].double(),))
     return cell, pipe
 
 

@@ -308,6 +308,7 @@ def kolors() -> Any:
                 add_qkv_bias=True,
                 bias_dropout_fusion=False,
                 original_rope=True,
+                use_cache=True,  # as the published config says; transformers 4 has no default
             )
         ),
         2,
