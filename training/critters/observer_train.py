@@ -45,7 +45,7 @@ class Settings:
     widths: tuple[int, int, int, int] = (32, 64, 128, 192)
     features: int = 96
     batch: int = 16
-    steps: int = 4000
+    steps: int = 8000
     learning_rate: float = 2e-3
     attribute_weight: float = 0.3
     """Of their losses' sum, beside the heat maps' loss."""
