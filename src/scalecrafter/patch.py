@@ -295,7 +295,5 @@ class _Installation:
         if (height, width) not in self._automatic:
             recipe = automatic_recipe(self._architecture, height, width)
             recipe = with_possible_damping(recipe, pipe, self._architecture, self._guided)
-            self._automatic[height, width] = (
-                resolve(recipe, self._architecture, lenient=True) if recipe is not None else None
-            )
+            self._automatic[height, width] = resolve(recipe, self._architecture, lenient=True) if recipe else None
         return self._automatic[height, width]

@@ -61,7 +61,7 @@ def test_two_pictures_side_by_side_are_two_animals(observer: Observer) -> None:
     assert not any(one.well_formed for one in seen)
 
 
-def test_it_is_blind_to_nothing_when_there_is_nothing(observer: Observer) -> None:
+def test_it_sees_no_animal_in_noise_or_grey(observer: Observer) -> None:
     noise = torch.randint(0, 256, (4, 256, 256, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     grey = np.full((256, 256, 3), 127, np.uint8)
     assert [seen.animals for seen in observer.observe([*noise.numpy(), grey])] == [0] * 5

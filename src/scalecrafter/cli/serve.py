@@ -8,37 +8,24 @@ from typing import Annotated
 import typer
 
 from ..request import RequestError
+from . import serving_options as serving
 from .app import FAILED, WRONG_USE, app
 from .options import AUTOMATIC, VaeMemory
 from .output import Reporter
-from .serving_options import (
-    DATA,
-    HOST,
-    PORT,
-    AllowAnyone,
-    ApiKeys,
-    Data,
-    Device,
-    Dtype,
-    Host,
-    Models,
-    Port,
-    Workers,
-)
 
 
 @app.command("serve")
 def serve(
-    model: Models = None,
-    host: Host = HOST,
-    port: Port = PORT,
-    data: Data = DATA,
-    workers: Workers = 1,
-    dtype: Dtype = None,
-    device: Device = "auto",
+    model: serving.Models = None,
+    host: serving.Host = serving.HOST,
+    port: serving.Port = serving.PORT,
+    data: serving.Data = serving.DATA,
+    workers: serving.Workers = 1,
+    dtype: serving.Dtype = None,
+    device: serving.Device = "auto",
     vae_memory: VaeMemory = AUTOMATIC,
-    api_keys: ApiKeys = None,
-    allow_anyone: AllowAnyone = False,
+    api_keys: serving.ApiKeys = None,
+    allow_anyone: serving.AllowAnyone = False,
     cors: Annotated[
         list[str] | None,
         typer.Option("--cors", help="Web site (as https://example.org) whose pages may ask; repeatable."),

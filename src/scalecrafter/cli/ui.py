@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
+from . import serving_options as serving
 from .app import app
 from .options import AUTOMATIC, VaeMemory
 from .serve import serve
-from .serving_options import (
-    DATA,
-    HOST,
-    PORT,
-    AllowAnyone,
-    ApiKeys,
-    Data,
-    Device,
-    Dtype,
-    Host,
-    Models,
-    Port,
-    Workers,
-)
 
 
 @app.command("ui")
 def ui(
-    model: Models = None,
-    host: Host = HOST,
-    port: Port = PORT,
-    data: Data = DATA,
-    workers: Workers = 1,
-    dtype: Dtype = None,
-    device: Device = "auto",
+    model: serving.Models = None,
+    host: serving.Host = serving.HOST,
+    port: serving.Port = serving.PORT,
+    data: serving.Data = serving.DATA,
+    workers: serving.Workers = 1,
+    dtype: serving.Dtype = None,
+    device: serving.Device = "auto",
     vae_memory: VaeMemory = AUTOMATIC,
-    api_keys: ApiKeys = None,
-    allow_anyone: AllowAnyone = False,
+    api_keys: serving.ApiKeys = None,
+    allow_anyone: serving.AllowAnyone = False,
 ) -> None:
     """Serve a page for browsers, and tell its address: `serve --page` with the options that matter for it."""
     serve(
