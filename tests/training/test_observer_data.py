@@ -13,7 +13,7 @@ from scalecrafter.evaluation.observer_peaks import ANIMAL_REACH, PART_REACH, pea
 from training.critters.faces import EARLESS
 from training.critters.observer_data import MARKS, observer_set, rows_of
 from training.critters.observer_faults import CHANGES, faults_of, malform, sample_faults
-from training.critters.observer_parts import KINDS, SeenPart, seen_parts
+from training.critters.observer_parts import DOUBTFUL, KINDS, SeenPart, seen_parts
 from training.critters.observer_scenes import HIDDEN, SEEN, SIDE, Sample, crowd, draw, sample_of
 from training.critters.observer_targets import CELLS, SMALL, counts, heat_targets, mirrored
 from training.critters.renderer import render, render_with_parts
@@ -137,7 +137,7 @@ def test_every_animal_of_a_crowd_can_be_seen(count: int) -> None:
         sample = crowd(seed, count, np.random.default_rng((seed, count)))
         picture, parts = draw(sample)
         assert picture.shape == (SIDE, SIDE, 3)
-        animals = [part for part in parts if part.kind == "animal"]
+        animals = [part for part in parts if part.kind == "animal" and part.seen != DOUBTFUL]
         assert len(animals) == count
         assert all(part.seen > SEEN for part in animals)
         assert all(0 <= part.x < SIDE and 0 <= part.y < SIDE for part in animals)
@@ -197,6 +197,24 @@ def test_parts_of_small_animals_and_half_hidden_ones_are_not_judged() -> None:
     assert counts(plain)[eye].tolist() == [1, 1]
     assert counts(hidden)[eye].tolist() == [0, 0]
     assert heat_targets(plain)[0][eye].max() == 1
+
+
+def test_two_heads_are_one_animal_or_two_but_four_eyes() -> None:
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        animal = malform(replace(sample_animal(rng), species="cat"), ("second head",), rng)
+        parts = seen_parts(lone(animal), SIDE, SIDE)
+        rows = rows_of(parts)
+        assert counts(rows)[KINDS.index("animal")].tolist() == [1, 2]
+        assert counts(rows)[KINDS.index("eye"), 0] >= 3
+        assert len(set(rows[: len(parts), 5].tolist())) == 1
+        body, head = (part for part in parts if part.kind == "animal")
+        heat, judged = heat_targets(rows)
+        assert heat[0, int(body.y / 4), int(body.x / 4)] == 1
+        assert (heat[0] == 1).sum() == 1
+        assert judged[0, int(head.y / 4), int(head.x / 4)] == 0
+        eyes = [part for part in parts if part.kind == "eye"]
+        assert min(np.hypot(eye.x - head.x, eye.y - head.y) for eye in eyes) < head.radius
 
 
 def test_mirrored_marks_give_mirrored_targets() -> None:

@@ -12,6 +12,7 @@ import torch
 import scalecrafter
 from training.critters.autoencoder import AutoencoderSettings, build_autoencoder
 from training.critters.loop import Schedule, compile_blocks, train
+from training.critters.optimizer import KernelOptimizer
 from training.critters.tokenizer import build_tokenizer
 from training.critters.train import SMOKE, run
 
@@ -42,26 +43,58 @@ def test_a_second_run_goes_on_from_what_is_there(tmp_path: Path) -> None:
 
 def test_a_later_run_can_begin_from_an_earlier_model(tmp_path: Path) -> None:
     first = run(SMOKE, tmp_path / "first", CPU, torch.float32, preview_every=100)
-    still = replace(SMOKE, denoiser=replace(SMOKE.denoiser, learning_rate=0.0))
+    still = replace(
+        SMOKE,
+        autoencoder=replace(SMOKE.autoencoder, steps=0),
+        denoiser=replace(SMOKE.denoiser, learning_rate=0.0),
+    )
     second = run(still, tmp_path / "second", CPU, torch.float32, preview_every=100, warm_start=first)
     ours, theirs = (scalecrafter.load_pipeline(folder) for folder in (first, second))
     for name in ("vae", "unet", "text_encoder"):
         for a, b in zip(getattr(ours, name).parameters(), getattr(theirs, name).parameters(), strict=True):
             torch.testing.assert_close(a, b, rtol=2e-3, atol=1e-4)
 
+    faster = replace(still, autoencoder=replace(SMOKE.autoencoder, learning_rate=0.1))
+    third = run(faster, tmp_path / "third", CPU, torch.float32, preview_every=100, warm_start=first)
+    moved = scalecrafter.load_pipeline(third).vae.decoder.conv_in.weight - ours.vae.decoder.conv_in.weight
+    assert 1e-5 < float(moved.detach().abs().max()) < 0.1  # from where it was, not from the beginning
 
-def test_a_resumed_training_ends_where_an_unbroken_one_ends(tmp_path: Path) -> None:
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_kernels_are_trained_in_place_as_the_matrices_that_muon_takes(layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Conv2d(16, 24, 3, bias=False), torch.nn.Conv2d(24, 3, 1)).to(
+        memory_format=layout
+    )
+    kernel, narrow = module[0].weight, module[1].weight
+    matrix = torch.nn.Parameter(kernel.detach().permute(0, 2, 3, 1).reshape(24, -1).clone())
+    oracle = torch.optim.Muon([matrix], 0.01, weight_decay=0.01, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    ours = KernelOptimizer(module, 0.01, muon=True)
+    before = narrow.detach().clone()
+    for step in range(3):
+        module(torch.randn(2, 16, 8, 8, generator=torch.Generator().manual_seed(step))).square().sum().backward()
+        assert kernel.grad is not None
+        matrix.grad = kernel.grad.permute(0, 2, 3, 1).reshape(24, -1).clone()
+        ours.step()
+        oracle.step()
+        module.zero_grad(set_to_none=True)
+    torch.testing.assert_close(kernel.detach().permute(0, 2, 3, 1).reshape(24, -1), matrix.detach())
+    assert float((narrow - before).abs().max()) == pytest.approx(0.03, rel=0.3)  # AdamW's three steps
+
+
+@pytest.mark.parametrize("muon", [False, True])
+def test_a_resumed_training_ends_where_an_unbroken_one_ends(tmp_path: Path, muon: bool) -> None:
     def start() -> tuple[torch.nn.Module, object]:
         torch.manual_seed(0)
-        module = torch.nn.Linear(4, 1)
+        module = torch.nn.Linear(16, 16)
 
         def loss(step: int) -> torch.Tensor:
-            x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
+            x = torch.randn(8, 16, generator=torch.Generator().manual_seed(step))
             return (module(x) - x.sum(1, keepdim=True)).square().mean()
 
         return module, loss
 
-    schedule = Schedule(steps=20, learning_rate=0.1, warmup=2, checkpoint_every=5)
+    schedule = Schedule(steps=20, learning_rate=0.1, warmup=2, checkpoint_every=5, muon=muon)
     module, loss = start()
     unbroken = train(module, loss, schedule, tmp_path / "a.pt", CPU, torch.float32, report=lambda _: None)  # type: ignore[arg-type]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,23 +26,27 @@ from .loop import Schedule, autocast, compile_blocks, train
 class AutoencoderSettings:
     widths: tuple[int, ...] = (32, 64, 96, 128)
     steps: int = 4000
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     crop: int = 64
     crops: int = 16
     """Many small crops rather than few large ones: colours vary between pictures, not within them."""
+    choose_from: int = 3
+    """Every crop is the one with most edges of so many: flat sky and ground are learnt from the whole pictures."""
     whole_every: int = 3
     """Every this many steps one whole picture takes the place of the crops."""
     mean_weight: float = 1e-3
     """What is left of the KL term once the variance is fixed: keeps the latents near one."""
-    gradient_weight: float = 0.5
+    absolute_weight: float = 0.3
+    square_weight: float = 10.0
+    gradient_weight: float = 0.15
     anchor_weight: float = 1.0
     anchor_steps: int = 800
     """Over these first steps, with falling weight, three latent channels are drawn to the mean colour of their 8×8
     pixels.  Without this a short training finds edges first and colours very late."""
 
 
-LOG_VARIANCE = -7.0
-"""Of the posterior, everywhere: noise of a thirtieth.  A learnt variance begins near one, and its noise keeps a short
+LOG_VARIANCE = -9.0
+"""Of the posterior, everywhere: noise of a ninetieth.  A learnt variance begins near one, and its noise keeps a short
 training from ever using more than one or two of the four channels."""
 
 
@@ -93,20 +97,29 @@ def batch_of(step: int, pictures: NDArray[np.uint8], settings: AutoencoderSettin
     side, count = (
         (size, max(settings.crops * settings.crop**2 // size**2, 1)) if whole else (settings.crop, settings.crops)
     )
-    chosen = []
-    for index in rng.integers(0, len(pictures), count):
-        top, left = rng.integers(0, size - side + 1, 2)
-        crop = pictures[index, top : top + side, left : left + side]
-        chosen.append(crop[:, ::-1] if rng.random() < 0.5 else crop)
-    return np.stack(chosen)
+
+    def crop() -> NDArray[np.uint8]:
+        index, (top, left) = rng.integers(len(pictures)), rng.integers(0, size - side + 1, 2)
+        return pictures[index, top : top + side, left : left + side]
+
+    tries = 1 if whole else settings.choose_from
+    chosen = [max((crop() for _ in range(tries)), key=_edges) for _ in range(count)]
+    return np.stack([each[:, ::-1] if rng.random() < 0.5 else each for each in chosen])
 
 
-def reconstruction_loss(output: Tensor, target: Tensor, gradient_weight: float) -> Tensor:
+def _edges(picture: NDArray[np.uint8]) -> float:
+    """Mean absolute difference between neighbouring pixels."""
+    signed = picture.astype(np.int16)
+    return float(sum(np.abs(np.diff(signed, axis=axis)).mean() for axis in (0, 1)))
+
+
+def reconstruction_loss(output: Tensor, target: Tensor, settings: AutoencoderSettings) -> Tensor:
     """L1 and L2 on pixels, L1 on their differences at two scales: colours first, then edges, which the eye sees."""
-    loss = F.l1_loss(output, target) + F.mse_loss(output, target)
+    loss = settings.absolute_weight * F.l1_loss(output, target)
+    loss = loss + settings.square_weight * F.mse_loss(output, target)
     for _ in range(2):
         for axis in (-1, -2):
-            loss = loss + gradient_weight * F.l1_loss(output.diff(dim=axis), target.diff(dim=axis))
+            loss = loss + settings.gradient_weight * F.l1_loss(output.diff(dim=axis), target.diff(dim=axis))
         output, target = F.avg_pool2d(output, 2), F.avg_pool2d(target, 2)
     return loss
 
@@ -120,10 +133,19 @@ def train_autoencoder(
     report: Callable[[str], None] = print,
     checkpoint_every: int = 200,
     compiled: bool = False,
+    warm_start: Path | None = None,
 ) -> AutoencoderKL:
-    """The trained autoencoder (its moving average), its `scaling_factor` not yet set."""
+    """The trained autoencoder (its moving average), its `scaling_factor` not yet set.
+
+    `warm_start`: a diffusers folder of the same shape to begin from, without the anchor to mean colours.
+    """
     torch.manual_seed(0)
-    vae = build_autoencoder(settings).to(device, memory_format=torch.channels_last)
+    vae = build_autoencoder(settings)
+    if warm_start is not None:
+        vae.load_state_dict(AutoencoderKL.from_pretrained(warm_start).state_dict())
+        fix_variance(vae)
+        settings = replace(settings, anchor_steps=0)
+    vae = vae.to(device, memory_format=torch.channels_last)
     if compiled:
         compile_blocks(vae)
 
@@ -132,13 +154,17 @@ def train_autoencoder(
         mean = vae.encode(target).latent_dist.mean
         noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(step)).to(device)
         output = vae.decode(mean + math.exp(LOG_VARIANCE / 2) * noise).sample.float()
-        loss = reconstruction_loss(output, target, settings.gradient_weight)
+        loss = reconstruction_loss(output, target, settings)
         loss = loss + settings.mean_weight * mean.square().mean()
-        anchor = settings.anchor_weight * max(1.0 - step / settings.anchor_steps, 0.0)
+        anchor = settings.anchor_weight * max(1.0 - step / settings.anchor_steps, 0.0) if settings.anchor_steps else 0.0
         return loss + anchor * F.mse_loss(mean[:, :3].float(), 2.0 * F.avg_pool2d(target, 8)) if anchor else loss
 
     schedule = Schedule(
-        settings.steps, settings.learning_rate, average=0.998, checkpoint_every=min(checkpoint_every, settings.steps)
+        settings.steps,
+        settings.learning_rate,
+        average=0.998,
+        checkpoint_every=min(checkpoint_every, settings.steps),
+        muon=True,
     )
     return train(vae, step_loss, schedule, checkpoint, device, dtype, report)  # type: ignore[return-value]
 

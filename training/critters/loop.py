@@ -21,6 +21,8 @@ import torch
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
+from .optimizer import KernelOptimizer
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -32,6 +34,8 @@ class Schedule:
     average: float = 0.999
     checkpoint_every: int = 250
     report_every: int = 50
+    muon: bool = False
+    """Kernels by Muon instead of AdamW."""
 
     def rate(self, step: int) -> float:
         """Learning rate at `step` (0-based)."""
@@ -107,9 +111,7 @@ def train(
     `step`, so that a resumed run sees the batches it would have seen.
     """
     average = copy.deepcopy(module).requires_grad_(False)
-    optimizer = torch.optim.AdamW(
-        module.parameters(), schedule.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
-    )
+    optimizer = KernelOptimizer(module, schedule.learning_rate, schedule.muon)
     first = 0
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
@@ -133,14 +135,13 @@ def train(
     losses: list[float] = []
     since = time.perf_counter()
     for step in range(first, schedule.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.rate(step)
+        optimizer.set_rate(schedule.rate(step))
         with autocast(device, dtype):
             loss = step_loss(step)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        module.zero_grad(set_to_none=True)
         _update_average(average, module, min(schedule.average, (step + 1) / (step + 10)))
         losses.append(loss.detach().item())
         if not math.isfinite(losses[-1]):

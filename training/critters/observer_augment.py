@@ -1,4 +1,4 @@
-"""What happens to pictures before they are looked at: noise, blur, JPEG, colour, scaling, wobble, and a VAE's touch.
+"""What happens to pictures before they are looked at: noise, blur, JPEG, colour, scaling, wobble, and a model's touch.
 
 Everything is drawn from the generator that is passed in.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from torch import Tensor
@@ -88,13 +88,11 @@ def softened(
 
     Made once at `path` (uint8 `(count, 256, 256, 3)`): generated pictures have just this softness.
     """
-    if path.exists():
-        return np.asarray(np.load(path, mmap_mode="r"))
-    out, batch = np.empty((count, *pictures.shape[1:]), np.uint8), 16
-    for start in range(0, count, batch):
+
+    def touch(start: int, block: NDArray[np.uint8]) -> NDArray[np.uint8]:
         rng = np.random.default_rng((start, 9))
         with autocast(device, dtype):
-            mean = vae.encode(to_unit(pictures[start : min(start + batch, count)], device)).latent_dist.mean.float()
+            mean = vae.encode(to_unit(block, device)).latent_dist.mean.float()
             noise = torch.from_numpy(rng.standard_normal(tuple(mean.shape), np.float32)).to(device)
             strength = torch.from_numpy(rng.uniform(0, 0.25, len(mean)).astype(np.float32)).to(device)
             blur = torch.from_numpy((rng.random(len(mean)) < 0.5) * rng.uniform(0, 0.35, len(mean))).float().to(device)
@@ -102,9 +100,66 @@ def softened(
             latents = mean + strength[:, None, None, None] * mean.std() * noise
             decoded = vae.decode(latents).sample.float()
         pixels = (decoded.clamp(-1, 1) * 127.5 + 128).clamp(0, 255)
-        out[start : start + batch] = pixels.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
-        if start // batch % 20 == 0:
-            report(f"softened {start}/{count} pictures")
+        return np.asarray(pixels.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy())
+
+    return _touched(path, pictures, count, touch, report)
+
+
+def redrawn(
+    path: Path,
+    pictures: NDArray[np.uint8],
+    captions: list[str],
+    model: StableDiffusionPipeline,
+    count: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    report: Callable[[str], None] = print,
+) -> NDArray[np.uint8]:
+    """The first `count` pictures as the model redraws them from a little noise: in place, with the model's own faults.
+
+    Image to image (SDEdit, arXiv 2108.01073) in few steps.  Made once at `path` (uint8 `(count, 256, 256, 3)`).
+    """
+    redraw = StableDiffusionImg2ImgPipeline(**model.components, requires_safety_checker=False)
+    redraw.set_progress_bar_config(disable=True)
+
+    def touch(start: int, block: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        rng = np.random.default_rng((start, 10))
+        with autocast(device, dtype):
+            images = redraw(
+                prompt=captions[start : start + len(block)],
+                image=[Image.fromarray(picture) for picture in block],
+                strength=float(rng.uniform(*REDRAWN_STRENGTH)),
+                num_inference_steps=REDRAWN_STEPS,
+                guidance_scale=float(rng.choice((1.0, 4.0))),
+                generator=torch.Generator().manual_seed(start),
+            ).images
+        return np.stack([np.asarray(image) for image in images])
+
+    return _touched(path, pictures, count, touch, report)
+
+
+REDRAWN_STRENGTH = (0.2, 0.5)
+"""Above this, parts begin to move from where they are marked."""
+REDRAWN_STEPS = 15
+_BATCH = 16
+
+
+def _touched(
+    path: Path,
+    pictures: NDArray[np.uint8],
+    count: int,
+    touch: Callable[[int, NDArray[np.uint8]], NDArray[np.uint8]],
+    report: Callable[[str], None],
+) -> NDArray[np.uint8]:
+    """What `touch(first index, block)` makes of the first `count` pictures, kept at `path`."""
+    if path.exists():
+        return np.asarray(np.load(path, mmap_mode="r"))
+    out = np.empty((count, *pictures.shape[1:]), np.uint8)
+    for start in range(0, count, _BATCH):
+        stop = min(start + _BATCH, count)
+        out[start:stop] = touch(start, np.asarray(pictures[start:stop]))
+        if start // _BATCH % 20 == 0:
+            report(f"{path.stem}: {start}/{count} pictures")
     temporary = path.with_suffix(".part.npy")
     np.save(temporary, out)
     temporary.replace(path)

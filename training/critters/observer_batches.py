@@ -15,8 +15,8 @@ from .observer_augment import degraded, wobbled
 from .observer_data import ObserverSet
 from .observer_targets import heat_targets, mirrored
 
-SOFT_SHARE = 0.25
-"""Of the pictures come through the VAE."""
+TOUCHED_SHARE = 0.25
+"""So much of the pictures has come through the VAE, and as much has been redrawn."""
 
 
 def heat_loss(logits: Tensor, target: Tensor, judged: Tensor) -> Tensor:
@@ -49,7 +49,8 @@ class Batches:
     """Training batches: the batch of a step depends on the step alone."""
 
     data: ObserverSet
-    soft: NDArray[np.uint8]
+    touched: tuple[NDArray[np.uint8], ...]
+    """The first pictures of `data` in other forms, each `(fewer, 256, 256, 3)`."""
     attributes: NDArray[np.int64]
     size: int
     device: torch.device
@@ -59,9 +60,10 @@ class Batches:
         rng = np.random.default_rng((step, 11))
         pictures, heats, judgements, chosen = [], [], [], []
         for _ in range(self.size):
-            soft = rng.random() < SOFT_SHARE
-            index = int(rng.integers(len(self.soft) if soft else len(self.data.pictures)))
-            picture = np.asarray((self.soft if soft else self.data.pictures)[index])
+            form = int(rng.random() / TOUCHED_SHARE)
+            pictures_of = self.touched[form] if form < len(self.touched) else self.data.pictures
+            index = int(rng.integers(len(pictures_of)))
+            picture = np.asarray(pictures_of[index])
             marks = np.asarray(self.data.marks[index])
             if rng.random() < 0.5:
                 picture, marks = np.ascontiguousarray(picture[:, ::-1]), mirrored(marks)

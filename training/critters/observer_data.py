@@ -62,7 +62,10 @@ def _attributes(sample: Sample) -> list[int]:
 
 def rows_of(parts: list[SeenPart]) -> NDArray[np.float32]:
     """Labels as `(MARKS, 6)` rows."""
-    heights = {part.animal: 2 * part.radius for part in parts if part.kind == "animal"}
+    heights: dict[int, float] = {}
+    for part in parts:
+        if part.kind == "animal":
+            heights.setdefault(part.animal, 2 * part.radius)  # its own: a second head comes after it
     rows = np.full((MARKS, 6), np.nan, np.float32)
     for row, part in zip(rows, parts):
         # An animal of which only parts show (its own strokes all hidden) has no mark of its own: size unknown, 0.

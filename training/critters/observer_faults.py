@@ -34,6 +34,9 @@ CHANGES: Mapping[str, Mapping[str, int]] = {
     "melted": {},
 }
 """Every fault and what it does to the count of each kind of part (ears: of species that have any)."""
+SHARE: Mapping[str, float] = {"third eye": 2.0, "second mouth": 3.0, "third ear": 3.0, "melted": 2.0}
+"""How often faults are drawn, beside one of the others: those that are hardest to tell, and commonest in pictures that
+models draw, more often."""
 MOUTH: Spot = (0.0, 0.45)
 """About where a mouth is, in head radii."""
 
@@ -62,7 +65,8 @@ def malform(animal: Animal, faults: tuple[str, ...], rng: np.random.Generator) -
 def sample_faults(species: str, rng: np.random.Generator) -> tuple[str, ...]:
     """One fault; for one animal in six, a second one of another part."""
     names = faults_of(species)
-    first = names[int(rng.integers(len(names)))]
+    weights = np.array([SHARE.get(name, 1.0) for name in names])
+    first = names[int(rng.choice(len(names), p=weights / weights.sum()))]
     if first in ("second head", "melted") or rng.random() > 1 / 6:
         return (first,)
     others = [n for n in names if n not in ("second head", "melted") and not set(CHANGES[n]) & set(CHANGES[first])]

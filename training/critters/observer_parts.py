@@ -22,6 +22,12 @@ KINDS = ("animal", "eye", "ear", "mouth", "tail")
 BEHIND = ("ear", "tail")
 """Parts drawn behind the body: their place is the middle of what shows of them."""
 
+DOUBTFUL = 0.14
+"""What is said to show of a second head, as of an animal: so little that either answer is right.  Two heads on one body
+may be called one animal or two; that it is malformed, its eyes and mouths say."""
+HEAD = 3.5
+"""About a head's radius, in radii of its eyes."""
+
 REACH = {"animal": 1.6, "eye": 1.0}
 """How far, in radii of its mark, a part's strokes are looked for: a second head may stand out of the animal, and
 beside an eye are strokes of the head."""
@@ -113,6 +119,8 @@ def seen_parts(
 ) -> list[SeenPart]:
     """Animals and parts of the scene rendered at this size, in drawing order; without those of which nothing shows.
 
+    A second head follows its animal's parts as a doubtful animal.
+
     `window` (left, top, width, height) is the piece of the picture that is kept; places are then pixels of that piece.
     """
     left, top, wide, high = window or (0, 0, width, height)
@@ -145,4 +153,9 @@ def seen_parts(
                 x, y = columns.mean() + (part.box[1].start or 0) + 0.5, rows.mean() + (part.box[0].start or 0) + 0.5
             x, y = float(x) - margin - left, float(y) - margin - top
             parts.append(SeenPart(index, part.kind, x, y, part.radius, count / max(part.area, 1)))
+        if len(scene.animals[index].animal.copies("head")) > 1:
+            one, other = [part for part in drawn if part.kind == "eye"][-2:]
+            x, y = (one.x + other.x) / 2 - margin - left, (one.y + other.y) / 2 - margin - top
+            if 0 <= x < wide and 0 <= y < high:
+                parts.append(SeenPart(index, "animal", x, y, HEAD * one.radius, DOUBTFUL))
     return parts

@@ -11,12 +11,14 @@ import numpy as np
 import skia
 from numpy.typing import NDArray
 
+from .accessories import draw_face_accessory, draw_neck_accessory
 from .drawing import INK, Pen, ellipse_path, mix, path_of, smooth
 from .observer_faults import malform, sample_faults
 from .observer_parts import SeenPart, seen_parts
 from .palette import PAINT
 from .renderer import render
-from .scene import COLOURS, PLACES, TIMES, Animal, PlacedAnimal, Scene, sample_animal
+from .scene import ACCESSORIES, COLOURS, PLACES, TIMES, Animal, PlacedAnimal, Scene, sample_animal
+from .species import BUILDS
 
 SIDE = 256
 MOST = 9
@@ -141,7 +143,7 @@ def draw(sample: Sample) -> tuple[NDArray[np.uint8], list[SeenPart]]:
 
 
 def _with_scraps(pixels: NDArray[np.uint8], animals: list[SeenPart], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Faceless blobs, sticks and rings in coats' colours beside the animals, as weak models leave them."""
+    """Faceless blobs and sticks in coats' colours, and things to wear that nobody wears, as weak models leave them."""
     canvas_pixels = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
     info = skia.ImageInfo.Make(SIDE, SIDE, skia.kRGBA_8888_ColorType, skia.kPremul_AlphaType)
     canvas = skia.Surface.MakeRasterDirect(info, canvas_pixels).getCanvas()
@@ -153,7 +155,9 @@ def _with_scraps(pixels: NDArray[np.uint8], animals: list[SeenPart], rng: np.ran
             continue
         colour = PAINT[COLOURS[int(rng.integers(len(COLOURS)))]]
         line, edge = mix(colour, INK, 0.5), float(rng.uniform(0.5, 2))
-        match int(rng.integers(3)):
+        match int(rng.integers(5)):
+            case 3 | 4:
+                _draw_worn(pen, x, y, 1.6 * size, rng)
             case 0:
                 angles = np.sort(rng.uniform(0, 2 * np.pi, 7))
                 radii = size * rng.uniform(0.4, 1.0, 7)
@@ -165,3 +169,21 @@ def _with_scraps(pixels: NDArray[np.uint8], animals: list[SeenPart], rng: np.ran
             case _:
                 pen.shape(ellipse_path(x, y, size * float(rng.uniform(0.3, 1)), size * 0.7), colour, line, edge)
     return canvas_pixels[:, :, :3]
+
+
+def _draw_worn(pen: Pen, x: float, y: float, size: float, rng: np.random.Generator) -> None:
+    """A hat, crown, pair of glasses, scarf or bow tie about (x, y), for a head of radius `size`."""
+    animal = replace(sample_animal(rng), accessory=ACCESSORIES[1 + int(rng.integers(len(ACCESSORIES) - 1))])
+    build = BUILDS[animal.species]
+    pen.canvas.save()
+    pen.canvas.translate(x, y)
+    pen.canvas.rotate(float(rng.uniform(-20, 20)))
+    if animal.accessory in ("scarf", "bow tie"):
+        pen.canvas.scale(size / build.head_r, size / build.head_r)
+        pen.canvas.translate(0, -build.neck_y)
+        draw_neck_accessory(pen, animal, build)
+    else:
+        pen.canvas.scale(size, size)
+        pen.canvas.translate(0, -(build.eye_y if animal.accessory == "glasses" else build.hat_y))
+        draw_face_accessory(pen, animal, build)
+    pen.canvas.restore()

@@ -1,7 +1,7 @@
 """The one command that makes the observer: `python -m training.critters.observer_train`.
 
-Draws the pictures, softens some with the VAE, trains, chooses thresholds, exports, and reports on held-out pictures.
-Every stage is skipped when its result is there already; the training goes on where it stopped.
+Draws the pictures, lets the model soften and redraw some of them, trains, chooses thresholds, exports, and reports on
+held-out pictures.  Every stage is skipped when its result is there already; the training goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers import StableDiffusionPipeline
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -23,16 +23,18 @@ from scalecrafter.evaluation.observer import load_observer
 from scalecrafter.evaluation.observer_network import NetworkSettings, ObserverNetwork, Seen
 
 from .autoencoder import to_unit
+from .captions import caption
 from .data import HELD_OUT_SEED
 from .loop import Schedule, autocast, pick_device, pick_precision, train
-from .observer_augment import degraded, softened
+from .observer_augment import degraded, redrawn, softened
 from .observer_batches import Batches, attribute_loss, heat_loss
 from .observer_data import ATTRIBUTES, ObserverSet, observer_set
 from .observer_export import export, write_readme
 from .observer_parts import KINDS
 from .observer_report import choose_thresholds, evaluate, learn_anatomy, part_counts, table_of
+from .observer_scenes import Sample
 
-VAE = Path(__file__).parents[2] / "src" / "scalecrafter" / "models" / "critters" / "vae"
+MODEL = Path(__file__).parents[2] / "src" / "scalecrafter" / "models" / "critters"
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,9 @@ class Settings:
     pictures: int = 12000
     validation: int = 400
     held_out: int = 800
-    softened: int = 800
-    """So many of the training pictures (and a tenth as many held-out ones) also exist as the VAE gives them back."""
+    touched: int = 2000
+    """So many of the training pictures (and a tenth as many held-out ones) also exist as the VAE gives them back, and
+    as the model redraws them."""
     widths: tuple[int, int, int, int] = (32, 64, 128, 192)
     features: int = 96
     batch: int = 16
@@ -53,7 +56,7 @@ class Settings:
 
 
 SMOKE = Settings(
-    pictures=150, validation=100, held_out=100, softened=2, widths=(8, 8, 8, 8), features=8, batch=2, steps=2,
+    pictures=150, validation=100, held_out=100, touched=2, widths=(8, 8, 8, 8), features=8, batch=2, steps=2,
     normalisation_batches=1,
 )  # fmt: skip
 """A run of seconds through every stage; its observer is blind."""
@@ -157,7 +160,7 @@ def run(
     export_to: Path,
     device: torch.device,
     dtype: torch.dtype,
-    vae_folder: Path = VAE,
+    model: Path = MODEL,
     minutes: float | None = None,
     compiled: bool = False,
     workers: int = 2,
@@ -178,13 +181,18 @@ def run(
     validation = ObserverSet(kept.pictures[:cut], kept.marks[:cut], kept.samples[:cut])
     held_out = ObserverSet(kept.pictures[cut:], kept.marks[cut:], kept.samples[cut:])
 
-    vae = AutoencoderKL.from_pretrained(vae_folder).float().to(device)
-    tenth = max(settings.softened // 10, 1)
-    soft = softened(out / "softened.npy", data.pictures, vae, settings.softened, device, dtype, report)
-    soft_kept = softened(out / "softened-held-out.npy", held_out.pictures, vae, tenth, device, dtype, report)
-    del vae
+    tenth = max(settings.touched // 10, 1)
+    pipe = StableDiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32).to(device)
+    forms = []
+    for name, chosen, count in (("training", data, settings.touched), ("held-out", held_out, tenth)):
+        soft = softened(out / f"softened-{name}.npy", chosen.pictures, pipe.vae, count, device, dtype, report)
+        captions = [_caption(sample) for sample in chosen.samples[:count]]
+        again = redrawn(out / f"redrawn-{name}.npy", chosen.pictures, captions, pipe, count, device, dtype, report)
+        forms.append((soft, again))
+    touched, touched_kept = forms
+    del pipe
 
-    batches = Batches(data, soft, data.attributes(), settings.batch, device)
+    batches = Batches(data, touched, data.attributes(), settings.batch, device)
     start = time.perf_counter()
     network, steps = train_network(settings, batches, out, device, dtype, report, minutes, compiled)
     seconds = time.perf_counter() - start
@@ -199,15 +207,14 @@ def run(
 
     report("looking at held-out pictures")
     observer = load_observer(export_to)
-    forms = {
+    few = ObserverSet(held_out.pictures[:tenth], held_out.marks[:tenth], held_out.samples[:tenth])
+    shown = {
         "as rendered": (held_out, np.asarray(held_out.pictures)),
         "degraded": (held_out, np.stack([_degraded(p, k) for k, p in enumerate(held_out.pictures)])),
-        "through the VAE": (
-            ObserverSet(held_out.pictures[:tenth], held_out.marks[:tenth], held_out.samples[:tenth]),
-            np.asarray(soft_kept),
-        ),
+        "through the VAE": (few, touched_kept[0]),
+        "redrawn by the model": (few, touched_kept[1]),
     }
-    rates = {name: evaluate(observer, chosen, pictures) for name, (chosen, pictures) in forms.items()}
+    rates = {name: evaluate(observer, chosen, pictures) for name, (chosen, pictures) in shown.items()}
     result: dict[str, object] = {
         "rates": rates,
         "thresholds": thresholds,
@@ -222,6 +229,11 @@ def run(
     return result
 
 
+def _caption(sample: Sample) -> str:
+    """What the model would be asked for; nothing where it knows no words for what is there."""
+    return caption(sample.scene, np.random.default_rng((sample.seed, 12))) if sample.lone else ""
+
+
 def _degraded(picture: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
     return degraded(np.asarray(picture), np.random.default_rng((index, 13)))
 
@@ -230,13 +242,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/observer"), help="pictures, checkpoints, log and report")
     parser.add_argument("--export-to", type=Path, help="where weights and card go (default: OUT/observer)")
-    parser.add_argument("--vae", type=Path, default=VAE, help="the VAE whose softness is to be learnt")
+    parser.add_argument("--model", type=Path, default=MODEL, help="the model whose faults are to be learnt")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--workers", type=int, default=2, help="processes that draw pictures")
     parser.add_argument("--pictures", type=int)
-    parser.add_argument("--softened", type=int, help="pictures that also go through the VAE")
+    parser.add_argument("--touched", type=int, help="pictures that the model also softens and redraws")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int)
     length.add_argument("--minutes", type=float, help="of training; the steps that fit are measured at the start")
@@ -246,7 +258,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     settings = SMOKE if options.smoke else Settings()
-    for name in ("pictures", "softened", "steps"):
+    for name in ("pictures", "touched", "steps"):
         if getattr(options, name):
             settings = replace(settings, **{name: getattr(options, name)})
     device = pick_device(options.device)
@@ -256,7 +268,7 @@ def main(arguments: list[str] | None = None) -> None:
         options.export_to or options.out / "observer",
         device,
         pick_precision(device, options.precision),
-        options.vae,
+        options.model,
         options.minutes,
         options.compile,
         options.workers,

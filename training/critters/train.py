@@ -58,7 +58,7 @@ def run(
 ) -> Path:
     """All stages; returns the diffusers folder.
 
-    With `warm_start` (a folder that an earlier run wrote) the autoencoder is that one, and the U-Net goes on from it.
+    With `warm_start` (a folder that an earlier run wrote) all networks go on from there; over no steps, one stays.
     """
     out.mkdir(parents=True, exist_ok=True)
 
@@ -72,10 +72,7 @@ def run(
     held_out = renders(out / "held_out.npy", settings.held_out, HELD_OUT_SEED, 1, report)
     tokenizer = build_tokenizer(vocabulary(), out / "tokenizer")
 
-    if warm_start is not None:
-        vae = AutoencoderKL.from_pretrained(warm_start / "vae").to(device)
-    else:
-        vae = _autoencoder(settings, pictures, out, device, dtype, report, checkpoint_every, compiled)
+    vae = _autoencoder(settings, pictures, out, device, dtype, report, checkpoint_every, compiled, warm_start)
     report(f"autoencoder: {psnr(vae, held_out, device):.2f} dB PSNR on {len(held_out)} held-out pictures")
 
     encoded = out / "latents.pt"
@@ -124,15 +121,17 @@ def _autoencoder(
     report: Callable[[str], None],
     every: int,
     compiled: bool,
+    warm_start: Path | None,
 ) -> AutoencoderKL:
+    if warm_start is not None and settings.autoencoder.steps == 0:
+        return AutoencoderKL.from_pretrained(warm_start / "vae").to(device)
     done = out / "autoencoder-done.pt"
     if done.exists():
         vae = build_autoencoder(settings.autoencoder).to(device)
         vae.load_state_dict(torch.load(done, map_location=device, weights_only=True))
         return vae
-    vae = train_autoencoder(
-        pictures, settings.autoencoder, out / "autoencoder.pt", device, dtype, report, every, compiled
-    )
+    checkpoint, start = out / "autoencoder.pt", warm_start / "vae" if warm_start else None
+    vae = train_autoencoder(pictures, settings.autoencoder, checkpoint, device, dtype, report, every, compiled, start)
     save_atomically(vae.state_dict(), done)
     return vae
 
@@ -156,9 +155,9 @@ def main(arguments: list[str] | None = None) -> None:
     settings = SMOKE if options.smoke else Settings()
     if options.scenes:
         settings = replace(settings, scenes=options.scenes)
-    if options.autoencoder_steps:
+    if options.autoencoder_steps is not None:
         settings = replace(settings, autoencoder=replace(settings.autoencoder, steps=options.autoencoder_steps))
-    if options.denoiser_steps:
+    if options.denoiser_steps is not None:
         settings = replace(settings, denoiser=replace(settings.denoiser, steps=options.denoiser_steps))
     device = pick_device(options.device)
     run(
