@@ -24,6 +24,7 @@ from scalecrafter.vae import (
     remove_vae_memory,
     vae_memory_applied,
 )
+from scalecrafter.vae.ceiling import free_memory
 from tests.models import tiny_sd_pipeline, tiny_sd_unet
 from tests.vae.vaes import difference, noise, sd_vae
 
@@ -105,6 +106,14 @@ def test_what_fits_is_decoded_at_once_to_the_bit() -> None:
     for memory in ("auto", "1GiB"):
         with vae_memory_applied(vae, memory):
             assert torch.equal(vae.decode(latents).sample, own)
+
+
+def test_free_memory_is_what_the_system_says_or_less_where_a_container_is_given_less() -> None:
+    import psutil
+
+    free = free_memory(torch.device("cpu"))
+    assert free is not None
+    assert 64 * MIB < free <= 1.2 * psutil.virtual_memory().available
 
 
 def test_automatic_tiles_where_the_whole_does_not_fit_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:

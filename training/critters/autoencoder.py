@@ -144,7 +144,7 @@ def train_autoencoder(
     if warm_start is not None:
         vae.load_state_dict(AutoencoderKL.from_pretrained(warm_start).state_dict())
         fix_variance(vae)
-        settings = replace(settings, anchor_steps=0)
+        settings = replace(settings, anchor_weight=0.0)
     vae = vae.to(device, memory_format=torch.channels_last)
     if compiled:
         compile_blocks(vae)
@@ -156,7 +156,7 @@ def train_autoencoder(
         output = vae.decode(mean + math.exp(LOG_VARIANCE / 2) * noise).sample.float()
         loss = reconstruction_loss(output, target, settings)
         loss = loss + settings.mean_weight * mean.square().mean()
-        anchor = settings.anchor_weight * max(1.0 - step / settings.anchor_steps, 0.0) if settings.anchor_steps else 0.0
+        anchor = settings.anchor_weight * max(1.0 - step / settings.anchor_steps, 0.0)
         return loss + anchor * F.mse_loss(mean[:, :3].float(), 2.0 * F.avg_pool2d(target, 8)) if anchor else loss
 
     schedule = Schedule(

@@ -73,14 +73,14 @@ it) and where the mouth belongs was learnt from renders; `observer.json` holds t
 
 {pictures} renders of our own (`training/critters/observer_*.py`) of none to nine animals from an eighth to the whole of
 the picture, one lone animal in two malformed on purpose: eyes, ears, mouths, tails or heads too many or too few, or a
-melted face. With noise, blur, JPEG, other colours, wavering outlines, and some through the VAE of critters with noise
-on the latents. {steps} steps of {batch} pictures.
+melted face. With noise, blur, JPEG, other colours and wavering outlines; a quarter came through the VAE of critters
+with noise on the latents, another was redrawn by critters from a little noise. {steps} steps of {batch} pictures.
 
 ## How often it is right
 
 On {held_out} held-out renders (another {validation} chose the thresholds); "degraded" is the same with the faults
 above. A count is right when it is exact; parts that hardly show may be counted or not, and parts of animals lower than
-64 pixels are not judged.
+64 pixels are not judged. Two heads on one body may be called one animal or two.
 
 {table}
 
@@ -88,8 +88,9 @@ Thresholds: {thresholds}.
 
 ## Limits
 
-It knows the animals of critters and nothing else. Generated pictures were not trained on: their faults are other than
-the ones drawn on purpose. Two animals that overlap by much may count as one.
+It knows the animals of critters and nothing else. Pictures that a model made from nothing were not trained on: their
+faults are other than the ones drawn on purpose and those of redrawn pictures. Two animals that overlap by much may
+count as one.
 """
 
 

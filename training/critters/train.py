@@ -58,7 +58,8 @@ def run(
 ) -> Path:
     """All stages; returns the diffusers folder.
 
-    With `warm_start` (a folder that an earlier run wrote) all networks go on from there; over no steps, one stays.
+    With `warm_start` (a folder that an earlier run wrote) all networks go on from there; one that is given 0
+    steps stays as it is.
     """
     out.mkdir(parents=True, exist_ok=True)
 
@@ -144,7 +145,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--scenes", type=int)
-    parser.add_argument("--autoencoder-steps", type=int)
+    parser.add_argument("--autoencoder-steps", type=int, help="with --warm-start, 0 keeps its autoencoder as it is")
     parser.add_argument("--denoiser-steps", type=int)
     parser.add_argument("--warm-start", type=Path, help="a folder that an earlier run wrote, to go on from")
     parser.add_argument("--compile", action="store_true", help="needs a C++ compiler; steps a third faster on a CPU")
