@@ -14,7 +14,7 @@ import torch
 from scalecrafter.evaluation.observer import Mark, Observation, load_observer
 from scalecrafter.evaluation.observer_card import Anatomy, mouth_from_eyes
 from training.critters.observer_augment import degraded, wobbled
-from training.critters.observer_batches import Batches, attribute_loss, heat_loss
+from training.critters.observer_batches import Batches, Touched, attribute_loss, heat_loss
 from training.critters.observer_data import ATTRIBUTES, ObserverSet, observer_set
 from training.critters.observer_parts import KINDS
 from training.critters.observer_report import choose_thresholds, evaluate, is_malformed, learn_anatomy, part_counts
@@ -65,7 +65,8 @@ def test_the_attribute_loss_leaves_out_what_nobody_knows() -> None:
 
 
 def test_a_batch_depends_on_its_step_alone(data: ObserverSet) -> None:
-    batches = Batches(data, (data.pictures[:8], data.pictures[:4]), data.attributes(), 6, CPU)
+    touched = Touched(data.pictures[:8], list(range(8)), True), Touched(data.pictures[:4], [3, 2, 1, 0], False)
+    batches = Batches(data, touched, data.attributes(), 6, CPU)
     for one, other in zip(batches.at(3), batches.at(3), strict=True):
         assert torch.equal(one, other)
     pictures, heat, judged, attributes = batches.at(4)
@@ -73,6 +74,18 @@ def test_a_batch_depends_on_its_step_alone(data: ObserverSet) -> None:
     assert pictures.shape == (6, 3, 256, 256)
     assert heat.shape == judged.shape == (6, len(KINDS), 64, 64)
     assert attributes.shape == (6, len(ATTRIBUTES))
+
+
+def test_touched_pictures_keep_their_own_labels_and_parts_only_where_they_still_hold(data: ObserverSet) -> None:
+    index = next(k for k, sample in enumerate(data.samples) if sample.lone and not sample.faults)
+    for holds in (True, False):
+        form = Touched(np.zeros_like(data.pictures[:1]), [index], holds)
+        batches = Batches(data, (form, form, form, form), data.attributes(), 6, CPU)  # nothing but touched ones
+        pictures, heat, judged, attributes = batches.at(0)
+        assert float(pictures.mean()) < -0.5
+        assert (heat[:, 0].amax((1, 2)) == 1).all()
+        assert bool(judged[:, 1:].any()) == holds
+        assert attributes.tolist() == [data.attributes()[index].tolist()] * 6
 
 
 def test_degrading_keeps_the_size_and_mostly_changes_the_picture(data: ObserverSet) -> None:

@@ -117,6 +117,9 @@ def redrawn(
 ) -> NDArray[np.uint8]:
     """The first `count` pictures as the model redraws them from a little noise: in place, with the model's own faults.
 
+    Only of what it knows, one whole animal of the usual size, does it make the same again; and even there an eye may
+    come out as a smudge.
+
     Image to image (SDEdit, arXiv 2108.01073) in few steps.  Made once at `path` (uint8 `(count, 256, 256, 3)`).
     """
     redraw = StableDiffusionImg2ImgPipeline(**model.components, requires_safety_checker=False)
@@ -139,7 +142,7 @@ def redrawn(
 
 
 REDRAWN_STRENGTH = (0.2, 0.5)
-"""Above this, parts begin to move from where they are marked."""
+"""Above this, animals begin to move from where they are marked."""
 REDRAWN_STEPS = 15
 _BATCH = 16
 

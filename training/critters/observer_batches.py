@@ -19,6 +19,17 @@ TOUCHED_SHARE = 0.25
 """So much of the pictures has come through the VAE, and as much has been redrawn."""
 
 
+@dataclass(frozen=True)
+class Touched:
+    """Some pictures of a set in another form."""
+
+    pictures: NDArray[np.uint8]
+    rows: list[int]
+    """Which pictures of the set they are."""
+    parts_hold: bool
+    """Whether the set's labels of parts are still true; those of animals and attributes are."""
+
+
 def heat_loss(logits: Tensor, target: Tensor, judged: Tensor) -> Tensor:
     """Focal loss with a lighter penalty near peaks (Zhou et al., Objects as Points, arXiv 1904.07850, equation 1).
 
@@ -49,8 +60,7 @@ class Batches:
     """Training batches: the batch of a step depends on the step alone."""
 
     data: ObserverSet
-    touched: tuple[NDArray[np.uint8], ...]
-    """The first pictures of `data` in other forms, each `(fewer, 256, 256, 3)`."""
+    touched: tuple[Touched, ...]
     attributes: NDArray[np.int64]
     size: int
     device: torch.device
@@ -60,14 +70,17 @@ class Batches:
         rng = np.random.default_rng((step, 11))
         pictures, heats, judgements, chosen = [], [], [], []
         for _ in range(self.size):
-            form = int(rng.random() / TOUCHED_SHARE)
-            pictures_of = self.touched[form] if form < len(self.touched) else self.data.pictures
-            index = int(rng.integers(len(pictures_of)))
-            picture = np.asarray(pictures_of[index])
+            lot = int(rng.random() / TOUCHED_SHARE)
+            form = self.touched[lot] if lot < len(self.touched) else None
+            place = int(rng.integers(len(form.rows) if form else len(self.data.pictures)))
+            index = form.rows[place] if form else place
+            picture = np.asarray((form or self.data).pictures[place])
             marks = np.asarray(self.data.marks[index])
             if rng.random() < 0.5:
                 picture, marks = np.ascontiguousarray(picture[:, ::-1]), mirrored(marks)
             heat, judged = heat_targets(marks)
+            if form and not form.parts_hold:
+                heat[1:] = judged[1:] = 0
             pictures.append(degraded(picture, rng))
             heats.append(heat)
             judgements.append(judged)

@@ -74,7 +74,8 @@ it) and where the mouth belongs was learnt from renders; `observer.json` holds t
 {pictures} renders of our own (`training/critters/observer_*.py`) of none to nine animals from an eighth to the whole of
 the picture, one lone animal in two malformed on purpose: eyes, ears, mouths, tails or heads too many or too few, or a
 melted face. With noise, blur, JPEG, other colours and wavering outlines; a quarter came through the VAE of critters
-with noise on the latents, another was redrawn by critters from a little noise. {steps} steps of {batch} pictures.
+with noise on the latents, another, of whole animals whose parts were then not judged, was redrawn by critters from a
+little noise. {steps} steps of {batch} pictures.
 
 ## How often it is right
 

@@ -27,7 +27,7 @@ from .captions import caption
 from .data import HELD_OUT_SEED
 from .loop import Schedule, autocast, pick_device, pick_precision, train
 from .observer_augment import degraded, redrawn, softened
-from .observer_batches import Batches, attribute_loss, heat_loss
+from .observer_batches import Batches, Touched, attribute_loss, heat_loss
 from .observer_data import ATTRIBUTES, ObserverSet, observer_set
 from .observer_export import export, write_readme
 from .observer_parts import KINDS
@@ -181,16 +181,18 @@ def run(
     validation = ObserverSet(kept.pictures[:cut], kept.marks[:cut], kept.samples[:cut])
     held_out = ObserverSet(kept.pictures[cut:], kept.marks[cut:], kept.samples[cut:])
 
-    tenth = max(settings.touched // 10, 1)
+    tenth = max(settings.touched // 10, 2)
     pipe = StableDiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32).to(device)
-    forms = []
-    for name, chosen, count in (("training", data, settings.touched), ("held-out", held_out, tenth)):
-        soft = softened(out / f"softened-{name}.npy", chosen.pictures, pipe.vae, count, device, dtype, report)
-        captions = [_caption(sample) for sample in chosen.samples[:count]]
-        again = redrawn(out / f"redrawn-{name}.npy", chosen.pictures, captions, pipe, count, device, dtype, report)
-        forms.append((soft, again))
-    touched, touched_kept = forms
-    del pipe
+
+    def touch(name: str, whole: ObserverSet, count: int) -> tuple[Touched, Touched]:
+        soft = softened(out / f"softened-{name}.npy", whole.pictures, pipe.vae, count, device, dtype, report)
+        rows = [k for k, sample in enumerate(whole.samples) if _is_usual(sample)][:count]
+        known, captions = whole.pictures[rows], [_caption(whole.samples[k]) for k in rows]
+        again = redrawn(out / f"redrawn-{name}.npy", known, captions, pipe, len(rows), device, dtype, report)
+        return Touched(soft, list(range(len(soft))), True), Touched(again, rows, False)
+
+    touched = touch("training", data, settings.touched)
+    soft_kept, redrawn_kept = touch("held-out", held_out, tenth)
 
     batches = Batches(data, touched, data.attributes(), settings.batch, device)
     start = time.perf_counter()
@@ -207,14 +209,15 @@ def run(
 
     report("looking at held-out pictures")
     observer = load_observer(export_to)
-    few = ObserverSet(held_out.pictures[:tenth], held_out.marks[:tenth], held_out.samples[:tenth])
     shown = {
         "as rendered": (held_out, np.asarray(held_out.pictures)),
         "degraded": (held_out, np.stack([_degraded(p, k) for k, p in enumerate(held_out.pictures)])),
-        "through the VAE": (few, touched_kept[0]),
-        "redrawn by the model": (few, touched_kept[1]),
+        "through the VAE": (_rows_of(held_out, soft_kept), soft_kept.pictures),
+        "redrawn by the model": (_rows_of(held_out, redrawn_kept), redrawn_kept.pictures),
     }
     rates = {name: evaluate(observer, chosen, pictures) for name, (chosen, pictures) in shown.items()}
+    again = rates["redrawn by the model"]
+    rates["redrawn by the model"] = {name: again[name] for name in ("animals", *NAMED) if name in again}
     result: dict[str, object] = {
         "rates": rates,
         "thresholds": thresholds,
@@ -229,9 +232,22 @@ def run(
     return result
 
 
+USUAL = 0.45
+"""The least height, as a share of the picture's, of the animals that critters draws."""
+NAMED = ("species", "colour", "accessory")
+
+
+def _is_usual(sample: Sample) -> bool:
+    """Whether critters could have drawn it: one whole animal, large enough."""
+    return sample.lone is not None and not sample.faults and sample.scene.animals[0].height >= USUAL
+
+
 def _caption(sample: Sample) -> str:
-    """What the model would be asked for; nothing where it knows no words for what is there."""
-    return caption(sample.scene, np.random.default_rng((sample.seed, 12))) if sample.lone else ""
+    return caption(sample.scene, np.random.default_rng((sample.seed, 12)))
+
+
+def _rows_of(whole: ObserverSet, form: Touched) -> ObserverSet:
+    return ObserverSet(whole.pictures[form.rows], whole.marks[form.rows], [whole.samples[k] for k in form.rows])
 
 
 def _degraded(picture: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
