@@ -13,9 +13,11 @@ import torch
 
 from scalecrafter.evaluation.observer import Mark, Observation, load_observer
 from scalecrafter.evaluation.observer_card import Anatomy, mouth_from_eyes
+from scalecrafter.evaluation.observer_network import NetworkSettings, ObserverNetwork
 from training.critters.observer_augment import degraded, wobbled
 from training.critters.observer_batches import Batches, Touched, attribute_loss, heat_loss
 from training.critters.observer_data import ATTRIBUTES, ObserverSet, observer_set
+from training.critters.observer_normalisation import measure, unfold
 from training.critters.observer_parts import KINDS
 from training.critters.observer_report import choose_thresholds, evaluate, is_malformed, learn_anatomy, part_counts
 from training.critters.observer_targets import counts, heat_targets
@@ -205,8 +207,42 @@ def test_one_command_draws_trains_exports_and_reports(tmp_path: Path, capsys: py
     assert "observer.pt at step 2" in log
 
 
+def test_an_observer_to_go_on_from_answers_as_before_once_it_has_normalisations_again() -> None:
+    shape = NetworkSettings(2, (3,), (8, 16, 16, 16), 8)
+    torch.manual_seed(3)
+    stored = ObserverNetwork(shape)
+    pictures = [torch.rand(4, 3, 64, 64) * 2 - 1 for _ in range(5)]
+    measure(stored, pictures)
+    stored.fuse()
+    fresh = ObserverNetwork(shape)
+    unfold(fresh, stored, pictures)
+    with torch.no_grad():
+        want, seen, training = stored(pictures[0]), fresh.eval()(pictures[0]), fresh.train()(torch.cat(pictures))
+        kept = stored(torch.cat(pictures))
+    torch.testing.assert_close(seen.heat, want.heat, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(seen.attributes, want.attributes, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(training.heat, kept.heat, atol=1e-3, rtol=1e-3)
+    assert not torch.allclose(ObserverNetwork(shape).eval()(pictures[0]).heat, want.heat, atol=1e-2)
+
+
+def test_a_training_goes_on_from_an_observer_and_its_card_says_so(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    run(SMOKE, tmp_path, first, CPU, torch.float32, workers=1)
+    for name in ("observer.pt", "plan.json"):
+        (tmp_path / name).unlink()
+    still = replace(SMOKE, learning_rate=0.0)
+    run(still, tmp_path, second, CPU, torch.float32, workers=1, warm_start=first)
+    one, other = load_observer(first), load_observer(second)
+    now = other.network.state_dict()
+    for name, value in one.network.state_dict().items():
+        if name.endswith("convolution.weight"):  # but for the scales of a few pictures' statistics
+            alike = torch.nn.functional.cosine_similarity(value.flatten(1), now[name].flatten(1))
+            assert alike.min() > 0.999, name
+    assert other.card.training["earlier steps"] == SMOKE.steps
+    assert "after 2 of an earlier observer" in (second / "README.md").read_text()
+
+
 def test_the_shipped_size_of_the_network_is_small() -> None:
-    from scalecrafter.evaluation.observer_network import NetworkSettings, ObserverNetwork
     from training.critters.observer_train import Settings
 
     settings = Settings()

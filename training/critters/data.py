@@ -15,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .captions import caption
-from .renderer import render
+from .renderer import render, render_with_parts
 from .scene import sample_scene
 
 NATIVE = 256
 HELD_OUT_SEED = 10_000_000
 """Scenes from this seed on are never trained on."""
 CAPTIONS_PER_SCENE = 4
+DETAIL_REACH = 1.4
+"""How far details are taken to go, in radii of their marks: an outline lies about an eye."""
 _CHUNK = 64
 
 
@@ -60,6 +62,22 @@ def renders(
                     report(f"drew {done}/{count} scenes")
         del array
     return np.load(path, mmap_mode="r")
+
+
+def details(count: int, cells: int, first_seed: int = 0, workers: int = 2) -> NDArray[np.bool_]:
+    """Where the eyes, ears, mouths and tails of the scenes from `first_seed` on are: `(count, cells, cells)`."""
+    with ProcessPoolExecutor(workers) as pool:
+        seeds = range(first_seed, first_seed + count)
+        return np.stack(list(pool.map(_details, seeds, [cells] * count, chunksize=_CHUNK)))
+
+
+def _details(seed: int, cells: int) -> NDArray[np.bool_]:
+    y, x = (np.mgrid[:cells, :cells] + 0.5) / cells
+    near = np.zeros((cells, cells), bool)
+    for part in render_with_parts(sample_scene(seed), 16, 16)[1]:
+        if part.kind != "animal":
+            near |= np.hypot(x - part.x, y - part.y) < DETAIL_REACH * part.radius + 0.5 / cells
+    return near
 
 
 def _draw(job: tuple[int, int]) -> NDArray[np.uint8]:

@@ -75,7 +75,7 @@ it) and where the mouth belongs was learnt from renders; `observer.json` holds t
 the picture, one lone animal in two malformed on purpose: eyes, ears, mouths, tails or heads too many or too few, or a
 melted face. With noise, blur, JPEG, other colours and wavering outlines; a quarter came through the VAE of critters
 with noise on the latents, another, of whole animals whose parts were then not judged, was redrawn by critters from a
-little noise. {steps} steps of {batch} pictures.
+little noise ({touched} pictures of either kind). {steps} steps of {batch} pictures{earlier}.
 
 ## How often it is right
 
@@ -98,8 +98,10 @@ count as one.
 def write_readme(folder: Path, settings: Mapping[str, Any], thresholds: Mapping[str, float], table: list[str]) -> None:
     """The card of the exported observer, with the figures of its own training."""
     weights = load_file(folder / WEIGHTS)
+    earlier = settings.get("earlier steps")
     text = README.format(
         **settings,
+        earlier=f", after {earlier} of an earlier observer with other labels and pictures" if earlier else "",
         parameters=sum(value.numel() for value in weights.values()) / 1e6,
         megabytes=(folder / WEIGHTS).stat().st_size / 1e6,
         table="\n".join(table),

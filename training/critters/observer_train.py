@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from .observer_augment import degraded, redrawn, softened
 from .observer_batches import Batches, Touched, attribute_loss, heat_loss
 from .observer_data import ATTRIBUTES, ObserverSet, observer_set
 from .observer_export import export, write_readme
+from .observer_normalisation import measure, unfold
 from .observer_parts import KINDS
 from .observer_report import choose_thresholds, evaluate, learn_anatomy, part_counts, table_of
 from .observer_scenes import Sample
@@ -72,14 +73,21 @@ def train_network(
     minutes: float | None = None,
     compiled: bool = False,
     checkpoint_every: int = 250,
+    begin_from: ObserverNetwork | None = None,
 ) -> tuple[ObserverNetwork, int]:
     """The trained network (its moving average, normalisations measured anew and folded in) and its number of steps."""
+
+    def seen_in(first: int) -> Iterator[Tensor]:
+        return (batches.at(first + step)[0] for step in range(settings.normalisation_batches))
+
     torch.manual_seed(0)
     shape = NetworkSettings(
         len(KINDS), tuple(len(words) for words in ATTRIBUTES.values()), settings.widths, settings.features
     )
     network = ObserverNetwork(shape).to(device)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if begin_from is not None:
+        unfold(network, begin_from.to(device), seen_in(2_000_000))
     if compiled:
         network.compile(dynamic=False)
     every = 50
@@ -100,7 +108,8 @@ def train_network(
     schedule = Schedule(steps, settings.learning_rate, average=0.998, checkpoint_every=min(checkpoint_every, steps))
     average = train(network, step_loss, schedule, out / "observer.pt", device, dtype, report)
     assert isinstance(average, ObserverNetwork)
-    _measure_normalisation(average, batches, settings.normalisation_batches, device, dtype)
+    with autocast(device, dtype):
+        measure(average, seen_in(1_000_000))
     return average.fuse(), steps
 
 
@@ -128,22 +137,6 @@ def _planned_steps(settings: Settings, path: Path, minutes: float | None, timed:
 
 
 @torch.no_grad()
-def _measure_normalisation(
-    network: ObserverNetwork, batches: Batches, count: int, device: torch.device, dtype: torch.dtype
-) -> None:
-    """Means and variances for the averaged weights: those of the training belong to other weights."""
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over all batches
-    network.train()
-    for step in range(count):
-        with autocast(device, dtype):
-            network(batches.at(1_000_000 + step)[0])
-    network.eval()
-
-
-@torch.no_grad()
 def heat_maps(network: ObserverNetwork, pictures: NDArray[np.uint8], device: torch.device) -> NDArray[np.float32]:
     """`(count, kinds, 64, 64)` in 0…1."""
     network.eval()
@@ -164,8 +157,12 @@ def run(
     minutes: float | None = None,
     compiled: bool = False,
     workers: int = 2,
+    warm_start: Path | None = None,
 ) -> dict[str, object]:
-    """All stages; returns the report, which is also at `out/report.json`."""
+    """All stages; returns the report, which is also at `out/report.json`.
+
+    With `warm_start`, the folder of an observer of the same shape, the training goes on from that one.
+    """
     out.mkdir(parents=True, exist_ok=True)
 
     def report(line: str) -> None:
@@ -196,7 +193,10 @@ def run(
 
     batches = Batches(data, touched, data.attributes(), settings.batch, device)
     start = time.perf_counter()
-    network, steps = train_network(settings, batches, out, device, dtype, report, minutes, compiled)
+    earlier = load_observer(warm_start) if warm_start else None
+    network, steps = train_network(
+        settings, batches, out, device, dtype, report, minutes, compiled, begin_from=earlier and earlier.network
+    )
     seconds = time.perf_counter() - start
 
     report("choosing thresholds on validation pictures, half of them degraded")
@@ -205,6 +205,8 @@ def run(
     thresholds = choose_thresholds(heat, validation.marks)
     anatomy = learn_anatomy(part_counts(data), heat, validation, thresholds)
     history = {"pictures": settings.pictures, "steps": steps, "batch": settings.batch}
+    if earlier is not None:
+        history["earlier steps"] = sum(int(earlier.card.training.get(key, 0)) for key in ("steps", "earlier steps"))
     export(network, settings.widths, settings.features, thresholds, anatomy, history, export_to)
 
     report("looking at held-out pictures")
@@ -226,7 +228,7 @@ def run(
     }
     (out / "report.json").write_text(json.dumps(result, indent=2))
     table = table_of(rates)
-    write_readme(export_to, asdict(replace(settings, steps=steps)), thresholds, table)
+    write_readme(export_to, asdict(settings) | history, thresholds, table)
     for line in table:
         report(line)
     return result
@@ -259,12 +261,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/observer"), help="pictures, checkpoints, log and report")
     parser.add_argument("--export-to", type=Path, help="where weights and card go (default: OUT/observer)")
     parser.add_argument("--model", type=Path, default=MODEL, help="the model whose faults are to be learnt")
+    parser.add_argument("--warm-start", type=Path, help="the folder of an observer to go on from")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--workers", type=int, default=2, help="processes that draw pictures")
     parser.add_argument("--pictures", type=int)
     parser.add_argument("--touched", type=int, help="pictures that the model also softens and redraws")
+    parser.add_argument("--learning-rate", type=float)
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int)
     length.add_argument("--minutes", type=float, help="of training; the steps that fit are measured at the start")
@@ -274,7 +278,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     settings = SMOKE if options.smoke else Settings()
-    for name in ("pictures", "touched", "steps"):
+    for name in ("pictures", "touched", "steps", "learning_rate"):
         if getattr(options, name):
             settings = replace(settings, **{name: getattr(options, name)})
     device = pick_device(options.device)
@@ -288,6 +292,7 @@ def main(arguments: list[str] | None = None) -> None:
         options.minutes,
         options.compile,
         options.workers,
+        options.warm_start,
     )
 
 

@@ -19,7 +19,7 @@ from torch import nn
 
 from .autoencoder import AutoencoderSettings, build_autoencoder, encode_all, psnr, train_autoencoder
 from .captions import vocabulary
-from .data import CAPTIONS_PER_SCENE, HELD_OUT_SEED, captions_of, renders
+from .data import CAPTIONS_PER_SCENE, HELD_OUT_SEED, captions_of, details, renders
 from .denoiser import Denoiser, DenoiserSettings, tokenize, train_denoiser
 from .export import assemble, export, preview
 from .loop import pick_device, pick_precision, save_atomically
@@ -95,6 +95,7 @@ def run(
         data["means"],
         data["deviations"],
         data["tokens"],
+        torch.from_numpy(details(settings.scenes, data["means"].shape[-1], workers=settings.workers)),
         tokenizer,
         scaling_factor,
         settings.denoiser,
