@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scalecrafter.evaluation.intervals import Interval, bootstrap
-from scalecrafter.evaluation.store import Row, read_parquet
+from scalecrafter.evaluation.rows import Row, read_parquet
 
 WORDS = {"yes": True, "no": False, "": None}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,6 +114,46 @@ def test_other_settings_in_the_folder_are_wrong_use(model: str) -> None:
     told = complaint(run(*arguments(model, "--method", "direct", "--steps", "3"), code=2))
     assert "steps was 2 and now is 3" in told
     assert "--output" in told
+
+
+def test_pictures_of_another_run_count_as_made_by_its_parquet_alone(model: str) -> None:
+    run(*arguments(model, "--method", "direct"))
+    before = json.loads(Path("run/report.json").read_text())
+    Path("run/pictures.parquet").rename("first.parquet")
+    shutil.rmtree("run")
+
+    run(*arguments(model, "--method", "upscale", "--join", "first.parquet"))
+    assert {Path(name).parent.name for name in written()} == {"upscale"}
+    assert cells() == {("direct", 256): 2, ("upscale", 256): 2}
+    after = json.loads(Path("run/report.json").read_text())
+    assert after["cells"][0] == before["cells"][0]
+    assert not Path("run/sheets/256x128-direct.png").exists()
+
+    # What was joined travels on, and is made no more than before.
+    Path("run/pictures.parquet").rename("second.parquet")
+    shutil.rmtree("run")
+    third = ("--method", "direct", "--method", "upscale", "--pictures", "3", "--join", "second.parquet")
+    run(*arguments(model, *third))
+    assert sorted(Path(name).name for name in written()) == ["0002.png", "0002.png"]
+    assert cells() == {("direct", 256): 3, ("upscale", 256): 3}
+    run(*arguments(model, *third, "--report-only"))
+    assert cells() == {("direct", 256): 3, ("upscale", 256): 3}
+
+
+def test_what_cannot_be_joined_is_refused_in_a_line(model: str) -> None:
+    run(*arguments(model, "--method", "direct"))
+    Path("run/pictures.parquet").rename("first.parquet")
+    shutil.rmtree("run")
+    Path("junk.parquet").write_text("no parquet")
+    for file, more, told in (
+        ("first.parquet", ("--steps", "3"), "'first.parquet' holds pictures made with other settings: steps was 2"),
+        ("junk.parquet", (), "'junk.parquet' is not the pictures.parquet of an evaluation"),
+        ("absent.parquet", (), "there is no file 'absent.parquet'"),
+    ):
+        folder = f"run-{len(told)}"
+        result = run(*arguments(model, "--method", "direct", "--join", file, *more, "-o", folder), code=2)
+        assert told in complaint(result)
+        assert not list(Path(folder).rglob("*.png"))
 
 
 def test_report_only_looks_at_the_pictures_that_are_there(model: str) -> None:

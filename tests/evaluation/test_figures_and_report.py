@@ -19,9 +19,10 @@ from scalecrafter.evaluation.figures import CellFigures, measure, measure_cell
 from scalecrafter.evaluation.intervals import Interval
 from scalecrafter.evaluation.real_pictures import SHIPPED, SIGNATURE, real_rows
 from scalecrafter.evaluation.reporting import report
+from scalecrafter.evaluation.rows import Row, write_parquet
 from scalecrafter.evaluation.settings import NATIVE, REAL
 from scalecrafter.evaluation.sheets import write_sheet
-from scalecrafter.evaluation.store import Row, RunFolder, write_parquet
+from scalecrafter.evaluation.store import RunFolder
 from scalecrafter.evaluation.tables import comma_separated, in_words, markdown
 from scalecrafter.request import RequestError
 from tests.evaluation.eyes import disc_examiner, draw, uncounted

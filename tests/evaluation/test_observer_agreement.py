@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.observer_agreement import ByEye, read_counts, table
 from scalecrafter.evaluation.looking import Findings
-from scalecrafter.evaluation.store import Row
+from scalecrafter.evaluation.rows import Row
 
 
 def row(method: str, index: int, animals: int, well_formed: bool) -> Row:

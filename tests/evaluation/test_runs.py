@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,9 +18,10 @@ from PIL import Image
 from scalecrafter.errors import ScaleCrafterError, SizeError
 from scalecrafter.evaluation import peak_memory
 from scalecrafter.evaluation.looking import Examiner, make_examiner
+from scalecrafter.evaluation.rows import read_parquet, write_parquet
 from scalecrafter.evaluation.runs import agree_on_examiner, check, weights_digest
 from scalecrafter.evaluation.settings import Choice
-from scalecrafter.evaluation.store import RunFolder, read_parquet, write_parquet
+from scalecrafter.evaluation.store import RUN, RunFolder
 from scalecrafter.picture_files import read_request
 from scalecrafter.request import RequestError
 from tests.evaluation.eyes import DiscObserver, disc_examiner, uncounted
@@ -191,6 +193,26 @@ def test_looking_again_is_left_out_unless_the_examiner_changed_or_it_is_asked_fo
     assert told == []
     agree_on_examiner(store, disc_examiner(), lambda seen, _: told.append(seen), again=True)
     assert told == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_another_examiner_saw_is_not_joined_and_own_pictures_count_before_joined_ones(tmp_path: Path) -> None:
+    run(tmp_path / "one")
+    store = RunFolder(tmp_path / "one")
+    rows = [row.model_copy(update={"seconds": 1e6}) for row in store.rows()]
+    metadata = {RUN: json.dumps(store.manifest | {"commands": ["another"], "machines": ["a fast one"]})}
+    write_parquet(
+        [*rows, rows[0].model_copy(update={"file": "pictures/256x128/direct/0009.png"})], tmp_path / "p", metadata
+    )
+    with pytest.raises(RequestError, match="another observer saw"):
+        store.join(tmp_path / "p", make_examiner("none", observe=False).signature())
+    assert len(store.rows()) == 6
+    store.join(tmp_path / "p", disc_examiner().signature())
+    assert [row.file for row in store.rows() if row.seconds == 1e6] == ["pictures/256x128/direct/0009.png"]
+    assert store.manifest["commands"] == ["another", "scalecrafter eval"]
+    assert store.manifest["machines"] == ["a fast one"]
+    write_parquet(rows, tmp_path / "q")
+    with pytest.raises(RequestError, match="does not say how"):
+        store.join(tmp_path / "q", disc_examiner().signature())
 
 
 def test_a_picture_that_cannot_be_made_names_its_cell(tmp_path: Path) -> None:

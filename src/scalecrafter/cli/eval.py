@@ -91,6 +91,14 @@ def evaluate(
     ] = None,
     config: Config = None,
     allow_pickle: AllowPickle = False,
+    join: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--join",
+            help="The pictures.parquet of another run with the same settings, on another machine, say: its pictures "
+            "count as made; repeatable.",
+        ),
+    ] = None,
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Make no picture: look at those in the folder again, and report.")
     ] = False,
@@ -131,9 +139,10 @@ def evaluate(
     with EvaluationReporter() as reporter:
         examiner = make_examiner(features, observe=critters)
         if settings is not None:
-            _make(settings, loading, store, examiner, reporter)
+            _make(settings, loading, store, examiner, reporter, join or [])
         else:
             _look_again(store, examiner, reporter, again=True)
+            _join(store, join or [], examiner)
         for path in report(store, examiner, real, SHIPPED if critters else None, reporter.counting):
             print(path)
 
@@ -201,20 +210,26 @@ def _twice_native(model: str, loading: dict[str, Any]) -> tuple[int, int]:
 
 
 def _make(
-    settings: Settings, loading: dict[str, Any], store: RunFolder, examiner: Examiner, reporter: EvaluationReporter
+    settings: Settings,
+    loading: dict[str, Any],
+    store: RunFolder,
+    examiner: Examiner,
+    reporter: EvaluationReporter,
+    joined: list[Path],
 ) -> None:
     from ..evaluation.runs import check, make_pictures, shared_choices, shared_settings
 
     pipe = reporter.load(settings.base, **loading)
     check(pipe, settings)
     store.claim(shared_settings(pipe, settings), shared_choices(settings), shlex.join(["scalecrafter", *sys.argv[1:]]))
-    store.note(machine=_machine(pipe))
+    store.note(machines=list(dict.fromkeys([*store.manifest.get("machines", []), _machine(pipe)])))
     _look_again(store, examiner, reporter, again=False)
+    _join(store, joined, examiner)
     try:
         make_pictures(pipe, settings, store, examiner, reporter)
     except KeyboardInterrupt:
         reporter.note(
-            f"{len(store.rows())} pictures are finished and stay in {store.folder}: "
+            f"{len(store.own_rows())} pictures are finished and stay in {store.folder}: "
             "the same command goes on, --report-only reports on them"
         )
         raise
@@ -225,6 +240,12 @@ def _look_again(store: RunFolder, examiner: Examiner, reporter: EvaluationReport
 
     with reporter.counting("looking at the pictures again") as progress:
         agree_on_examiner(store, examiner, progress, again)
+
+
+def _join(store: RunFolder, joined: list[Path], examiner: Examiner) -> None:
+    signature = examiner.signature() if joined else []
+    for path in joined:
+        store.join(path, signature)
 
 
 def _machine(pipe: Any) -> str:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from .distances import fid, kid
 from .intervals import Interval, bootstrap, bootstrap_difference
 from .prompts import ATTRIBUTES
+from .rows import Row
 from .settings import NATIVE, REAL, Size
 from .spectrum import sharpness
-from .store import Row
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import numpy as np
 
 from ..files import write_whole
 from .figures import KINDS, CellFigures, Kind
+from .rows import Row
 from .settings import NATIVE, REAL, Size
 from .spectrum import BINS, TOP_OCTAVE
-from .store import Row
 
 SHEETS_OF_BARS = {
     "rates": ("one_object", "well_formed", "animals"),

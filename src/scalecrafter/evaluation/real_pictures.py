@@ -17,8 +17,8 @@ from PIL import Image, ImageOps
 from ..request import RequestError
 from .looking import Examiner, same_signature
 from .prompts import Prompt
+from .rows import Row, read_parquet
 from .settings import REAL, Size
-from .store import Row, read_parquet
 
 SHIPPED = Path(str(resources.files(__package__))) / "real" / "critters.parquet"
 """What an observer found in real pictures of critters, at the usual sizes."""

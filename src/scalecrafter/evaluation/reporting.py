@@ -5,6 +5,7 @@ Each file is made anew from the rows, so this can be done at any time and as oft
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -16,9 +17,10 @@ from .figures import cells, measure
 from .looking import Examiner
 from .plots import write_plots
 from .real_pictures import real_rows
+from .rows import write_parquet
 from .settings import REAL
 from .sheets import write_sheet
-from .store import RunFolder, write_parquet
+from .store import RUN, RunFolder
 from .tables import write_report
 
 Counter = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
@@ -46,14 +48,14 @@ def report(
     rows = store.rows()
     if not rows:
         raise ScaleCrafterError(f"{str(store.folder)!r} holds no picture to report on")
-    write_parquet(rows, store.folder / "pictures.parquet")
+    manifest = store.manifest
+    write_parquet(rows, store.folder / "pictures.parquet", {RUN: json.dumps(manifest)})
     by_cell = cells(rows)
     real, origins = {}, {}
     for size in dict.fromkeys(size for size, _ in by_cell):
         limit = max(len(members) for (of, _), members in by_cell.items() if of == size)
         with counter(f"real pictures, {size[0]}×{size[1]}") as progress:
             real[size], origins[size] = real_rows(size, limit, examiner, real_folder, shipped, progress)
-    manifest = store.manifest
     with counter("figures") as progress:
         measured = measure(rows, real, list(manifest["choices"]), report=progress)
     facts = _facts(manifest)
@@ -62,7 +64,9 @@ def report(
         drawn = {**by_cell, **{(size, REAL): members for size, members in real.items() if members}}
         write_plots(store.folder / "plots", measured, drawn)
         for number, ((size, method), members) in enumerate(by_cell.items(), 1):
-            write_sheet(store.folder, members, store.folder / "sheets" / f"{size[0]}x{size[1]}-{method}.png")
+            here = [row for row in members if (store.folder / row.file).is_file()]
+            if here:
+                write_sheet(store.folder, here, store.folder / "sheets" / f"{size[0]}x{size[1]}-{method}.png")
             progress(number, len(by_cell))
     return tables
 
@@ -74,7 +78,7 @@ def _facts(manifest: dict[str, dict[str, object]]) -> dict[str, str]:
         "model": f"{shared['model']} (weights {str(shared['weights'])[:12]})",
         "pictures": f"{shared['steps']} steps, guidance {shared['guidance']}, "
         f"scheduler {shared['scheduler'] or 'its own'}, {shared['dtype']}, seeds from {shared['seed']}",
-        "made on": str(manifest.get("machine", shared["device"])),
+        "made on": "; ".join(map(str, manifest.get("machines", [shared["device"]]))),
         "features": str(manifest["examiner"]["name"]),
     }
     versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())

@@ -17,8 +17,9 @@ from ..errors import ScaleCrafterError
 from ..generation import generate
 from . import peak_memory
 from .looking import Examiner, same_signature
+from .rows import Row
 from .settings import Job, Settings, Size
-from .store import Row, RunFolder, sha256
+from .store import RunFolder, sha256
 
 
 class Watcher(Protocol):
@@ -127,7 +128,7 @@ def agree_on_examiner(store: RunFolder, examiner: Examiner, report: Callable[[in
     signature = examiner.signature()
     found = store.manifest.get("examiner")
     if again or found is None or found["name"] != examiner.name or not same_signature(found["signature"], signature):
-        rows = store.rows()
+        rows = store.own_rows()
         for number, row in enumerate(rows, 1):
             store.keep_row(_seen_again(store, row, examiner))
             report(number, len(rows))

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from ..files import write_whole
-from .store import Row
+from .rows import Row
 
 PICTURES = 32
 COLUMNS = 8

@@ -15,47 +15,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from ..errors import ScaleCrafterError
 from ..files import sweep, write_whole
 from ..picture_files import save_picture
 from ..request import RequestError
-from .looking import Findings
-from .prompts import ATTRIBUTES
+from .looking import Findings, same_signature
+from .rows import Row, read_parquet
 from .settings import Job
 
 if TYPE_CHECKING:
     from ..generation import Result
 
 FORMAT = 1
-
-
-class Row(BaseModel):
-    """One picture: where it is, how it was made, what it shows."""
-
-    model_config = ConfigDict(frozen=True)
-
-    file: str
-    """Relative to the run's folder."""
-    method: str
-    """Label of its cell."""
-    width: int
-    height: int
-    index: int
-    prompt: str
-    expected: dict[str, str] = {}
-    seed: int | None = None
-    request_sha256: str | None = None
-    """Of the settled request (`Request.digest`), which travels in the PNG."""
-    seconds: float | None = None
-    peak_memory: int | None = None
-    """Bytes; None where it could not be measured."""
-    findings: Findings
+RUN = "run"
+"""Key of the metadata of `pictures.parquet`: what run.json says."""
 
 
 class RunFolder:
@@ -63,6 +42,7 @@ class RunFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._joined: dict[str, Row] = {}
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -92,32 +72,51 @@ class RunFolder:
         shared, choices = json.loads(json.dumps(shared)), json.loads(json.dumps(choices))
         if found:
             for name, value in shared.items():
-                self._must_agree(name.replace("_", " "), found["shared"].get(name), value)
+                _must_agree(str(self.folder), name.replace("_", " "), found["shared"].get(name), value)
             for label, value in choices.items():
                 if label in found["choices"]:
-                    self._must_agree(f"the method {label}", found["choices"][label], value)
+                    _must_agree(str(self.folder), f"the method {label}", found["choices"][label], value)
         elif self.folder.is_dir() and any(self.folder.iterdir()):
             raise RequestError(f"{str(self.folder)!r} holds something else than an evaluation: name a new folder")
-        commands = [*found.get("commands", [])]
-        if command not in commands:
-            commands.append(command)
         self._write_manifest(
             {
                 **found,
                 "format": FORMAT,
                 "shared": shared,
                 "choices": {**found.get("choices", {}), **choices},
-                "commands": commands,
+                "commands": _without_repeats([*found.get("commands", []), command]),
             }
         )
         sweep(self.folder)
 
-    def _must_agree(self, name: str, found: Any, asked: Any) -> None:
-        if found != asked:
+    def join(self, path: Path, signature: Sequence[float]) -> None:
+        """Count the pictures of another run as finished, by the `pictures.parquet` of its report.
+
+        Args:
+            path: of that file. Where both have a picture, the folder's own counts.
+            signature: of the examiner whose findings all rows shall hold.
+
+        Raises:
+            RequestError: for a file that cannot be read, of other settings, or of another examiner.
+        """
+        rows, metadata = _read_joined(path)
+        theirs, ours = json.loads(metadata[RUN]), self.manifest
+        where = str(path)
+        for name, value in ours["shared"].items():
+            _must_agree(where, name.replace("_", " "), theirs["shared"].get(name), value)
+        for label in theirs["choices"].keys() & ours["choices"].keys():
+            _must_agree(where, f"the method {label}", theirs["choices"][label], ours["choices"][label])
+        if not same_signature(theirs["examiner"]["signature"], signature):
             raise RequestError(
-                f"{str(self.folder)!r} holds pictures made with other settings: {name} was {_brief(found)} and now is "
-                f"{_brief(asked)}. Go on with the same settings, or name a new folder with --output"
+                f"{where!r} holds what another observer saw, and its pictures are not here to be looked at again: "
+                "make it anew where they are, with --report-only"
             )
+        self._joined.update({row.file: row for row in rows})
+        self.note(
+            choices={**theirs["choices"], **ours["choices"]},
+            commands=_without_repeats([*theirs["commands"], *ours["commands"]]),
+            machines=_without_repeats([*theirs.get("machines", []), *ours.get("machines", [])]),
+        )
 
     def note(self, **values: Any) -> None:
         """Write more into run.json."""
@@ -127,8 +126,9 @@ class RunFolder:
         write_whole(self.folder / "run.json", json.dumps(content, indent=1) + "\n")
 
     def finished(self, job: Job) -> bool:
-        """Whether a picture is there already."""
-        return (self.folder / _file(job)).is_file() and self._row_path(_file(job)).is_file()
+        """Whether a picture is there already, or its row was joined."""
+        file = _file(job)
+        return file in self._joined or ((self.folder / file).is_file() and self._row_path(file).is_file())
 
     def keep(self, job: Job, result: Result, peak_memory: int | None, findings: Findings) -> None:
         """Keep a picture with its row (`ScaleCrafterError` when it cannot be written; then it counts as not made)."""
@@ -156,7 +156,16 @@ class RunFolder:
         write_whole(self._row_path(row.file), row.model_dump_json())
 
     def rows(self) -> list[Row]:
-        """The rows of all finished pictures, by size, method and index.
+        """The rows of all finished pictures, joined ones too, by size, method and index.
+
+        Raises:
+            ScaleCrafterError: for a damaged row.
+        """
+        rows = {**self._joined, **{row.file: row for row in self.own_rows()}}
+        return sorted(rows.values(), key=lambda row: (row.width * row.height, row.width, row.method, row.index))
+
+    def own_rows(self) -> list[Row]:
+        """The rows of the pictures that are in this folder.
 
         Raises:
             ScaleCrafterError: for a damaged row.
@@ -171,7 +180,7 @@ class RunFolder:
                 ) from None
             if (self.folder / row.file).is_file():
                 rows.append(row)
-        return sorted(rows, key=lambda row: (row.width * row.height, row.width, row.method, row.index))
+        return rows
 
     def _row_path(self, file: str) -> Path:
         return self.folder / "rows" / Path(file).relative_to("pictures").with_suffix(".json")
@@ -186,61 +195,30 @@ def sha256(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def _must_agree(where: str, name: str, found: Any, asked: Any) -> None:
+    if found != asked:
+        raise RequestError(
+            f"{where!r} holds pictures made with other settings: {name} was {_brief(found)} and now is "
+            f"{_brief(asked)}. Go on with the same settings, or name a new folder with --output"
+        )
+
+
+def _read_joined(path: Path) -> tuple[list[Row], dict[str, str]]:
+    try:
+        rows, metadata = read_parquet(path)
+    except FileNotFoundError:
+        raise RequestError(f"there is no file {str(path)!r}") from None
+    except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors are ValueErrors
+        raise RequestError(f"{str(path)!r} is not the pictures.parquet of an evaluation: {error}") from None
+    if RUN not in metadata:
+        raise RequestError(f"{str(path)!r} does not say how its pictures were made: take the pictures.parquet of a run")
+    return rows, metadata
+
+
+def _without_repeats(values: Sequence[Any]) -> list[Any]:
+    return list(dict.fromkeys(values))
+
+
 def _brief(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}…"
-
-
-def write_parquet(rows: Iterable[Row], path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write one Parquet row a picture: its own columns, what was expected, what was seen (`part_…` are counts)."""
-    import pyarrow
-    import pyarrow.parquet
-
-    rows = list(rows)
-    kinds = sorted({kind for row in rows for kind in row.findings.parts})
-    text, whole, number, yes = pyarrow.string(), pyarrow.int64(), pyarrow.float64(), pyarrow.bool_()
-    several = pyarrow.list_(pyarrow.float32())
-    columns = {
-        "file": text, "method": text, "width": whole, "height": whole, "index": whole, "prompt": text, "seed": whole,
-        "request_sha256": text, "seconds": number, "peak_memory": whole,
-        **{f"expected_{name}": text for name in ATTRIBUTES}, **{f"seen_{name}": text for name in ATTRIBUTES},
-        "animals": whole, **{f"part_{kind}": whole for kind in kinds}, "one_object": yes, "well_formed": yes,
-        "features": several, "spectrum": several, "top_octave": number,
-    }  # fmt: skip
-    schema = pyarrow.schema(columns.items(), metadata=dict(metadata or {}))
-    table = pyarrow.Table.from_pylist([_flat(row) for row in rows], schema=schema)
-    write_whole(path, lambda file: pyarrow.parquet.write_table(table, file, compression="zstd"))
-
-
-def read_parquet(path: Path) -> tuple[list[Row], dict[str, str]]:
-    """The rows that `write_parquet` wrote, and their metadata."""
-    import pyarrow.parquet
-
-    table = pyarrow.parquet.read_table(path)
-    metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-    return [_row(entry) for entry in table.to_pylist()], metadata
-
-
-def _flat(row: Row) -> dict[str, Any]:
-    findings = row.findings
-    return {
-        **row.model_dump(exclude={"findings", "expected"}),
-        **findings.model_dump(exclude={"parts", "attributes"}),
-        **{f"expected_{name}": value for name, value in row.expected.items()},
-        **{f"seen_{name}": value for name, value in findings.attributes.items()},
-        **{f"part_{kind}": count for kind, count in findings.parts.items()},
-    }
-
-
-def _row(entry: Mapping[str, Any]) -> Row:
-    def under(prefix: str) -> dict[str, Any]:
-        return {
-            name.removeprefix(prefix): value
-            for name, value in entry.items()
-            if name.startswith(prefix) and value is not None
-        }
-
-    findings = {name: entry[name] for name in Findings.model_fields if name in entry}
-    findings |= {"parts": under("part_"), "attributes": under("seen_")}
-    own = {name: entry[name] for name in Row.model_fields if name in entry}
-    return Row(**own, expected=under("expected_"), findings=Findings(**findings))
