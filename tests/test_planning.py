@@ -68,6 +68,26 @@ def test_spans_and_progressive_factors_are_exact(steps: int, until: float) -> No
             assert factors["up_blocks.0.resnets.0.conv1"] == (1.0, 2.0)  # an axis that is not dilated stays so
 
 
+def test_some_layers_end_sooner_each_with_its_own_progress() -> None:
+    told = plan(
+        SD15,
+        "[redilation]\nuntil = 0.8\nprogressive = true\nlayers = { mid_block = 8, 'up_blocks.0' = 8 }\n"
+        'layers_until = { "up_blocks.0" = 0.4, "up_blocks.0.resnets.1" = 0.2 }',
+        10,
+    )
+    layers = ("mid_block.resnets.0.conv1", "up_blocks.0.resnets.0.conv1", "up_blocks.0.resnets.1.conv1")
+    course = [[told.factors(step).get(layer, (0.0, 0.0))[0] for step in range(10)] for layer in layers]
+    assert course == [[8, 7, 6, 5, 4, 3, 2, 2, 0, 0], [8, 6, 4, 2, 0, 0, 0, 0, 0, 0], [8, 4, 0, 0, 0, 0, 0, 0, 0, 0]]
+
+
+def test_an_end_for_layers_that_are_not_redilated_is_refused() -> None:
+    text = '[redilation]\nuntil = 1\nlayers = {{ mid_block = 2 }}\nlayers_until = {{ "{0}" = 0.5 }}'
+    with pytest.raises(RecipeError, match=r"layers_until of 'up_blocks\.0': no layer below it is re-dilated"):
+        plan(SD15, text.format("up_blocks.0"))
+    with pytest.raises(RecipeError, match="near ones: mid_block"):
+        plan(SD15, text.format("mid_blok"))
+
+
 def test_rounding_cannot_push_a_factor_up() -> None:
     # 4 · (1 − 35/(100 · 0.7)) is exactly 2, but 2.0000000000000004 in binary arithmetic of some orders
     text = "[redilation]\nuntil = 0.7\nprogressive = true\nlayers = { mid_block = 6 }"

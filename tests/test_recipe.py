@@ -39,8 +39,10 @@ def test_a_factor_is_a_number_or_a_pair() -> None:
     assert layers == {"down_blocks.1": (2.0, 2.0), "mid_block": (2.5, 2.5), "up_blocks.0": (2.0, 3.5)}
 
 
-def test_save_and_load_give_the_same_recipe(tmp_path: Path) -> None:
-    recipe = Recipe.parse(FULL)
+@pytest.mark.parametrize("more", ["", 'layers_until = { "mid_block" = 0.4 }'])
+def test_save_and_load_give_the_same_recipe(tmp_path: Path, more: str) -> None:
+    recipe = Recipe.parse(FULL.replace("[redilation]", f"[redilation]\n{more}"))
+    assert ("layers_until" in recipe.to_toml()) == bool(more)
     recipe.save(tmp_path / "copy.toml")
     assert Recipe.load(tmp_path / "copy.toml") == recipe
     assert os.listdir(tmp_path) == ["copy.toml"]
@@ -75,6 +77,11 @@ def test_shipped_recipes_load_by_name_and_survive_a_round_trip(name: str) -> Non
         ("[noise_damping]\nuntil = 0.5\nlayers = {}", "no effect"),
         ("[freeu]\nb1 = 1", "freeu.b2 is missing"),
         ("architecture = 'sd9'\n[freeu]\nb1=1\nb2=1\ns1=1\ns2=1", "architecture"),
+        (
+            "[redilation]\nuntil = 0.5\nlayers = { a = 2 }\nlayers_until = { a = 0.7 }",
+            "layers_until of 'a' is 0.7, after",
+        ),
+        ("[redilation]\nuntil = 0.5\nlayers = { a = 2 }\nlayers_until = { a = 0 }", "layers_until.a is 0: it must be"),
         ("[redilation", "not valid TOML"),
     ],
 )

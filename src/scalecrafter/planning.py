@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from math import ceil
+from types import MappingProxyType
 from typing import TypeVar
 
 import torch
@@ -51,6 +52,8 @@ class ResolvedRecipe:
     redilated: Mapping[str, Factors]
     dispersed: frozenset[str]
     damped: Mapping[str, Factors]
+    ends: Mapping[str, float] = field(default_factory=dict)
+    """Where re-dilated layers end that do so before the others."""
 
     @cached_property
     def transform(self) -> Tensor | None:
@@ -68,7 +71,7 @@ class ResolvedRecipe:
         section = self.recipe.redilation
         if section is None or not _inside(place, section.until):
             return Settings({}, self._dispersed(place))
-        return self._settings(self.redilated, place, section.until, section.progressive)
+        return self._settings(self.redilated, place, section.until, section.progressive, self.ends)
 
     def strong(self, place: Fraction) -> Settings | None:
         """The strong denoiser at `place`; None outside the span of noise damping."""
@@ -81,11 +84,21 @@ class ResolvedRecipe:
         section = self.recipe.dispersion
         return self.dispersed if section is not None and _inside(place, section.until) else frozenset()
 
-    def _settings(self, layers: Mapping[str, Factors], place: Fraction, until: float, progressive: bool) -> Settings:
+    def _settings(
+        self,
+        layers: Mapping[str, Factors],
+        place: Fraction,
+        until: float,
+        progressive: bool,
+        ends: Mapping[str, float] = MappingProxyType({}),
+    ) -> Settings:
         dispersed = self._dispersed(place)
-        shrink = 1 - place / _exact(until) if progressive else None
         factors: dict[str, Factors] = {}
         for name, axes in layers.items():
+            end = ends.get(name, until)
+            if not _inside(place, end):
+                continue
+            shrink = 1 - place / _exact(end) if progressive else None
             now = axes if shrink is None else (_progressive(axes[0], shrink), _progressive(axes[1], shrink))
             factors[name] = (now[0] / 2, now[1] / 2) if name in dispersed else now
         return Settings(factors, dispersed)
@@ -117,11 +130,18 @@ def resolve(recipe: Recipe, architecture: Architecture, lenient: bool = False) -
         kernel = architecture.convolutions[name][0].kernel_size
         if kernel != (3, 3):
             raise RecipeError(f"[dispersion] needs 3×3 convolutions; {name} has a kernel of {kernel[0]}×{kernel[1]}")
+    redilated = _match(redilation.layers, architecture, "redilation", lenient) if redilation else {}
+    ends = _match(redilation.layers_until, architecture, "redilation", lenient) if redilation else {}
+    for prefix in redilation.layers_until if redilation else ():
+        covered = _covered(plain_ldm_name(prefix), architecture)
+        if covered and not redilated.keys() & covered:
+            raise RecipeError(f"[redilation] layers_until of {prefix!r}: no layer below it is re-dilated")
     return ResolvedRecipe(
         recipe=recipe,
-        redilated=_match(redilation.layers, architecture, "redilation", lenient) if redilation else {},
+        redilated=redilated,
         dispersed=frozenset(dispersed),
         damped=_match(damping.layers, architecture, "noise_damping", lenient) if damping else {},
+        ends={name: end for name, end in ends.items() if name in redilated},
     )
 
 

@@ -53,6 +53,15 @@ class Redilation(_Section):
     until: Until
     progressive: bool = False
     layers: LayerFactors = Field(min_length=1)
+    layers_until: dict[str, Until] = Field(default_factory=dict)
+    """Where some of these layers end sooner, by prefix: the finest level, say, whose dilation leaves noise."""
+
+    @model_validator(mode="after")
+    def _end_sooner(self) -> Redilation:
+        for prefix, until in self.layers_until.items():
+            if until > self.until:
+                raise ValueError(f"layers_until of {prefix!r} is {until:g}, after until = {self.until:g}")
+        return self
 
 
 class Dispersion(_Section):
@@ -171,6 +180,8 @@ class Recipe(BaseModel):
         for section in ("redilation", "noise_damping"):
             if section in data:
                 data[section]["layers"] = {prefix: _short(pair) for prefix, pair in data[section]["layers"].items()}
+        if self.redilation and not self.redilation.layers_until:
+            del data["redilation"]["layers_until"]
         return tomli_w.dumps(data)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -222,7 +233,7 @@ def _explain(problem: Any) -> str:
         return f"unknown key {place!r}; {hint}"
     if problem["type"] == "missing":
         return f"{place} is missing"
-    if location and location[-1] == "until":
+    if location and (location[-1] == "until" or "layers_until" in location[:-1]):
         return f"{place} is {problem.get('input')!r}: it must be a fraction of the trajectory, above 0 and at most 1"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{place}: {message}" if place else message

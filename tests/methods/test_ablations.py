@@ -53,6 +53,20 @@ def test_dynamic_stops_early() -> None:
     assert [MID in plan.factors(step) for step in range(STEPS)] == [True] * 6 + [False] * 4
 
 
+def test_spans_of_single_layers_are_changed_as_the_others_are() -> None:
+    recipe = Recipe.parse(
+        "[redilation]\nuntil = 1.0\nlayers = { 'mid_block' = 2, 'up_blocks.0' = 2, 'up_blocks.1' = 2 }\n"
+        "layers_until = { 'up_blocks.0' = 0.9, 'up_blocks.1' = 0.3 }"
+    )
+    layers = (MID, "up_blocks.0.resnets.0.conv1", "up_blocks.1.resnets.0.conv1")
+
+    def spans(plan: Plan) -> list[int]:
+        return [sum(layer in plan.factors(step) for step in range(STEPS)) for layer in layers]
+
+    assert spans(course("fixed", recipe)) == [10, 10, 10]
+    assert spans(course("dynamic", recipe)) == [6, 6, 3]
+
+
 def test_not_progressive_keeps_factors_and_spans() -> None:
     plan = course("not-progressive", FULL)
     assert [plan.factors(step).get(MID) for step in range(STEPS)] == [(4, 4)] * 7 + [None] * 3

@@ -5,7 +5,7 @@ Knows nothing of pixels (see `renderer`) or words in sentences (see `captions`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -142,11 +142,21 @@ def sample_animal(rng: np.random.Generator) -> Animal:
     )
 
 
+def settled(animal: Animal) -> Animal:
+    """The animal as critters knows it: what no caption tells, and a small model would have to guess, hardly varies.
+
+    A guess between two places ends in a smudge in both: half an eye, a tail at either side.
+    """
+    return replace(
+        animal, facing=1, gaze=(0.0, 0.0), eye_scale=1.0, turn=0.3 + 0.4 * animal.turn, tilt=0.4 * animal.tilt
+    )
+
+
 def sample_scene(seed: int) -> Scene:
     """The training scene of this seed: exactly one animal, 45-75 % of the height, wholly in the picture."""
     rng = np.random.default_rng(seed)
     placed = PlacedAnimal(
-        animal=sample_animal(rng),
+        animal=settled(sample_animal(rng)),
         x=float(rng.uniform(0.43, 0.57)),
         ground_y=float(rng.uniform(0.88, 0.94)),
         height=float(rng.uniform(0.54, 0.73)),

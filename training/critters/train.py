@@ -148,6 +148,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--scenes", type=int)
     parser.add_argument("--autoencoder-steps", type=int, help="with --warm-start, 0 keeps its autoencoder as it is")
     parser.add_argument("--denoiser-steps", type=int)
+    parser.add_argument("--denoiser-rate", type=float, help="learning rate of the U-Net's training at its highest")
     parser.add_argument("--warm-start", type=Path, help="a folder that an earlier run wrote, to go on from")
     parser.add_argument("--compile", action="store_true", help="needs a C++ compiler; steps a third faster on a CPU")
     parser.add_argument("--smoke", action="store_true", help="seconds through every stage; the model is noise")
@@ -161,6 +162,8 @@ def main(arguments: list[str] | None = None) -> None:
         settings = replace(settings, autoencoder=replace(settings.autoencoder, steps=options.autoencoder_steps))
     if options.denoiser_steps is not None:
         settings = replace(settings, denoiser=replace(settings.denoiser, steps=options.denoiser_steps))
+    if options.denoiser_rate is not None:
+        settings = replace(settings, denoiser=replace(settings.denoiser, learning_rate=options.denoiser_rate))
     device = pick_device(options.device)
     run(
         settings,

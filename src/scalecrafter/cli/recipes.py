@@ -87,6 +87,8 @@ def summary(recipe: Recipe) -> str:
         span = f"{min(factors):g}" if min(factors) == max(factors) else f"{min(factors):g}–{max(factors):g}"
         kind = ", progressive" if recipe.redilation.progressive else ""
         parts.append(f"re-dilation {span} until {recipe.redilation.until:g}{kind}")
+        if recipe.redilation.layers_until:
+            parts[-1] += f" ({', '.join(recipe.redilation.layers_until)} sooner)"
     if recipe.dispersion:
         parts.append(f"dispersion until {recipe.dispersion.until:g}")
     if recipe.noise_damping:

@@ -150,9 +150,11 @@ def _with_progress(recipe: Recipe, shrink: bool) -> Recipe:
 
 def _with_spans(recipe: Recipe, change: Callable[[float], float]) -> Recipe:
     sections = {**_sections(recipe), **({"dispersion": recipe.dispersion} if recipe.dispersion else {})}
-    return recipe.model_copy(
-        update={n: section.model_copy(update={"until": change(section.until)}) for n, section in sections.items()}
-    )
+    changed = {n: section.model_copy(update={"until": change(section.until)}) for n, section in sections.items()}
+    if recipe.redilation:
+        ends = {prefix: change(until) for prefix, until in recipe.redilation.layers_until.items()}
+        changed["redilation"] = changed["redilation"].model_copy(update={"layers_until": ends})
+    return recipe.model_copy(update=changed)
 
 
 _CHANGES: dict[str, tuple[Callable[[Recipe, Architecture], Recipe], str]] = {
