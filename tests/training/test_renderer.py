@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from training.critters.data import details
 from training.critters.renderer import render, render_with_parts
 from training.critters.scene import (
     COLOURS,
@@ -39,6 +40,26 @@ def drawn_rows_and_columns(scene: Scene, size: int = 256) -> tuple[np.ndarray, n
 def test_a_seed_always_gives_the_same_scene_and_another_seed_another() -> None:
     assert [sample_scene(s) for s in SEEDS] == [sample_scene(s) for s in SEEDS]
     assert len({sample_scene(s) for s in SEEDS}) == len(SEEDS)
+
+
+def test_what_no_caption_tells_hardly_varies_in_a_scene() -> None:
+    animals = [sample_scene(seed).animals[0].animal for seed in range(60)]
+    assert {(animal.facing, animal.gaze, animal.eye_scale) for animal in animals} == {(1, (0.0, 0.0), 1.0)}
+    assert all(0.3 <= animal.turn <= 0.7 and abs(animal.tilt) <= 2.8 for animal in animals)
+    assert len({animal.turn for animal in animals}) == len(animals)
+    for told in ("species", "colour", "pattern", "accessory", "standing"):
+        assert len({getattr(animal, told) for animal in animals}) > 1
+
+
+def test_details_are_where_the_parts_were_drawn() -> None:
+    cells = 32
+    near = details(8, cells, first_seed=40, workers=1)
+    assert near.shape == (8, cells, cells)
+    for row, seed in zip(near, range(40, 48), strict=True):
+        parts = [part for part in render_with_parts(sample_scene(seed), 256, 256)[1] if part.kind != "animal"]
+        assert all(row[int(part.y * cells), int(part.x * cells)] for part in parts)
+        assert 0.03 < row.mean() < 0.35
+        assert not row[:3].any()  # the sky
 
 
 def test_a_scene_always_gives_the_same_bytes() -> None:
