@@ -34,7 +34,7 @@ def rates(observer: Observer, unseen: ObserverSet) -> dict[str, Rate]:
     return evaluate(observer, unseen, np.asarray(unseen.pictures))
 
 
-@pytest.mark.parametrize(("question", "least"), [("animals", 0.93), ("species", 0.93), ("colour", 0.97)])
+@pytest.mark.parametrize(("question", "least"), [("animals", 0.96), ("species", 0.93), ("colour", 0.97)])
 def test_it_is_right_about_renders_that_it_has_not_seen(rates: dict[str, Rate], question: str, least: float) -> None:
     assert rates[question]["of"] >= 100
     assert rates[question]["rate"] >= least

@@ -75,7 +75,8 @@ it) and where the mouth belongs was learnt from renders; `observer.json` holds t
 the picture, one lone animal in two malformed on purpose: eyes, ears, mouths, tails or heads too many or too few, or a
 melted face. With noise, blur, JPEG, other colours and wavering outlines; a quarter came through the VAE of critters
 with noise on the latents, another, of whole animals whose parts were then not judged, was redrawn by critters from a
-little noise ({touched} pictures of either kind). {steps} steps of {batch} pictures{earlier}.
+little noise ({touched} pictures of either kind).
+{steps} steps of {batch} pictures{earlier}.
 
 ## How often it is right
 
