@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from torch import nn
+from transformers import CLIPTokenizer
 
 from .autoencoder import AutoencoderSettings, build_autoencoder, encode_all, psnr, train_autoencoder
 from .captions import vocabulary
@@ -71,7 +72,7 @@ def run(
 
     pictures = renders(out / "renders.npy", settings.scenes, 0, settings.workers, report)
     held_out = renders(out / "held_out.npy", settings.held_out, HELD_OUT_SEED, 1, report)
-    tokenizer = build_tokenizer(vocabulary(), out / "tokenizer")
+    tokenizer = _tokenizer(out / "tokenizer", warm_start)
 
     vae = _autoencoder(settings, pictures, out, device, dtype, report, checkpoint_every, compiled, warm_start)
     report(f"autoencoder: {psnr(vae, held_out, device):.2f} dB PSNR on {len(held_out)} held-out pictures")
@@ -112,6 +113,19 @@ def run(
     size = export(assemble(vae, denoiser, tokenizer, scaling_factor), folder)
     report(f"wrote {folder}: {size / 1e6:.1f} MB of weights")
     return folder
+
+
+def _tokenizer(folder: Path, warm_start: Path | None) -> CLIPTokenizer:
+    """The one that belongs to the text encoder: built anew, a few tokens of equal merit may change their places."""
+    if warm_start is not None:
+        tokenizer = CLIPTokenizer.from_pretrained(warm_start / "tokenizer")
+        unknown = [word for word in vocabulary() if len(tokenizer(word)["input_ids"]) != 3]
+        if unknown:
+            raise ValueError(f"{warm_start} knows other captions: {', '.join(unknown)} are not words of its tokenizer")
+        return tokenizer  # type: ignore[no-any-return]
+    if (folder / "tokenizer_config.json").exists():
+        return CLIPTokenizer.from_pretrained(folder)  # type: ignore[no-any-return]
+    return build_tokenizer(vocabulary(), folder)
 
 
 def _autoencoder(
