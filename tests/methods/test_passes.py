@@ -119,7 +119,7 @@ def test_a_cascade_is_the_loop_written_plainly(pipe: Any, upsample: str, until: 
         latents = noised(pipe, latents, noise, table(pipe, steps)[first])
         predict = dilated(pipe, steps, until, (side // 128, side // 128))
         latents = denoised(pipe, latents, steps, guidances[stage], first, predict)
-    settings = Cascade(restart=(0.6, 0.4), guidance=guidances, upsample=upsample, until=until)  # type: ignore[arg-type]
+    settings = Cascade(restart=(0.6, 0.4), guidance=guidances, upsample=upsample, levels=2, until=until)  # type: ignore[arg-type]
     ours = generate(pipe, ask("cascade", (512, 512), steps, cascade=settings.model_dump())).image
     assert largest_difference(ours, decoded(pipe, latents)) <= 1
 

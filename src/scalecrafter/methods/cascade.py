@@ -61,8 +61,12 @@ def stage_recipe(request: Request, settings: Cascade, architecture: Architecture
     return request.resolved_recipe() or deep_recipe(architecture, size, settings.levels, settings.until)
 
 
-def deep_recipe(architecture: Architecture, size: Size, levels: int, until: float) -> Recipe | None:
-    """The deepest levels and the middle dilated by the ratio of the sizes, per axis; None where that is 1 on both."""
+def deep_recipe(architecture: Architecture, size: Size, levels: int | None, until: float) -> Recipe | None:
+    """The deepest levels (None: all but the finest) and the middle dilated by the ratio of the sizes, per axis.
+
+    None where that is 1 on both.
+    """
+    levels = architecture.levels - 1 if levels is None else levels
     height, width = latent_size(architecture, size)
     ratios = height / architecture.native_height, width / architecture.native_width
     if max(ratios) <= _UNCHANGED:

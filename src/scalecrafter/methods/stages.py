@@ -47,9 +47,9 @@ class Cascade(BaseModel):
     """Enlarge the decoded picture with Lanczos, or the latents bilinearly.  Latents between those of two pixels are
     not those of the picture between them, so that enlarged latents decode to smears; pixels cost a decoding and an
     encoding."""
-    levels: int = Field(default=2, ge=0)
+    levels: int | None = Field(default=None, ge=0)
     """How many of the deepest levels are re-dilated, beside the middle block, by the ratio of the stage's size to the
-    native one."""
+    native one.  None: all but the finest."""
     until: float = Field(default=1.0, gt=0.0, le=1.0)
     """Where that ends, as a fraction of the whole trajectory: a stage that restarts half-way begins at 0.5."""
 
