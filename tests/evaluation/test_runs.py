@@ -176,6 +176,13 @@ def test_one_changed_weight_is_noticed() -> None:
     assert weights_digest(pipe) != before
 
 
+def test_another_number_for_a_token_is_noticed() -> None:
+    pipe = tiny_sd_pipeline()
+    before = weights_digest(pipe)
+    pipe.tokenizer.add_tokens(["wombat"])
+    assert weights_digest(pipe) != before
+
+
 def test_pictures_that_another_examiner_looked_at_are_looked_at_again(tmp_path: Path) -> None:
     run(tmp_path, examiner=make_examiner("none", observe=False))
     store = RunFolder(tmp_path)
@@ -199,7 +206,7 @@ def test_what_another_examiner_saw_is_not_joined_and_own_pictures_count_before_j
     run(tmp_path / "one")
     store = RunFolder(tmp_path / "one")
     rows = [row.model_copy(update={"seconds": 1e6}) for row in store.rows()]
-    metadata = {RUN: json.dumps(store.manifest | {"commands": ["another"], "machines": ["a fast one"]})}
+    metadata = {RUN: json.dumps(store.manifest | {"commands": ["another"], "machines": ["fast"]})}
     write_parquet(
         [*rows, rows[0].model_copy(update={"file": "pictures/256x128/direct/0009.png"})], tmp_path / "p", metadata
     )
@@ -209,7 +216,7 @@ def test_what_another_examiner_saw_is_not_joined_and_own_pictures_count_before_j
     store.join(tmp_path / "p", disc_examiner().signature())
     assert [row.file for row in store.rows() if row.seconds == 1e6] == ["pictures/256x128/direct/0009.png"]
     assert store.manifest["commands"] == ["another", "scalecrafter eval"]
-    assert store.manifest["machines"] == ["a fast one"]
+    assert store.manifest["machines"] == ["fast", "unknown"]
     write_parquet(rows, tmp_path / "q")
     with pytest.raises(RequestError, match="does not say how"):
         store.join(tmp_path / "q", disc_examiner().signature())

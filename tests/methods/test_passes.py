@@ -148,6 +148,12 @@ def test_a_stage_dilates_the_deepest_levels_by_the_ratio_of_each_axis() -> None:
     assert recipe.redilation.layers == dict.fromkeys(
         ("down_blocks.2", "down_blocks.3", "mid_block", "up_blocks.0", "up_blocks.1"), (3.5, 2.0)
     )
+    usual = deep_recipe(sd15, (1024, 1024), levels=None, until=1.0)
+    assert usual is not None
+    assert usual.redilation is not None
+    assert set(usual.redilation.layers) == {
+        *("down_blocks.1", "down_blocks.2", "down_blocks.3", "mid_block", "up_blocks.0", "up_blocks.1", "up_blocks.2")
+    }
     flat = deep_recipe(sdxl, (2048, 1024), levels=1, until=1.0)
     assert flat is not None
     assert flat.redilation is not None

@@ -81,7 +81,8 @@ def run(
     if not encoded.exists():
         means, deviations = encode_all(vae, pictures, device, dtype, report=report)
         tokens = torch.stack([tokenize(tokenizer, captions_of(seed)) for seed in range(settings.scenes)])
-        save_atomically({"means": means, "deviations": deviations, "tokens": tokens}, encoded)
+        near = torch.from_numpy(details(settings.scenes, means.shape[-1], workers=settings.workers))
+        save_atomically({"means": means, "deviations": deviations, "tokens": tokens, "details": near}, encoded)
     data = torch.load(encoded, weights_only=True)
     assert data["tokens"].shape[1] == CAPTIONS_PER_SCENE
     scaling_factor = round(1.0 / data["means"].float().std().item(), 5)
@@ -96,7 +97,7 @@ def run(
         data["means"],
         data["deviations"],
         data["tokens"],
-        torch.from_numpy(details(settings.scenes, data["means"].shape[-1], workers=settings.workers)),
+        data["details"],
         tokenizer,
         scaling_factor,
         settings.denoiser,

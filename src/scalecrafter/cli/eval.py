@@ -221,8 +221,8 @@ def _make(
 
     pipe = reporter.load(settings.base, **loading)
     check(pipe, settings)
-    store.claim(shared_settings(pipe, settings), shared_choices(settings), shlex.join(["scalecrafter", *sys.argv[1:]]))
-    store.note(machines=list(dict.fromkeys([*store.manifest.get("machines", []), _machine(pipe)])))
+    command = shlex.join(["scalecrafter", *sys.argv[1:]])
+    store.claim(shared_settings(pipe, settings), shared_choices(settings), command, _machine(pipe))
     _look_again(store, examiner, reporter, again=False)
     _join(store, joined, examiner)
     try:

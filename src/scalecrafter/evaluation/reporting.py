@@ -78,7 +78,7 @@ def _facts(manifest: dict[str, dict[str, object]]) -> dict[str, str]:
         "model": f"{shared['model']} (weights {str(shared['weights'])[:12]})",
         "pictures": f"{shared['steps']} steps, guidance {shared['guidance']}, "
         f"scheduler {shared['scheduler'] or 'its own'}, {shared['dtype']}, seeds from {shared['seed']}",
-        "made on": "; ".join(map(str, manifest.get("machines", [shared["device"]]))),
+        "made on": "; ".join(map(str, manifest["machines"])),
         "features": str(manifest["examiner"]["name"]),
     }
     versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())

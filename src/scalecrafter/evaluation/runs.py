@@ -6,6 +6,7 @@ Knows nothing of figures or of the command line.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -67,13 +68,18 @@ def shared_choices(settings: Settings) -> dict[str, Any]:
 
 
 def weights_digest(pipe: Any) -> str:
-    """SHA-256 of every weight of the pipeline's models, so that a model that changed is noticed under the same name."""
+    """SHA-256 of every weight of the pipeline's models and of the numbers of its tokens.
+
+    So a model that changed is noticed under the same name: with other numbers the same words mean something else.
+    """
     digest = hashlib.sha256()
     for name, module in sorted(pipe.components.items()):
         if isinstance(module, torch.nn.Module):
             for key, tensor in sorted(module.state_dict().items()):
                 digest.update(f"{name}.{key} {tuple(tensor.shape)} {tensor.dtype}".encode())
                 digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        elif hasattr(module, "get_vocab"):
+            digest.update(json.dumps([name, module.get_vocab()], sort_keys=True).encode())
     return digest.hexdigest()
 
 

@@ -57,13 +57,16 @@ class RunFolder:
             raise RequestError(f"{str(self.folder / 'run.json')!r} is of another version: take a new folder")
         return content
 
-    def claim(self, shared: Mapping[str, Any], choices: Mapping[str, Any], command: str) -> None:
+    def claim(
+        self, shared: Mapping[str, Any], choices: Mapping[str, Any], command: str, machine: str = "unknown"
+    ) -> None:
         """Make the folder this run's, or see that it already is.
 
         Args:
             shared: everything that decides what a picture looks like or costs, beside prompt, seed, size and method.
             choices: label → what it stands for; labels of earlier runs may be missing, and new ones are added.
             command: what was typed, for the report.
+            machine: what it runs on, likewise.
 
         Raises:
             RequestError: if the folder holds pictures made with other settings, naming the first that differs.
@@ -85,6 +88,7 @@ class RunFolder:
                 "shared": shared,
                 "choices": {**found.get("choices", {}), **choices},
                 "commands": _without_repeats([*found.get("commands", []), command]),
+                "machines": _without_repeats([*found.get("machines", []), machine]),
             }
         )
         sweep(self.folder)
@@ -115,7 +119,7 @@ class RunFolder:
         self.note(
             choices={**theirs["choices"], **ours["choices"]},
             commands=_without_repeats([*theirs["commands"], *ours["commands"]]),
-            machines=_without_repeats([*theirs.get("machines", []), *ours.get("machines", [])]),
+            machines=_without_repeats([*theirs["machines"], *ours["machines"]]),
         )
 
     def note(self, **values: Any) -> None:
