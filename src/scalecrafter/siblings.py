@@ -6,6 +6,7 @@ Knows which task is meant, and nothing of requests.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from .errors import ModelError
@@ -14,16 +15,12 @@ from .loading import quiet
 
 def text_to_image(pipe: Any, controlnets: Sequence[Any]) -> Any:
     """The sibling that starts from noise and follows ControlNets; without any, the pipeline itself."""
-    from diffusers import AutoPipelineForText2Image
-
-    return _sibling(AutoPipelineForText2Image, pipe, controlnets, "follows a ControlNet") if controlnets else pipe
+    return _sibling("AutoPipelineForText2Image", pipe, controlnets, "follows a ControlNet") if controlnets else pipe
 
 
 def image_to_image(pipe: Any, controlnets: Sequence[Any] = ()) -> Any:
     """The sibling that starts from an image, and follows ControlNets if there are any."""
-    from diffusers import AutoPipelineForImage2Image
-
-    return _sibling(AutoPipelineForImage2Image, pipe, controlnets, "starts from an image")
+    return _sibling("AutoPipelineForImage2Image", pipe, controlnets, "starts from an image")
 
 
 def inpainting(pipe: Any, controlnets: Sequence[Any] = ()) -> Any:
@@ -32,18 +29,16 @@ def inpainting(pipe: Any, controlnets: Sequence[Any] = ()) -> Any:
     The U-Net may be an inpainting one (9 channels: latents, mask, masked image) or that of text to image; then what is
     outside of the mask is put back at every step.
     """
-    from diffusers import AutoPipelineForInpainting
-
-    return _sibling(AutoPipelineForInpainting, pipe, controlnets, "redraws a part of an image")
+    return _sibling("AutoPipelineForInpainting", pipe, controlnets, "redraws a part of an image")
 
 
-def _sibling(auto: Any, pipe: Any, controlnets: Sequence[Any], does: str) -> Any:
+def _sibling(auto: str, pipe: Any, controlnets: Sequence[Any], does: str) -> Any:
     given = {}
     if controlnets:
         given["controlnet"] = controlnets[0] if len(controlnets) == 1 else list(controlnets)
     try:
-        with quiet():
-            sibling = auto.from_pipe(pipe, **given)
+        with quiet():  # that module imports every pipeline of diffusers: seconds, and notes of what is not installed
+            sibling = getattr(import_module("diffusers"), auto).from_pipe(pipe, **given)
     except ValueError as error:
         if "find a pipeline" not in str(error):
             raise

@@ -301,3 +301,15 @@ def test_ctrl_c_stops_with_one_line_and_no_partial_file(model: str) -> None:
 def test_help_needs_neither_torch_nor_diffusers() -> None:
     process = python("-c", "import sys, scalecrafter.cli; print({'torch', 'diffusers'} & set(sys.modules))")
     assert process.communicate(timeout=60)[0] == "set()\n"
+
+
+def test_a_method_of_two_passes_is_as_quiet_as_one(model: str) -> None:
+    """diffusers' image-to-image imports every pipeline that there is, and some of them complain."""
+    process = python(
+        "-m", "scalecrafter", "generate", "a fox", "--model", model, "--steps", "2", "--seed", "1", "--method",
+        "hires-fix", "--size", "512x512", "-o", "out.png",
+    )  # fmt: skip
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode == 0
+    assert errors.startswith("picture: seed 1"), errors
+    assert len(errors.splitlines()) == 1
