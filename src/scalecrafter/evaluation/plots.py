@@ -54,18 +54,17 @@ def _bars(measured: Sequence[CellFigures], kinds: Sequence[Kind], colours: Mappi
         places = []
         place = 0.0
         for size in sizes:
-            first = place
-            for cell in measured:
-                found = cell.figures.get(kind.key)
-                if cell.size != size:
-                    continue
-                if found is not None:
-                    scale = 100 if kind.percent else 1
-                    error = [[scale * (found.value - found.low)], [scale * (found.high - found.value)]]
-                    axes.bar(place, scale * found.value, 0.9, color=colours[cell.method], label=cell.method)
-                    axes.errorbar(place, scale * found.value, np.maximum(error, 0), color="black", capsize=2, lw=0.8)
+            cells = [cell for cell in measured if cell.size == size and kind.key in cell.figures]
+            if not cells:
+                continue
+            places.append((place + (len(cells) - 1) / 2, f"{size[0]}×{size[1]}"))
+            for cell in cells:
+                found = cell.figures[kind.key]
+                scale = 100 if kind.percent else 1
+                error = [[scale * (found.value - found.low)], [scale * (found.high - found.value)]]
+                axes.bar(place, scale * found.value, 0.9, color=colours[cell.method], label=cell.method)
+                axes.errorbar(place, scale * found.value, np.maximum(error, 0), color="black", capsize=2, lw=0.8)
                 place += 1
-            places.append(((first + place - 1) / 2, f"{size[0]}×{size[1]}"))
             place += 1
         axes.set_xticks([middle for middle, _ in places], [name for _, name in places])
         axes.set_ylabel(f"{kind.heading} (%)" if kind.percent else f"{kind.heading}{kind.unit}")
