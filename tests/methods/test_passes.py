@@ -130,6 +130,17 @@ def test_a_cascades_recipe_is_the_requests_where_it_names_one(pipe: Any) -> None
     assert len(set(made.values())) == 3
 
 
+def test_a_stage_is_guided_only_where_it_is_told_to_be_or_follows_a_recipe_of_the_requests(pipe: Any) -> None:
+    def picture(recipe: str | None, guidance: float | None) -> bytes:
+        cascade = {} if guidance is None else {"guidance": guidance}
+        return generate(pipe, ask("cascade", (256, 256), 4, recipe=recipe, cascade=cascade)).image.tobytes()
+
+    assert picture(None, None) == picture(None, 1) != picture(None, GUIDANCE)
+    assert picture("none", None) == picture("none", GUIDANCE) != picture("none", 1)
+    damped = '[redilation]\nuntil = 1.0\nlayers = { "mid_block" = 3 }\n[noise_damping]\nuntil = 1.0\n'
+    assert picture(damped, None) == picture(damped, GUIDANCE)
+
+
 def test_the_strength_of_a_cascade_is_its_restart(pipe: Any) -> None:
     by_strength = generate(pipe, ask("cascade", (256, 256), 4, strength=0.75)).image
     by_setting = generate(pipe, ask("cascade", (256, 256), 4, cascade={"restart": 0.75})).image

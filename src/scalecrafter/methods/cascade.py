@@ -28,6 +28,11 @@ from .stages import Cascade, Size, native_size, stage_sizes
 _UNCHANGED = 1.1
 """Up to this ratio to the native side an axis is not dilated, as in the automatic recipe."""
 
+UNGUIDED = 1.0
+"""Guidance scale of a stage that the cascade itself re-dilates, unless said: the conditional prediction alone.  What is
+in the picture is settled by then, and guidance multiplies the error that re-dilation makes in predicting noise (the
+paper's reason for noise-damped guidance, section 3.4).  Measured in docs/quality.md; it halves the stage's work."""
+
 
 def make(job: Job) -> Image.Image:
     """The picture; at the native size there is one stage, direct inference."""
@@ -41,8 +46,9 @@ def make(job: Job) -> Image.Image:
     pipe = image_to_image(job.pipe) if sizes else job.pipe
     for stage, size in enumerate(sizes):
         start = {"image": _enlarged(job, pipe, latents, size, settings.upsample), "strength": restarts[stage]}
-        with _redilated(pipe, stage_recipe(job.request, settings, job.architecture, size)):
-            request = _guided(job.request, settings.guidance_of(stage))
+        recipe = stage_recipe(job.request, settings, job.architecture, size)
+        request = _guided(job.request, settings.guidance_of(stage), recipe)
+        with _redilated(pipe, recipe):
             latents = denoise(pipe, request, job.generator, bars[stage + 1], **start)
     return picture(pipe, latents)
 
@@ -87,5 +93,7 @@ def _redilated(pipe: Any, recipe: Recipe | None) -> AbstractContextManager[Any]:
     return nullcontext() if recipe is None else applied(pipe, recipe=recipe)
 
 
-def _guided(request: Request, guidance: float | None) -> Request:
+def _guided(request: Request, guidance: float | None, recipe: Recipe | None) -> Request:
+    if guidance is None and recipe is not None and request.recipe is None:
+        guidance = UNGUIDED
     return request if guidance is None else request.model_copy(update={"guidance": guidance})

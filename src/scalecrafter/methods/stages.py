@@ -42,7 +42,7 @@ class Cascade(BaseModel):
     restart: Annotated[tuple[Restart, ...], BeforeValidator(_each), Field(min_length=1)] = (0.5,)
     """Fraction of the trajectory that is still to run after the noise has been added again."""
     guidance: Annotated[tuple[Guidance, ...], BeforeValidator(_each), Field(min_length=1)] | None = None
-    """Guidance scale; None: the request's."""
+    """Guidance scale; None: 1, which is without guidance, and with a recipe of the request's own its guidance."""
     upsample: Literal["pixels", "latents"] = "pixels"
     """Enlarge the decoded picture with Lanczos, or the latents bilinearly.  Latents between those of two pixels are
     not those of the picture between them, so that enlarged latents decode to smears; pixels cost a decoding and an
@@ -58,7 +58,7 @@ class Cascade(BaseModel):
         return self.restart[min(stage, len(self.restart) - 1)]
 
     def guidance_of(self, stage: int) -> float | None:
-        """Likewise; None: the request's."""
+        """Likewise; None: not said."""
         return None if self.guidance is None else self.guidance[min(stage, len(self.guidance) - 1)]
 
 
