@@ -167,10 +167,10 @@ def test_compare_shows_both_with_the_same_seed(model: str) -> None:
 
 @pytest.mark.parametrize("method", ["upscale", "hires-fix", "cascade", "multidiffusion"])
 def test_compare_shows_any_method_beside_direct_inference(model: str, method: str) -> None:
-    run("compare", "a fox", "--model", model, "--steps", "2", "--seed", "3", "--method", method, "-o", "pair.png")
+    run("compare", "a fox", "--model", model, "--steps", "4", "--seed", "3", "--method", method, "-o", "pair.png")
     assert read_request("pair.png").method == method
     run("generate", "--from", "pair.png", "-o", "right.png")
-    run("generate", "a fox", "--model", model, "--steps", "2", "--seed", "3", "--method", "direct", "-o", "left.png")
+    run("generate", "a fox", "--model", model, "--steps", "4", "--seed", "3", "--method", "direct", "-o", "left.png")
     for name, left in (("left.png", 0), ("right.png", 260)):
         with Image.open("pair.png") as pair, Image.open(name) as half:
             assert pair.crop((left, 22, left + 256, 278)).tobytes() == half.tobytes()

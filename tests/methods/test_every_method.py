@@ -37,7 +37,7 @@ def sd() -> Any:
 
 
 def ask(method: str, **values: Any) -> Request:
-    settings: dict[str, Any] = {"prompt": "a blue fox", "steps": 3, "seed": 5, "method": method}
+    settings: dict[str, Any] = {"prompt": "a blue fox", "steps": 4, "seed": 5, "method": method}
     if method.startswith("scalecrafter-"):
         settings["recipe"] = DAMPED if method.endswith(TAKES_AWAY) else PLAIN
     return Request.from_mapping(settings | values)
@@ -89,7 +89,7 @@ def test_progress_counts_the_steps_of_all_passes(sd: Any, method: str, scheduler
     seen: list[tuple[int, int]] = []
     asked = ask(method, steps=4, width=512, height=512 if method == "cascade" else 256, scheduler=scheduler)
     generate(sd, asked, lambda step, total: seen.append((step, total)))
-    passes = {"hires-fix": [4, 2], "cascade": [4, 2, 2]}.get(method, [4])  # int(4 · 0.6) and int(4 · 0.5)
+    passes = {"hires-fix": [4, 2], "cascade": [4, 1, 1]}.get(method, [4])  # int(4 · 0.6) and int(4 · 0.3)
     whole = 4 if scheduler is None else 7
     total = sum(whole if steps == 4 else whole - (4 - steps) * (1 if scheduler is None else 2) for steps in passes)
     assert seen == [(step, total) for step in range(1, total + 1)]
@@ -150,7 +150,7 @@ def test_a_request_from_before_there_were_methods_is_scalecrafter() -> None:
 )
 def test_what_would_have_no_effect_is_refused_in_words(values: dict[str, Any], told: str) -> None:
     with pytest.raises(RequestError, match=told):
-        Request.from_mapping({"prompt": "a blue fox", "steps": 3, **values})
+        Request.from_mapping({"prompt": "a blue fox", "steps": 4, **values})
 
 
 def test_a_misspelt_recipe_is_refused_whatever_varies_it(sd: Any) -> None:
