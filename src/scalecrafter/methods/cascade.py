@@ -31,7 +31,7 @@ _UNCHANGED = 1.1
 UNGUIDED = 1.0
 """Guidance scale of a stage that the cascade itself re-dilates, unless said: the conditional prediction alone.  What is
 in the picture is settled by then, and guidance multiplies the error that re-dilation makes in predicting noise (the
-paper's reason for noise-damped guidance, section 3.4).  Measured in docs/quality.md; it saves one of two evaluations."""
+paper's reason for noise-damped guidance, section 3.4).  Measured in docs/quality.md; it saves half the evaluations."""
 
 
 def make(job: Job) -> Image.Image:
