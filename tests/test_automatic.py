@@ -56,19 +56,18 @@ def test_every_size_has_a_recipe_that_grows_with_it(family: str) -> None:
     assert deepest[0] == pytest.approx(1.25)
 
 
-def test_unknown_unets_of_three_and_four_levels_get_every_level_but_the_finest() -> None:
-    for pipe, levels in ((tiny_sd_pipeline(), 4),):
-        side = pipe.unet.config.sample_size * 8
-        names = {
-            name.split(".resnets")[0]
-            for name in scalecrafter.plan(pipe, side * 2, side * 2).factors(0)
-            if "resnets" in name
-        }
-        assert names == {
-            *(f"down_blocks.{k}" for k in range(1, levels)),
-            "mid_block",
-            *(f"up_blocks.{k}" for k in range(levels - 1)),
-        }
+def test_an_unknown_unet_gets_every_level_and_the_finest_for_a_part() -> None:
+    pipe = tiny_sd_pipeline()
+    levels, side = len(pipe.unet.config.block_out_channels), pipe.unet.config.sample_size * 8
+    told = scalecrafter.plan(pipe, side * 2, side * 2, num_inference_steps=10)
+
+    def blocks(step: int) -> set[str]:
+        return {name.split(".resnets")[0] for name in told.factors(step) if "resnets" in name}
+
+    everything = {f"{way}_blocks.{level}" for way in ("down", "up") for level in range(levels)} | {"mid_block"}
+    assert blocks(0) == blocks(6) == everything
+    assert blocks(7) == blocks(9) == everything - {"down_blocks.0", f"up_blocks.{levels - 1}"}
+    assert set(told.factors(0).values()) == {(2.0, 2.0)}
 
 
 def test_a_tiny_sdxl_counts_as_sdxl_by_its_anatomy() -> None:

@@ -10,10 +10,13 @@ from __future__ import annotations
 import itertools
 from functools import lru_cache
 from math import log2, sqrt
+from typing import TypeVar
 
 from .architecture import Architecture
 from .factors import Factors
 from .recipe import NoiseDamping, Recipe, Redilation
+
+T = TypeVar("T")
 
 _NATIVE_SIDE = {"sd15": 512, "sd21": 512, "sdxl": 1024}
 """The side, in pixels, to which the published sizes of a family relate."""
@@ -26,6 +29,9 @@ _NEAR = 0.125
 """How far a ratio may be from a published one, in powers of two, to count as near (9 %)."""
 _UNCHANGED = 1.1
 """Up to this ratio an axis is native."""
+FINEST_UNTIL = 0.7
+"""Where the general recipe ends the dilation of the finest level, which leaves noise when it lasts (measured on
+critters: docs/quality.md)."""
 
 
 def automatic_recipe(architecture: Architecture, height: int, width: int) -> Recipe | None:
@@ -58,15 +64,16 @@ def _at_any_size(architecture: Architecture, height: int, width: int) -> Recipe 
 def _of_layers_that_are_there(recipe: Recipe, architecture: Architecture) -> Recipe | None:
     """The recipe without the blocks that a pruned U-Net lacks; None if nothing is left."""
 
-    def there(layers: dict[str, Factors]) -> dict[str, Factors]:
-        return {prefix: axes for prefix, axes in layers.items() if _is_there(prefix, architecture)}
+    def there(layers: dict[str, T]) -> dict[str, T]:
+        return {prefix: value for prefix, value in layers.items() if _is_there(prefix, architecture)}
 
     redilation, damping = recipe.redilation, recipe.noise_damping
     if redilation is None or not there(redilation.layers):
         return None
     changes: dict[str, Redilation | NoiseDamping] = {}
     if len(there(redilation.layers)) < len(redilation.layers):
-        changes["redilation"] = redilation.model_copy(update={"layers": there(redilation.layers)})
+        left = {"layers": there(redilation.layers), "layers_until": there(redilation.layers_until)}
+        changes["redilation"] = redilation.model_copy(update=left)
     if damping and len(there(damping.layers)) < len(damping.layers):
         changes["noise_damping"] = damping.model_copy(update={"layers": there(damping.layers)})
     return recipe.model_copy(update=changes) if changes else recipe
@@ -154,11 +161,14 @@ def _on_line(points: list[tuple[float, float]], at: float) -> float:
 
 
 def _general_recipe(levels: int, vertical: float, horizontal: float) -> Recipe:
-    """For an unknown U-Net: every level but the finest is dilated by the ratio of the sizes, all the way."""
+    """For an unknown U-Net: every level is dilated by the ratio of the sizes all the way, the finest until 0.7."""
     factors = (_axis([(1.0, 1.0), (4.0, 4.0)], vertical), _axis([(1.0, 1.0), (4.0, 4.0)], horizontal))
-    prefixes = [f"down_blocks.{level}" for level in range(1, levels)] + ["mid_block"]
-    prefixes += [f"up_blocks.{level}" for level in range(levels - 1)]
+    down, up = ([f"{side}_blocks.{level}" for level in range(levels)] for side in ("down", "up"))
     return Recipe(
         architecture="any",
-        redilation=Redilation(until=1.0, layers=dict.fromkeys(prefixes, factors)),
+        redilation=Redilation(
+            until=1.0,
+            layers=dict.fromkeys([*down, "mid_block", *up], factors),
+            layers_until=dict.fromkeys([down[0], up[-1]], FINEST_UNTIL),
+        ),
     )

@@ -52,12 +52,20 @@ LARGEST_SEED = 2**53 - 1
 """The largest whole number that JSON carries everywhere without loss."""
 DEFAULT_STEPS = 25
 DEFAULT_GUIDANCE = 7.5
+"""Of a model that is not named below: the usual scale for Stable Diffusion."""
+MODELS_GUIDANCE = {"critters": 2.0}
+"""By embedded name, the scale at which a model draws best (measured: docs/quality.md)."""
 DEFAULT_STRENGTH = 0.6
 DEFAULT_MASKED_STRENGTH = 1.0
 """With a mask: what is white is drawn anew."""
 
 DTYPES = ("fp32", "fp16", "bf16")
 _LONG_DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "half": "fp16"}
+
+
+def default_guidance(model: str) -> float:
+    """The guidance scale of a request for this model that says none."""
+    return MODELS_GUIDANCE.get(model, DEFAULT_GUIDANCE)
 
 
 class RequestError(ScaleCrafterError):
@@ -85,7 +93,12 @@ class Request(BaseModel):
     )
     freeu: bool = False
     steps: int = Field(default=DEFAULT_STEPS, ge=1, le=1000)
-    guidance: float = Field(default=DEFAULT_GUIDANCE, ge=0.0, le=100.0)
+    guidance: float = Field(
+        default_factory=lambda said: default_guidance(said.get("model", "critters")),
+        ge=0.0,
+        le=100.0,
+        description="guidance scale; by default the model's own (default_guidance)",
+    )
     seed: int | None = Field(default=None, ge=0, le=LARGEST_SEED)
     scheduler: str | None = Field(default=None, description="a name of SCHEDULERS; the model's own by default")
     dtype: Literal["fp32", "fp16", "bf16"] | None = None
@@ -201,7 +214,8 @@ class Request(BaseModel):
         try:
             return cls.model_validate(dict(data))
         except ValidationError as error:
-            raise RequestError(f"{source}: " + "; ".join(_explain(problem) for problem in error.errors())) from None
+            problems = [one for one in error.errors() if one["type"] != "default_factory_not_called"]
+            raise RequestError(f"{source}: " + "; ".join(_explain(problem) for problem in problems)) from None
 
     def changed(self, **values: Any) -> Request:
         """A copy with other values, validated again (`RequestError`)."""

@@ -45,6 +45,11 @@ def test_what_has_no_place_on_the_page_is_told() -> None:
     assert "another picture" in found.notes[1]
 
 
+@pytest.mark.parametrize(("model", "guidance"), [("critters", 2.0), ("elsewhere", 7.5)])
+def test_controls_that_were_never_opened_say_the_guidance_of_the_model(model: str, guidance: float) -> None:
+    assert Form(prompt="a fox", model=model).request().guidance == guidance
+
+
 @pytest.mark.parametrize("text", ["-1", "1.5", "many", "9" * 30])
 def test_a_seed_that_is_no_number_is_refused_in_words(text: str) -> None:
     with pytest.raises(RequestError, match="seed is"):

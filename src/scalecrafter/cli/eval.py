@@ -14,10 +14,10 @@ import typer
 
 from ..errors import ScaleCrafterError
 from ..methods import METHODS
-from ..request import DEFAULT_GUIDANCE, DEFAULT_STEPS, Request, RequestError, parse_size
+from ..request import DEFAULT_STEPS, Request, RequestError, parse_size
 from .app import app
 from .eval_progress import EvaluationReporter
-from .options import AllowPickle, Config, Model, Scheduler, Steps
+from .options import AllowPickle, Config, Guidance, Model, Scheduler, Steps
 
 if TYPE_CHECKING:
     from ..evaluation.looking import Examiner
@@ -80,7 +80,7 @@ def evaluate(
         typer.Option("--real", help="Folder of real pictures, or of folders named WxH. (default: shipped figures)"),
     ] = None,
     steps: Steps = None,
-    guidance: Annotated[float, typer.Option("--guidance", "-g", help="Guidance scale.")] = DEFAULT_GUIDANCE,
+    guidance: Guidance = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of picture 0; picture i has i more.")] = 0,
     scheduler: Scheduler = None,
     dtype: Annotated[

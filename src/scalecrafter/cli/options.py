@@ -19,6 +19,7 @@ from ..request import (
     DEFAULT_MASKED_STRENGTH,
     DEFAULT_STEPS,
     DEFAULT_STRENGTH,
+    MODELS_GUIDANCE,
     SCHEDULERS,
     Request,
     RequestError,
@@ -54,6 +55,13 @@ RecipeOption = Annotated[
     ),
 ]
 Steps = Annotated[int | None, typer.Option("--steps", help=f"Steps of denoising. \\[default: {DEFAULT_STEPS}]")]
+_MODELS_GUIDANCE = ", ".join(f"{scale:g} for {model}" for model, scale in MODELS_GUIDANCE.items())
+Guidance = Annotated[
+    float | None,
+    typer.Option(
+        "--guidance", "-g", help=f"Guidance scale. \\[default: {_MODELS_GUIDANCE}, else {DEFAULT_GUIDANCE:g}]"
+    ),
+]
 Scheduler = Annotated[
     str | None, typer.Option("--scheduler", help=f"{', '.join(SCHEDULERS)}. \\[default: the model's own]")
 ]
@@ -79,9 +87,7 @@ class PictureOptions:
     )
     recipe: RecipeOption = None
     steps: Steps = None
-    guidance: Annotated[
-        float | None, typer.Option("--guidance", "-g", help=f"Guidance scale. \\[default: {DEFAULT_GUIDANCE}]")
-    ] = None
+    guidance: Guidance = None
     negative: Annotated[str | None, typer.Option("--negative", "-n", help="What the picture should not show.")] = None
     seed: Annotated[int | None, typer.Option("--seed", help="\\[default: a random one, which is printed]")] = None
     scheduler: Scheduler = None

@@ -97,11 +97,13 @@ def undamped(recipe: Recipe, _architecture: Architecture) -> Recipe:
 def damped(recipe: Recipe, _architecture: Architecture) -> Recipe:
     """Noise damping in the span of re-dilation, with a strong denoiser that is dilated half as far.
 
-    Half of 4 is 2, as published for SDXL at sixteen times the pixels; half of 2 is the original model.
+    Half of 4 is 2, as published for SDXL at sixteen times the pixels; half of 2 is the original model.  Layers that
+    end sooner than the rest stay what they were: noise damping has one span.
     """
     if recipe.redilation is None or recipe.noise_damping is not None:
         return recipe
-    layers = {prefix: (max(v / 2, 1.0), max(h / 2, 1.0)) for prefix, (v, h) in recipe.redilation.layers.items()}
+    lasting = {p: axes for p, axes in recipe.redilation.layers.items() if p not in recipe.redilation.layers_until}
+    layers = {prefix: (max(v / 2, 1.0), max(h / 2, 1.0)) for prefix, (v, h) in lasting.items()}
     return recipe.model_copy(update={"noise_damping": NoiseDamping(until=recipe.redilation.until, layers=layers)})
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from ..methods import METHODS
 from ..methods.stages import Cascade
 from ..recipe import Recipe, shipped_recipes
-from ..request import DEFAULT_GUIDANCE, DEFAULT_STEPS, DEFAULT_STRENGTH, DIRECT, Request, RequestError
+from ..request import DEFAULT_STEPS, DEFAULT_STRENGTH, DIRECT, Request, RequestError, default_guidance
 
 AUTOMATIC, OWN = "automatic", "own"
 """As a recipe: the automatic one, and the one in the text field."""
@@ -38,7 +38,7 @@ class Form:
     strength: float = DEFAULT_STRENGTH
     freeu: bool = False
     steps: float = DEFAULT_STEPS
-    guidance: float = DEFAULT_GUIDANCE
+    guidance: float | None = None
     scheduler: str = MODELS_OWN
     seed: str = ""
     cascade: Mapping[str, Any] | None = None
@@ -54,7 +54,7 @@ class Form:
             "height": _whole("height", self.height),
             "method": self.method,
             "steps": self.steps,
-            "guidance": self.guidance,
+            "guidance": default_guidance(self.model) if self.guidance is None else self.guidance,
             "seed": _whole("seed", self.seed),
             "scheduler": None if self.scheduler == MODELS_OWN else self.scheduler,
         }

@@ -14,7 +14,7 @@ import gradio as gr
 from ..errors import ScaleCrafterError
 from ..methods import METHODS
 from ..picture_files import read_request
-from ..request import SCHEDULERS, RequestError
+from ..request import SCHEDULERS, RequestError, default_guidance
 from ..server.jobs import Jobs
 from ..server.records import DONE
 from ..server.store import QueueFullError, UnknownJobError
@@ -113,8 +113,9 @@ class Page:
             negative = gr.Textbox(label="Negative prompt", info="What the picture should not show.")
             steps = gr.Slider(1, limits.steps, min(25, limits.steps), step=1, label="Steps", elem_id="steps")
             guidance = gr.Slider(
-                0, 20, Form().guidance, step=0.5, label="Guidance", info="How closely the prompt is kept to."
-            )
+                0, 20, default_guidance(models[0]), step=0.5, label="Guidance",
+                info="How closely the prompt is kept to.",
+            )  # fmt: skip
             scheduler = gr.Dropdown([MODELS_OWN, *SCHEDULERS], value=MODELS_OWN, label="Scheduler")
         self._file = DroppedFile(
             label="Restore the settings of a picture", file_types=[".png"], height=150,
@@ -151,6 +152,7 @@ class Page:
         presets = [self._controls["model"], self._shape, self._enlargement]
         for control in presets:
             control.input(self._on_preset, presets, size, **_QUIET)
+        self._controls["model"].input(default_guidance, self._controls["model"], self._controls["guidance"], **_QUIET)
         self._facts_timer.tick(self._on_tick, [*presets, *size], [*size, self._facts_timer], **_QUIET)
 
         changing = ("recipe", "own_recipe", "strength", "freeu")
