@@ -16,6 +16,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 import scalecrafter
+from scalecrafter.request import default_guidance
 
 PROMPTS = (
     "a blue fox with a red scarf in the snow",
@@ -78,7 +79,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--count", type=int, default=16)
     parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--guidance", type=float, default=5.0)
+    parser.add_argument("--guidance", type=float, default=default_guidance("critters"))
     parser.add_argument("--seed", type=int, default=0, help="of the first picture; the others count up from it")
     parser.add_argument(
         "--recipe", action="append", help="beside direct inference; may be given several times (default: automatic)"

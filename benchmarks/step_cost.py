@@ -17,7 +17,7 @@ import platform
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +65,17 @@ def recipes(levels: int) -> dict[str, str | None]:
         [f"down_blocks.{k}" for k in range(1, levels)] + ["mid_block"] + [f"up_blocks.{k}" for k in range(levels - 1)]
     )
 
-    def redilation(factor: float) -> str:
-        table = ", ".join(f'"{name}" = {factor}' for name in layers)
+    finest = ["down_blocks.0", f"up_blocks.{levels - 1}"]
+
+    def redilation(factor: float, more: Sequence[str] = ()) -> str:
+        table = ", ".join(f'"{name}" = {factor}' for name in [*layers, *more])
         return f"[redilation]\nuntil = 1\nlayers = {{ {table} }}\n"
 
     deep = [f"down_blocks.{levels - 1}", "mid_block", "up_blocks.0"]
     return {
         "plain": None,
         "whole (2)": redilation(2),
+        "whole (2), finest too": redilation(2, finest),
         "fractional (2.5)": redilation(2.5),
         "damped (2)": redilation(2) + '[noise_damping]\nuntil = 1\nlayers = { "mid_block" = 2 }\n',
         "dispersed (4)": redilation(4) + f"[dispersion]\nuntil = 1\nlayers = {json.dumps(deep)}\n",

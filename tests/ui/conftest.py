@@ -25,7 +25,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     pytest.importorskip("gradio", reason="the page needs the extra ui")
     folder = tmp_path_factory.mktemp("page")
     tiny_sd_pipeline().save_pretrained(folder / "tiny")
-    running = Running(folder / "data", "--page", "--model", str(folder / "tiny"), "--grace", "0")
+    running = Running(folder / "data", "--page", "--model", str(folder / "tiny"), "--model", "critters", "--grace", "0")
     yield running.when_ready()
     assert running.stop() == 0, running.log.read_text()
 

@@ -154,6 +154,15 @@ def test_wrong_settings_are_told_in_words(page: Any, tmp_path: Path) -> None:
     assert field(page, "prompt").input_value() == "a fox"
 
 
+def test_another_model_brings_its_own_guidance(page: Any) -> None:
+    page.get_by_text("More settings").click()
+    guidance = page.locator("#guidance input[type=number]")
+    assert float(guidance.input_value()) == 7.5
+    page.locator("#model input").click()
+    page.get_by_role("option", name="critters").click()
+    page.wait_for_function("document.querySelector('#guidance input[type=number]').value === '2'")
+
+
 def test_the_plan_is_drawn_as_it_is_made(page: Any) -> None:
     page.get_by_text("The plan: what happens").click()
     page.locator("#draw").click()

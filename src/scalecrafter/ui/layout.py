@@ -86,7 +86,7 @@ class Page:
             True, label="Compare with direct inference", info="Makes a second picture, with the same seed.",
             elem_id="compare-too",
         )  # fmt: skip
-        model = gr.Dropdown(models, value=models[0], label="Model")
+        model = gr.Dropdown(models, value=models[0], label="Model", elem_id="model")
         number: dict[str, Any] = {
             "min_width": 90,
             "max_lines": 1,
@@ -114,7 +114,7 @@ class Page:
             steps = gr.Slider(1, limits.steps, min(25, limits.steps), step=1, label="Steps", elem_id="steps")
             guidance = gr.Slider(
                 0, 20, default_guidance(models[0]), step=0.5, label="Guidance",
-                info="How closely the prompt is kept to.",
+                info="How closely the prompt is kept to.", elem_id="guidance",
             )  # fmt: skip
             scheduler = gr.Dropdown([MODELS_OWN, *SCHEDULERS], value=MODELS_OWN, label="Scheduler")
         self._file = DroppedFile(
