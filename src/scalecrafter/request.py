@@ -168,11 +168,11 @@ class Request(BaseModel):
             raise ValueError(f"settings of a cascade have no effect with the method {self.method!r}: leave them out")
         if self.cascade is not None and self.strength is not None:
             raise ValueError("the strength of a cascade is its restart: give one of the two")
-        for strength in self._strengths():
-            if int(self.steps * strength) < 1:
-                raise ValueError(
-                    f"{self.steps} steps at strength {strength:g} leave no step to run: raise the steps or the strength"
-                )
+        strength = self._first_strength
+        if strength is not None and int(self.steps * strength) < 1:
+            raise ValueError(
+                f"{self.steps} steps at strength {strength:g} leave no step to run: raise the steps or the strength"
+            )
         if self.negative and self.guidance <= 1.0:
             raise ValueError("a negative prompt has no effect at a guidance of 1 or less: raise it, or leave it out")
         if self.recipe not in (None, DIRECT) and "recipe" not in takes:
@@ -185,12 +185,13 @@ class Request(BaseModel):
             raise ValueError('freeu has no effect with the recipe "none" (direct inference)')
         return self
 
-    def _strengths(self) -> tuple[float, ...]:
-        """Of each pass that begins from a picture, the fraction of the trajectory that it runs."""
+    @property
+    def _first_strength(self) -> float | None:
+        """Of the first pass that begins from a picture, if there is one, the part of the trajectory that it runs."""
         if self.method == "cascade" and self.strength is None:
-            return (self.cascade or Cascade()).restart
+            return (self.cascade or Cascade()).restart[0]
         starts_from_a_picture = self.image is not None or "strength" in METHODS[self.method].takes
-        return (self.strength_or_default,) if starts_from_a_picture else ()
+        return self.strength_or_default if starts_from_a_picture else None
 
     @property
     def acting_method(self) -> str:

@@ -141,6 +141,15 @@ def test_a_stage_is_guided_only_where_it_is_told_to_be_or_follows_a_recipe_of_th
     assert picture(damped, None) == picture(damped, GUIDANCE)
 
 
+def test_a_late_stage_of_few_steps_runs_one_of_them(pipe: Any) -> None:
+    told: list[tuple[int, int]] = []
+    request = ask("cascade", (512, 512), 4)
+    picture = generate(pipe, request, lambda done, steps: told.append((done, steps))).image
+    assert told[-1] == (6, 6)  # 4 at the native size, int(4 · 0.3), and one where 4 · 0.12 leaves none
+    quarter = ask("cascade", (512, 512), 4, cascade={"restart": [0.3, 0.25]})
+    assert picture.tobytes() == generate(pipe, quarter).image.tobytes()
+
+
 def test_the_strength_of_a_cascade_is_its_restart(pipe: Any) -> None:
     by_strength = generate(pipe, ask("cascade", (256, 256), 4, strength=0.75)).image
     by_setting = generate(pipe, ask("cascade", (256, 256), 4, cascade={"restart": 0.75})).image

@@ -39,7 +39,7 @@ def make(job: Job) -> Image.Image:
     settings = settings_of(job.request)
     first = native_size(job.architecture, job.size)
     sizes = stage_sizes(first, job.size, job.architecture.size_multiple)
-    restarts = [settings.restart_of(stage) for stage in range(len(sizes))]
+    restarts = [max(settings.restart_of(stage), 1 / job.request.steps) for stage in range(len(sizes))]
     bars = progress_of_passes(job, [1.0, *restarts])
 
     latents = denoise(job.pipe, job.request, job.generator, bars[0], **from_noise(job, first))
