@@ -168,8 +168,8 @@ class Request(BaseModel):
             raise ValueError(f"settings of a cascade have no effect with the method {self.method!r}: leave them out")
         if self.cascade is not None and self.strength is not None:
             raise ValueError("the strength of a cascade is its restart: give one of the two")
-        strength = self._first_strength
-        if strength is not None and int(self.steps * strength) < 1:
+        strength, has_stages = self.strength_or_default, self.method == "cascade"  # of at least one step each
+        if (self.image or "strength" in takes) and not has_stages and int(self.steps * strength) < 1:
             raise ValueError(
                 f"{self.steps} steps at strength {strength:g} leave no step to run: raise the steps or the strength"
             )
@@ -184,14 +184,6 @@ class Request(BaseModel):
         if self.freeu and self.recipe == DIRECT:
             raise ValueError('freeu has no effect with the recipe "none" (direct inference)')
         return self
-
-    @property
-    def _first_strength(self) -> float | None:
-        """Of the first pass that begins from a picture, if there is one, the part of the trajectory that it runs."""
-        if self.method == "cascade" and self.strength is None:
-            return (self.cascade or Cascade()).restart[0]
-        starts_from_a_picture = self.image is not None or "strength" in METHODS[self.method].takes
-        return self.strength_or_default if starts_from_a_picture else None
 
     @property
     def acting_method(self) -> str:

@@ -140,8 +140,6 @@ def test_a_request_from_before_there_were_methods_is_scalecrafter() -> None:
         ({"method": "upscale", "image": "a.png"}, "leave the image out"),
         ({"method": "upscale", "strength": 0.5}, "strength has no effect"),
         ({"method": "hires-fix", "strength": 0.1}, "leave no step to run"),
-        ({"method": "cascade", "steps": 1}, "leave no step to run"),
-        ({"method": "cascade", "cascade": {"restart": [0.1, 0.9]}}, "leave no step to run"),
         ({"method": "cascade", "strength": 0.5, "cascade": {}}, "give one of the two"),
         ({"method": "cascade", "cascade": {"restrat": 0.5}}, "did you mean 'restart'"),
         ({"method": "cascade", "cascade": {"restart": 2}}, "restart"),

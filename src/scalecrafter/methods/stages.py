@@ -39,9 +39,9 @@ class Cascade(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    restart: Annotated[tuple[Restart, ...], BeforeValidator(_each), Field(min_length=1)] = (0.3, 0.12)
-    """Fraction of the trajectory that is still to run after the noise has been added again.  The default is measured
-    in docs/quality.md.  Stages after the first of these run at least one step, however few there are."""
+    restart: Annotated[tuple[Restart, ...], BeforeValidator(_each), Field(min_length=1)] = (0.12,)
+    """Fraction of the trajectory that is still to run after the noise has been added again; a stage runs at least one
+    step, however few there are.  The default is measured in docs/quality.md."""
     guidance: Annotated[tuple[Guidance, ...], BeforeValidator(_each), Field(min_length=1)] | None = None
     """Guidance scale; None: 1, which is without guidance, and with a recipe of the request's own its guidance."""
     upsample: Literal["pixels", "latents"] = "pixels"

@@ -106,7 +106,7 @@ class Page:
             recipe = gr.Dropdown(recipe_choices(), value=Form().recipe, label="Recipe")
             own_recipe = gr.Textbox(label="My recipe (TOML)", lines=6, visible=False)
             strength = gr.Slider(
-                0.05, 1, Form().strength, step=0.05, label="Strength", info="How much the enlarged picture changes.",
+                0.05, 1, Form().strength, step=0.01, label="Strength", info="How much the enlarged picture changes.",
                 visible=False,
             )  # fmt: skip
             freeu = gr.Checkbox(False, label="FreeU", info="Stronger shapes, calmer texture.")
