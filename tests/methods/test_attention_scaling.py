@@ -100,7 +100,7 @@ def test_fused_projections_are_refused_before_anything_is_changed() -> None:
 
 def test_the_method_is_the_pipeline_with_scaled_attention() -> None:
     pipe = tiny_sd_pipeline()
-    request = Request(prompt=PROMPT, method="attention-scaling", steps=3, seed=2, width=192, height=320)
+    request = Request(prompt=PROMPT, method="attention-scaling", steps=3, seed=2, guidance=7.5, width=192, height=320)
     with scaled_attention(pipe):
         expected = pipe(
             PROMPT, width=192, height=320, num_inference_steps=3, generator=torch.Generator().manual_seed(2)
