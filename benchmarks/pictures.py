@@ -1,7 +1,7 @@
 """Grids of pictures to look at: direct inference beside ScaleCrafter, same prompts and seeds.
 
-python -m benchmarks.pictures --size 512 --count 16 -o docs/pictures-512.png
-python -m benchmarks.pictures --size 1024 --count 4 -o docs/pictures-1024.png
+python -m benchmarks.pictures --size 512 --count 16 -o pairs-512.png
+python -m benchmarks.pictures --size 1024 --count 4 -o pairs-1024.png
 python -m benchmarks.pictures --size 256 --count 16 -o docs/pictures-256.png      # native: one method only
 """
 

@@ -70,7 +70,7 @@ def test_what_the_mask_shows_is_redrawn_as_the_library_does_it(
     paths["image"].write_bytes(png(half("RGB", "red", "blue")))
     paths["mask"].write_bytes(png(OURS))
     request = Request.from_mapping(
-        {"prompt": "a fox", "width": 128, "height": 128, "steps": 2, "seed": 3}
+        {"prompt": "a fox", "model": "tiny", "width": 128, "height": 128, "steps": 2, "seed": 3}
         | {field: str(path) for field, path in paths.items()}
     )
     with Image.open(BytesIO(edited(server, png(make())))) as image:

@@ -50,7 +50,7 @@ def test_generate_gives_the_pictures_that_the_library_makes(client: openai.OpenA
     assert len(answer.data) == 2
     pipe = load_pipeline(tiny)
     for picture, seed in zip(answer.data, (11, 12), strict=True):
-        request = Request(prompt="a blue fox", width=128, height=192, **{**own, "seed": seed})
+        request = Request(prompt="a blue fox", model="tiny", width=128, height=192, **{**own, "seed": seed})
         assert picture.b64_json is not None
         np.testing.assert_array_equal(pixels(picture.b64_json), np.asarray(generate(pipe, request).image))
 
@@ -99,7 +99,7 @@ def test_edit_starts_from_the_uploaded_picture(client: openai.OpenAI, tiny: Path
     )  # fmt: skip
     assert answer.data is not None
     url = answer.data[0].url or ""
-    request = Request(prompt="a fox", width=128, height=128, image=str(tmp_path / "photo"), **own)
+    request = Request(prompt="a fox", model="tiny", width=128, height=128, image=str(tmp_path / "photo"), **own)
     with openai.DefaultHttpxClient() as http:
         got = http.get(url).content
     np.testing.assert_array_equal(pixels(got), np.asarray(generate(load_pipeline(tiny), request).image))

@@ -136,7 +136,7 @@ def test_half_a_picture_of_a_dead_worker_is_made_anew(bench: Callable[..., Bench
     recover(at.jobs.store.database, lambda _name: True, attempts=3)
     with at:
         list(at.jobs.events(job, timeout=60))
-        made = generate(load_pipeline(tiny), Request(prompt="a fox", **SHORT))
+        made = generate(load_pipeline(tiny), Request(prompt="a fox", model="tiny", **SHORT))
         with Image.open(target) as image:
             np.testing.assert_array_equal(np.asarray(image), np.asarray(made.image))
 
