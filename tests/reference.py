@@ -129,11 +129,16 @@ def layer_factors(
     progressive = recipe.get("redilation", {}).get("progressive", False)
     dispersed = dispersed_layers(unet, recipe, step, steps)
     result = {}
+    sooner = section.get("layers_until", {})
+    ends = covered(unet, sooner)
     for name, prefix in covered(unet, section["layers"]).items():
         vertical, horizontal = as_factor(section["layers"][prefix])
+        until = exact(sooner[ends[name]] if name in ends else section["until"])
+        if Fraction(step, steps) >= until:
+            continue
         if progressive:
-            vertical = progressive_factor(vertical, step, steps, exact(section["until"]))
-            horizontal = progressive_factor(horizontal, step, steps, exact(section["until"]))
+            vertical = progressive_factor(vertical, step, steps, until)
+            horizontal = progressive_factor(horizontal, step, steps, until)
         if name in dispersed:
             vertical, horizontal = vertical / 2, horizontal / 2
         result[name] = (vertical, horizontal)

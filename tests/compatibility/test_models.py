@@ -18,7 +18,7 @@ from scalecrafter import Recipe, RecipeError
 from . import tiny
 from .oracle import plainly, relative_difference
 
-STEPS = 2
+STEPS = 4
 CHANGE = 1e-2
 TOLERANCE = 1e-9  # relative, in float64: ours and the plain method differ by rounding alone
 SIDE = 128
@@ -118,40 +118,24 @@ class Cell:
     pixels: int = SIDE
 
 
-FOUR_LEVELS = {
-    "down_blocks.1",
-    "down_blocks.2",
-    "down_blocks.3",
-    "mid_block",
-    "up_blocks.0",
-    "up_blocks.1",
-    "up_blocks.2",
-}
+FOUR_LEVELS = {"mid_block", *(f"{way}_blocks.{level}" for way in ("down", "up") for level in range(4))}
+THREE_LEVELS = FOUR_LEVELS - {"down_blocks.3", "up_blocks.3"}
+TWO_LEVELS = THREE_LEVELS - {"down_blocks.2", "up_blocks.2"}
 CELLS = {
     "sd-1": Cell(tiny.sd1, from_prompt, "any", FOUR_LEVELS),
     "sd-2-v-prediction": Cell(tiny.sd2, from_prompt, "any", FOUR_LEVELS),
     "sd-2-base": Cell(tiny.sd2_base, from_prompt, "any", FOUR_LEVELS),
     "bk-sdm-small": Cell(tiny.bk_sdm_small, from_prompt, "any", FOUR_LEVELS - {"mid_block"}),
-    "bk-sdm-tiny": Cell(
-        tiny.bk_sdm_tiny, from_prompt, "any", {"down_blocks.1", "down_blocks.2", "up_blocks.0", "up_blocks.1"}
-    ),
+    "bk-sdm-tiny": Cell(tiny.bk_sdm_tiny, from_prompt, "any", THREE_LEVELS - {"mid_block"}),
     "sdxl": Cell(tiny.sdxl, from_prompt, "sdxl", {"mid_block", "up_blocks.0"}),
     "ssd-1b": Cell(tiny.ssd_1b, from_prompt, "sdxl", {"mid_block", "up_blocks.0"}),
     "segmind-vega": Cell(tiny.segmind_vega, from_prompt, "sdxl", {"mid_block", "up_blocks.0"}),
     "koala-700m": Cell(tiny.koala_700m, from_prompt, "sdxl", {"up_blocks.0"}),
     "kolors": Cell(tiny.kolors, from_chatglm, "sdxl", {"mid_block", "up_blocks.0"}),
-    "kandinsky-2.2": Cell(
-        tiny.kandinsky22, from_image_embeddings, "any", {"down_blocks.1", "mid_block", "up_blocks.0"}, variance=True
-    ),
+    "kandinsky-2.2": Cell(tiny.kandinsky22, from_image_embeddings, "any", TWO_LEVELS, variance=True),
     "kandinsky-3": Cell(tiny.kandinsky3, from_text_embeddings, "any", FOUR_LEVELS - {"mid_block"}),
-    "ddpm": Cell(
-        tiny.ddpm, in_pixels, "any", {"down_blocks.1", "down_blocks.2", "mid_block", "up_blocks.0", "up_blocks.1"},
-        damps=False, pixels=16,
-    ),
-    "ddim-in-pixels": Cell(
-        tiny.ddim_in_pixels, in_pixels, "any",
-        {"down_blocks.1", "down_blocks.2", "mid_block", "up_blocks.0", "up_blocks.1"}, damps=False, pixels=16,
-    ),
+    "ddpm": Cell(tiny.ddpm, in_pixels, "any", THREE_LEVELS, damps=False, pixels=16),
+    "ddim-in-pixels": Cell(tiny.ddim_in_pixels, in_pixels, "any", THREE_LEVELS, damps=False, pixels=16),
     "x4-upscaler": Cell(tiny.x4_upscaler, from_small_picture, "any", FOUR_LEVELS, pixels=64),
     "latent-upscaler": Cell(tiny.latent_upscaler, from_small_latents, "any", FOUR_LEVELS - {"mid_block"}),
 }  # fmt: skip
