@@ -94,7 +94,7 @@ class Request(BaseModel):
     freeu: bool = False
     steps: int = Field(default=DEFAULT_STEPS, ge=1, le=1000)
     guidance: float = Field(
-        default_factory=lambda said: default_guidance(said.get("model", "critters")),
+        default_factory=lambda said: default_guidance(said["model"]),
         ge=0.0,
         le=100.0,
         description="guidance scale; by default the model's own (default_guidance)",
@@ -168,10 +168,10 @@ class Request(BaseModel):
             raise ValueError(f"settings of a cascade have no effect with the method {self.method!r}: leave them out")
         if self.cascade is not None and self.strength is not None:
             raise ValueError("the strength of a cascade is its restart: give one of the two")
-        strength, has_stages = self.strength_or_default, self.method == "cascade"  # of at least one step each
-        if (self.image or "strength" in takes) and not has_stages and int(self.steps * strength) < 1:
+        begins_from_a_picture = self.image is not None or self.method == "hires-fix"
+        if begins_from_a_picture and int(self.steps * self.strength_or_default) < 1:
             raise ValueError(
-                f"{self.steps} steps at strength {strength:g} leave no step to run: raise the steps or the strength"
+                f"{self.steps} steps at strength {self.strength_or_default:g} leave no step to run: raise either"
             )
         if self.negative and self.guidance <= 1.0:
             raise ValueError("a negative prompt has no effect at a guidance of 1 or less: raise it, or leave it out")

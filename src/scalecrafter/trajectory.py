@@ -15,6 +15,9 @@ from torch import Tensor
 
 NUM_TRAIN_TIMESTEPS = 1000
 """Of every Stable Diffusion model; used where no scheduler says otherwise."""
+_ROUNDING = 2.0**-8
+"""How far, relatively, a timestep of the table may be rounded in bfloat16.  What is farther is none: the latent
+upscaler's U-Net is told the logarithm of the noise."""
 
 
 class Trajectory:
@@ -42,11 +45,13 @@ class Trajectory:
         return Fraction(self._index(scheduler, value, run_length), len(self._table))
 
     def _index(self, scheduler: Any, value: float, run_length: int | None) -> int:
-        """Index in the table; where a timestep stands twice, the scheduler's own count tells which one it is."""
-        nearest = min(abs(entry - value) for entry in self._table)
-        found = [index for index, entry in enumerate(self._table) if abs(entry - value) == nearest]
-        counted = self._counted(scheduler, run_length) if len(found) > 1 else None
-        return counted if counted in found else found[0]
+        """Index in the table; where a timestep stands twice or nowhere, the scheduler's own count tells which it is."""
+        distances = [abs(entry - value) for entry in self._table]
+        nearest = min(distances)
+        is_there = nearest <= _ROUNDING * abs(value)
+        possible = [index for index, distance in enumerate(distances) if not is_there or distance == nearest]
+        counted = self._counted(scheduler, run_length) if len(possible) > 1 else None
+        return counted if counted in possible else distances.index(nearest)
 
     def _counted(self, scheduler: Any, run_length: int | None) -> int | None:
         """Where the scheduler says that it is."""

@@ -18,7 +18,7 @@ from scalecrafter import Recipe, RecipeError
 from . import tiny
 from .oracle import plainly, relative_difference
 
-STEPS = 2
+STEPS = 4
 CHANGE = 1e-2
 TOLERANCE = 1e-9  # relative, in float64: ours and the plain method differ by rounding alone
 SIDE = 128

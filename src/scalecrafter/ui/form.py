@@ -12,7 +12,7 @@ from typing import Any
 from ..methods import METHODS
 from ..methods.stages import Cascade
 from ..recipe import Recipe, shipped_recipes
-from ..request import DEFAULT_STEPS, DEFAULT_STRENGTH, DIRECT, Request, RequestError, default_guidance
+from ..request import DEFAULT_STEPS, DEFAULT_STRENGTH, DIRECT, Request, RequestError
 
 AUTOMATIC, OWN = "automatic", "own"
 """As a recipe: the automatic one, and the one in the text field."""
@@ -54,10 +54,11 @@ class Form:
             "height": _whole("height", self.height),
             "method": self.method,
             "steps": self.steps,
-            "guidance": default_guidance(self.model) if self.guidance is None else self.guidance,
             "seed": _whole("seed", self.seed),
             "scheduler": None if self.scheduler == MODELS_OWN else self.scheduler,
         }
+        if self.guidance is not None:
+            said["guidance"] = self.guidance
         if "recipe" in takes:
             said["recipe"] = self._recipe()
         if "freeu" in takes and said.get("recipe") != DIRECT:
