@@ -6,7 +6,10 @@ import pytest
 
 import scalecrafter
 from scalecrafter import Recipe
-from scalecrafter.architecture import Architecture
+from scalecrafter.architecture import Architecture, read_architecture
+from scalecrafter.automatic import automatic_recipe
+from scalecrafter.factors import Factors
+from scalecrafter.loading import load_outline
 
 from .models import sd15_unet_meta, sd21_unet_meta, sdxl_unet_meta, tiny_sd_pipeline, tiny_sdxl_pipeline
 
@@ -68,6 +71,25 @@ def test_an_unknown_unet_gets_every_level_and_the_finest_for_a_part() -> None:
     assert blocks(0) == blocks(6) == everything
     assert blocks(7) == blocks(9) == everything - {"down_blocks.0", f"up_blocks.{levels - 1}"}
     assert set(told.factors(0).values()) == {(2.0, 2.0)}
+
+
+def test_an_unknown_unets_factors_fall_towards_the_finest_level_at_sixteen_times_the_pixels() -> None:
+    architecture = read_architecture(load_outline("critters"))
+    side = architecture.native_height
+
+    def levels(height: int, width: int) -> list[Factors]:
+        recipe = automatic_recipe(architecture, height, width)
+        assert recipe is not None
+        assert recipe.redilation is not None
+        layers = recipe.redilation.layers
+        assert layers["mid_block"] == layers["down_blocks.3"]
+        assert all(layers[f"down_blocks.{level}"] == layers[f"up_blocks.{3 - level}"] for level in range(4))
+        return [layers[f"down_blocks.{level}"] for level in range(4)]
+
+    assert levels(side * 4, side * 4) == [(2.0, 2.0), (3.0, 3.0), (4.0, 4.0), (4.0, 4.0)]
+    assert levels(side * 2, side * 4) == [(2.0, 2.0), (2.0, 3.0), (2.0, 4.0), (2.0, 4.0)]
+    assert levels(side * 3, side) == [(2.0, 1.0), (2.5, 1.0), (3.0, 1.0), (3.0, 1.0)]
+    assert levels(side * 8, side * 8) == [(4.0, 4.0), (6.0, 6.0), (8.0, 8.0), (8.0, 8.0)]
 
 
 def test_a_tiny_sdxl_counts_as_sdxl_by_its_anatomy() -> None:

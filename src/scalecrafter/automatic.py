@@ -32,6 +32,9 @@ _UNCHANGED = 1.1
 FINEST_UNTIL = 0.7
 """Where the general recipe ends the dilation of the finest level, which leaves noise when it lasts (measured on
 critters: docs/quality.md)."""
+_FROM_THE_FINEST = (2.0, 3.0, 4.0)
+"""The general recipe's factors at four times the native side, from the finest level on; deeper ones have the last.
+At twice the side all are 2.  Published recipes fall towards the finest level as well."""
 
 
 def automatic_recipe(architecture: Architecture, height: int, width: int) -> Recipe | None:
@@ -161,14 +164,18 @@ def _on_line(points: list[tuple[float, float]], at: float) -> float:
 
 
 def _general_recipe(levels: int, vertical: float, horizontal: float) -> Recipe:
-    """For an unknown U-Net: every level is dilated by the ratio of the sizes all the way, the finest until 0.7."""
-    factors = (_axis([(1.0, 1.0), (4.0, 4.0)], vertical), _axis([(1.0, 1.0), (4.0, 4.0)], horizontal))
-    down, up = ([f"{side}_blocks.{level}" for level in range(levels)] for side in ("down", "up"))
+    """For an unknown U-Net: every level is dilated all the way, the finest until 0.7."""
+    layers: dict[str, Factors] = {"mid_block": _general_factors(_FROM_THE_FINEST[-1], vertical, horizontal)}
+    for level in range(levels):
+        factors = _general_factors(_FROM_THE_FINEST[min(level, len(_FROM_THE_FINEST) - 1)], vertical, horizontal)
+        layers |= {f"down_blocks.{level}": factors, f"up_blocks.{levels - 1 - level}": factors}
+    finest = ("down_blocks.0", f"up_blocks.{levels - 1}")
     return Recipe(
         architecture="any",
-        redilation=Redilation(
-            until=1.0,
-            layers=dict.fromkeys([*down, "mid_block", *up], factors),
-            layers_until=dict.fromkeys([down[0], up[-1]], FINEST_UNTIL),
-        ),
+        redilation=Redilation(until=1.0, layers=layers, layers_until=dict.fromkeys(finest, FINEST_UNTIL)),
     )
+
+
+def _general_factors(largest: float, vertical: float, horizontal: float) -> Factors:
+    line = [(1.0, 1.0), (2.0, 2.0), (4.0, largest)]
+    return _axis(line, vertical), _axis(line, horizontal)

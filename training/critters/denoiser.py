@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -130,27 +131,30 @@ def train_denoiser(
         compile_blocks(model)
     scheduler = build_scheduler()
     alphas = scheduler.alphas_cumprod.to(device)
+    scheduler.alphas_cumprod = alphas
     empty = tokenize(tokenizer, [""])[0].to(device)
+    means, deviations, tokens, near_details = (data.to(device) for data in (means, deviations, tokens, near_details))
+    count = settings.batch
 
     def step_loss(step: int) -> Tensor:
-        generator = torch.Generator().manual_seed(step)
-        rows = torch.randint(len(means), (settings.batch,), generator=generator)
-        wording = torch.randint(tokens.shape[1], (settings.batch,), generator=generator)
-        ids = tokens[rows, wording].to(device)
-        dropped = torch.rand(settings.batch, generator=generator) < settings.caption_dropout
-        ids = torch.where(dropped.to(device)[:, None], empty, ids)
-        jitter = torch.randn(means[rows].shape, generator=generator)
-        clean = ((means[rows].float() + deviations[rows].float() * jitter) * scaling_factor).to(device)
-        noise = torch.randn(clean.shape, generator=generator).to(device)
+        generator = torch.Generator(device).manual_seed(step)
+        drawn: dict[str, Any] = {"generator": generator, "device": device}
+        rows = torch.randint(len(means), (count,), **drawn)
+        wording = torch.randint(tokens.shape[1], (count,), **drawn)
+        dropped = torch.rand(count, **drawn) < settings.caption_dropout
+        ids = torch.where(dropped[:, None], empty, tokens[rows, wording])
+        jitter = torch.randn(means[rows].shape, **drawn)
+        clean = (means[rows].float() + deviations[rows].float() * jitter) * scaling_factor
+        noise = torch.randn(clean.shape, **drawn)
         # one timestep from each of `batch` equal slices: less variance than independent draws
-        slices = (torch.arange(settings.batch) + torch.rand(settings.batch, generator=generator)) / settings.batch
-        timesteps = (slices * len(alphas)).long().to(device)
+        slices = (torch.arange(count, device=device) + torch.rand(count, **drawn)) / count
+        timesteps = (slices * len(alphas)).long()
         noisy = scheduler.add_noise(clean, noise, timesteps)
         velocity = scheduler.get_velocity(clean, noise, timesteps)
         output = model(noisy, timesteps, ids).float()
         signal_to_noise = alphas[timesteps] / (1.0 - alphas[timesteps])
         weight = signal_to_noise.clamp(max=settings.snr_gamma) / (signal_to_noise + 1.0)
-        near = near_details[rows].to(device).float() * alphas[timesteps][:, None, None]
+        near = near_details[rows].float() * alphas[timesteps][:, None, None]
         attention = 1.0 + settings.detail_weight * near
         error = (output - velocity).square().mean(dim=1) * attention
         return (error.mean(dim=(1, 2)) * weight).mean() / weight.mean()

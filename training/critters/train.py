@@ -161,8 +161,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--scenes", type=int)
+    parser.add_argument("--workers", type=int, help="processes that draw scenes")
     parser.add_argument("--autoencoder-steps", type=int, help="with --warm-start, 0 keeps its autoencoder as it is")
     parser.add_argument("--denoiser-steps", type=int)
+    parser.add_argument("--denoiser-batch", type=int, help="latents a step; a GPU is busy with some hundreds")
     parser.add_argument("--denoiser-rate", type=float, help="learning rate of the U-Net's training at its highest")
     parser.add_argument("--warm-start", type=Path, help="a folder that an earlier run wrote, to go on from")
     parser.add_argument("--compile", action="store_true", help="needs a C++ compiler; steps a third faster on a CPU")
@@ -173,10 +175,14 @@ def main(arguments: list[str] | None = None) -> None:
     settings = SMOKE if options.smoke else Settings()
     if options.scenes:
         settings = replace(settings, scenes=options.scenes)
+    if options.workers:
+        settings = replace(settings, workers=options.workers)
     if options.autoencoder_steps is not None:
         settings = replace(settings, autoencoder=replace(settings.autoencoder, steps=options.autoencoder_steps))
     if options.denoiser_steps is not None:
         settings = replace(settings, denoiser=replace(settings.denoiser, steps=options.denoiser_steps))
+    if options.denoiser_batch is not None:
+        settings = replace(settings, denoiser=replace(settings.denoiser, batch=options.denoiser_batch))
     if options.denoiser_rate is not None:
         settings = replace(settings, denoiser=replace(settings.denoiser, learning_rate=options.denoiser_rate))
     device = pick_device(options.device)
