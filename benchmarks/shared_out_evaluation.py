@@ -1,0 +1,116 @@
+"""The pictures of `scalecrafter eval` by several processes at once, into one folder.
+
+A small model leaves most of a GPU idle while one process prepares its next step; sixteen made five pictures of critters
+a second on an H200.  Seconds a picture are then those of a shared machine: compare them within a run at most.
+
+    python -m benchmarks.shared_out_evaluation -o runs/quality --workers 16 256x256:native:128 \
+        512x512:direct,scalecrafter,cascade:128 1024x1024:direct,scalecrafter,cascade:32
+    scalecrafter eval --report-only -o runs/quality
+
+Stopped at any time or after `--minutes`, the same command goes on; prompts come in their order, all cells together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scalecrafter.errors import RecipeError
+from scalecrafter.evaluation import peak_memory
+from scalecrafter.evaluation.looking import make_examiner
+from scalecrafter.evaluation.prompts import critters_prompts
+from scalecrafter.evaluation.runs import agree_on_examiner, native_size, shared_choices, shared_settings
+from scalecrafter.evaluation.settings import NATIVE, Choice, Job, Settings, Size
+from scalecrafter.evaluation.store import RunFolder
+from scalecrafter.generation import generate
+from scalecrafter.loading import load_pipeline
+from scalecrafter.request import DEFAULT_STEPS, Request, parse_size
+
+MODEL = "critters"
+
+
+def settings_of(cell: str) -> Settings:
+    """The evaluation that `WxH:method,method:count` stands for; the method `native` is its native pictures."""
+    size, methods, count = cell.split(":")
+    base = Request(prompt="evaluation", model=MODEL, steps=DEFAULT_STEPS, seed=0)
+    chosen = tuple(Choice(name, {"method": name}) for name in methods.split(",") if name != NATIVE)
+    native = int(count) if NATIVE in methods.split(",") else 0
+    stand_in = (Choice("direct", {"method": "direct"}),)
+    return Settings(base, tuple(critters_prompts()), (parse_size(size),), chosen or stand_in, int(count), native)
+
+
+def jobs_of(cells: Iterable[str], native: Size) -> list[Job]:
+    """All pictures, prompt by prompt, of each prompt the largest first."""
+    jobs = []
+    for cell in cells:
+        wanted = set(cell.split(":")[1].split(","))
+        jobs += [job for job in settings_of(cell).jobs(native) if job.label in wanted]
+    return sorted(jobs, key=lambda job: (job.index, -job.size[0] * job.size[1]))
+
+
+def load() -> Any:
+    torch.set_num_threads(1)
+    return load_pipeline(MODEL, device="auto")
+
+
+def work(folder: Path, cells: list[str], taken: Any, deadline: float) -> None:
+    """Make pictures until there are none left or the time is over; `taken` counts those that some process has."""
+    pipe, store, examiner = load(), RunFolder(folder), make_examiner(MODEL, observe=True)
+    jobs = jobs_of(cells, native_size(pipe))
+    while time.time() < deadline:
+        with taken.get_lock():
+            number, taken.value = taken.value, taken.value + 1
+        if number >= len(jobs):
+            return
+        job = jobs[number]
+        if store.finished(job):
+            continue
+        measured = peak_memory.begin(pipe)
+        try:
+            result = generate(pipe, job.request)
+        except RecipeError as error:
+            print(f"{job.label} at {job.size[0]}x{job.size[1]} is left out: {error}", flush=True)
+            continue
+        store.keep(job, result, result.peak_memory if measured else None, examiner.examine(result.image))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cells", nargs="+", metavar="WxH:METHOD[,METHOD]:COUNT")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--minutes", type=float, default=float("inf"))
+    options = parser.parse_args()
+    deadline = time.time() + 60 * options.minutes
+
+    pipe, store = load(), RunFolder(options.output)
+    where = torch.cuda.get_device_name(pipe.device) if pipe.device.type == "cuda" else pipe.device.type
+    for cell in options.cells:
+        settings = settings_of(cell)
+        command = f"python -m benchmarks.shared_out_evaluation {cell}"
+        machine = f"{where}, {options.workers} processes"
+        store.claim(shared_settings(pipe, settings), shared_choices(settings), command, machine)
+    agree_on_examiner(store, make_examiner(MODEL, observe=True), lambda _done, _total: None, again=False)
+
+    context = multiprocessing.get_context("spawn")
+    taken = context.Value("i", 0)
+    processes = [
+        context.Process(target=work, args=(options.output, options.cells, taken, deadline))
+        for _ in range(options.workers)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    print(f"{len(store.own_rows())} pictures in {options.output}: scalecrafter eval --report-only -o {options.output}")
+
+
+if __name__ == "__main__":
+    main()
