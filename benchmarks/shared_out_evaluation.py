@@ -1,7 +1,7 @@
 """The pictures of `scalecrafter eval` by several processes at once, into one folder.
 
-A small model leaves most of a GPU idle while one process prepares its next step; sixteen made seven pictures of critters
-a second on an H200.  Seconds a picture are then those of a shared machine: compare them within a run at most.
+A small model leaves most of a GPU idle while one process prepares its next step; sixteen made seven pictures of
+critters a second on an H200.  Seconds a picture are then those of a shared machine: compare them within a run at most.
 
     python -m benchmarks.shared_out_evaluation -o runs/quality --workers 16 256x256:native:128 \
         512x512:direct,scalecrafter,cascade:128 1024x1024:direct,scalecrafter,cascade:32
