@@ -22,14 +22,17 @@ from typing import Any
 
 import torch
 
-from scalecrafter.errors import RecipeError
-from scalecrafter.evaluation import peak_memory
 from scalecrafter.evaluation.looking import make_examiner
 from scalecrafter.evaluation.prompts import critters_prompts
-from scalecrafter.evaluation.runs import agree_on_examiner, native_size, shared_choices, shared_settings
+from scalecrafter.evaluation.runs import (
+    agree_on_examiner,
+    make_picture,
+    native_size,
+    shared_choices,
+    shared_settings,
+)
 from scalecrafter.evaluation.settings import NATIVE, Choice, Job, Settings, Size
 from scalecrafter.evaluation.store import RunFolder
-from scalecrafter.generation import generate
 from scalecrafter.loading import load_pipeline
 from scalecrafter.request import DEFAULT_STEPS, Request, parse_size
 
@@ -69,16 +72,8 @@ def work(folder: Path, cells: list[str], taken: Any, deadline: float) -> None:
             number, taken.value = taken.value, taken.value + 1
         if number >= len(jobs):
             return
-        job = jobs[number]
-        if store.finished(job):
-            continue
-        measured = peak_memory.begin(pipe)
-        try:
-            result = generate(pipe, job.request)
-        except RecipeError as error:
-            print(f"{job.label} at {job.size[0]}x{job.size[1]} is left out: {error}", flush=True)
-            continue
-        store.keep(job, result, result.peak_memory if measured else None, examiner.examine(result.image))
+        if not store.finished(jobs[number]):
+            make_picture(pipe, jobs[number], store, examiner)
 
 
 def main() -> None:
@@ -109,6 +104,8 @@ def main() -> None:
         process.start()
     for process in processes:
         process.join()
+    if any(process.exitcode for process in processes):
+        raise SystemExit("a process ended with the error above: mend it, and the same command goes on")
     print(f"{len(store.own_rows())} pictures in {options.output}: scalecrafter eval --report-only -o {options.output}")
 
 

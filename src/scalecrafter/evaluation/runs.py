@@ -15,7 +15,7 @@ from PIL import Image
 
 from ..architecture import read_architecture
 from ..errors import ScaleCrafterError
-from ..generation import generate
+from ..generation import Progress, generate
 from . import peak_memory
 from .looking import Examiner, same_signature
 from .rows import Row
@@ -111,15 +111,23 @@ def make_pictures(pipe: Any, settings: Settings, store: RunFolder, examiner: Exa
         def step(done: int, steps: int, job: Job = job) -> None:
             watcher.step(job, done, steps)
 
-        measured = peak_memory.begin(pipe)
-        try:
-            result = generate(pipe, job.request, step)
-        except ScaleCrafterError as error:
-            place = f"{job.label} at {job.size[0]}×{job.size[1]}, picture {job.index}"
-            raise type(error)(f"{place}: {error}") from error
-        findings = examiner.examine(result.image)
-        store.keep(job, result, result.peak_memory if measured else None, findings)
-        watcher.finished(job, result.seconds)
+        watcher.finished(job, make_picture(pipe, job, store, examiner, step))
+
+
+def make_picture(pipe: Any, job: Job, store: RunFolder, examiner: Examiner, progress: Progress | None = None) -> float:
+    """Make one picture, look at it and keep both: the seconds that making it took.
+
+    Raises:
+        ScaleCrafterError: if it cannot be made or written, naming its cell.
+    """
+    measured = peak_memory.begin(pipe)
+    try:
+        result = generate(pipe, job.request, progress)
+    except ScaleCrafterError as error:
+        place = f"{job.label} at {job.size[0]}×{job.size[1]}, picture {job.index}"
+        raise type(error)(f"{place}: {error}") from error
+    store.keep(job, result, result.peak_memory if measured else None, examiner.examine(result.image))
+    return result.seconds
 
 
 def agree_on_examiner(store: RunFolder, examiner: Examiner, report: Callable[[int, int], None], again: bool) -> None:
