@@ -70,7 +70,9 @@ def test_an_unknown_unet_gets_every_level_and_the_finest_for_a_part() -> None:
     everything = {f"{way}_blocks.{level}" for way in ("down", "up") for level in range(levels)} | {"mid_block"}
     assert blocks(0) == blocks(6) == everything
     assert blocks(7) == blocks(9) == everything - {"down_blocks.0", f"up_blocks.{levels - 1}"}
-    assert set(told.factors(0).values()) == {(2.0, 2.0)}
+    upsamplers = {factors for name, factors in told.factors(0).items() if "upsamplers" in name}
+    assert {factors for name, factors in told.factors(0).items() if "upsamplers" not in name} == {(2.0, 2.0)}
+    assert upsamplers <= {(1.0, 1.0)}
 
 
 def test_an_unknown_unets_factors_fall_towards_the_finest_level_at_sixteen_times_the_pixels() -> None:
@@ -84,6 +86,9 @@ def test_an_unknown_unets_factors_fall_towards_the_finest_level_at_sixteen_times
         layers = recipe.redilation.layers
         assert layers["mid_block"] == layers["down_blocks.3"]
         assert all(layers[f"down_blocks.{level}"] == layers[f"up_blocks.{3 - level}"] for level in range(4))
+        assert "up_blocks.3.upsamplers" not in layers  # the finest level has none
+        for up in ("up_blocks.0", "up_blocks.1", "up_blocks.2"):  # one neighbour of a doubled pixel is its copy
+            assert layers[f"{up}.upsamplers"] == tuple(max(factor / 2, 1.0) for factor in layers[up])
         return [layers[f"down_blocks.{level}"] for level in range(4)]
 
     assert levels(side * 4, side * 4) == [(2.0, 2.0), (3.0, 3.0), (4.0, 4.0), (4.0, 4.0)]

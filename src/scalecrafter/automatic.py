@@ -35,6 +35,10 @@ critters: docs/quality.md)."""
 _FROM_THE_FINEST = (2.0, 3.0, 4.0)
 """The general recipe's factors at four times the native side, from the finest level on; deeper ones have the last.
 At twice the side all are 2.  Published recipes fall towards the finest level as well."""
+_DOUBLED = 2.0
+"""How far apart an upsampler moves pixels before its convolution, whose taps need that much less dilation: of two
+neighbours one is a copy of the pixel itself.  With the whole factor contours are doubled and eyes are swirls (measured
+on critters: docs/quality.md)."""
 
 
 def automatic_recipe(architecture: Architecture, height: int, width: int) -> Recipe | None:
@@ -164,11 +168,14 @@ def _on_line(points: list[tuple[float, float]], at: float) -> float:
 
 
 def _general_recipe(levels: int, vertical: float, horizontal: float) -> Recipe:
-    """For an unknown U-Net: every level is dilated all the way, the finest until 0.7."""
+    """For an unknown U-Net: every level is dilated all the way, the finest until 0.7, upsamplers by half the factor."""
     layers: dict[str, Factors] = {"mid_block": _general_factors(_FROM_THE_FINEST[-1], vertical, horizontal)}
     for level in range(levels):
         factors = _general_factors(_FROM_THE_FINEST[min(level, len(_FROM_THE_FINEST) - 1)], vertical, horizontal)
-        layers |= {f"down_blocks.{level}": factors, f"up_blocks.{levels - 1 - level}": factors}
+        up = f"up_blocks.{levels - 1 - level}"
+        layers |= {f"down_blocks.{level}": factors, up: factors}
+        if level > 0:
+            layers[f"{up}.upsamplers"] = (max(factors[0] / _DOUBLED, 1.0), max(factors[1] / _DOUBLED, 1.0))
     finest = ("down_blocks.0", f"up_blocks.{levels - 1}")
     return Recipe(
         architecture="any",

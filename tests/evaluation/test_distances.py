@@ -94,6 +94,15 @@ def test_intervals_hold_the_expected_distance() -> None:
         assert all(interval.low <= interval.value <= interval.high for interval in found)
 
 
+def test_what_is_of_one_picture_is_drawn_or_left_together() -> None:
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.normal(0.3, 1, (40, 3)), rng.normal(0, 1, (40, 3))
+    alone, twice = fid(ours, theirs), [side.repeat(2, axis=0) for side in (ours, theirs)]
+    together, torn = fid(*twice, each=2), fid(*twice)
+    assert together.high - together.low == pytest.approx(alone.high - alone.low, rel=0.05)
+    assert torn.high - torn.low < 0.9 * (alone.high - alone.low)  # as if there were twice as many pictures
+
+
 def test_the_interval_tightens_with_more_pictures() -> None:
     for distance in (fid, kid):
         few, many = (distance(*two_sets(pictures, 4), resamples=200) for pictures in (20, 320))

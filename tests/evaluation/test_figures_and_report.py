@@ -17,6 +17,7 @@ from PIL import Image, ImageFilter
 from scalecrafter.evaluation.distances import fid
 from scalecrafter.evaluation.figures import CellFigures, measure, measure_cell
 from scalecrafter.evaluation.intervals import Interval
+from scalecrafter.evaluation.looking import Examiner
 from scalecrafter.evaluation.real_pictures import SHIPPED, SIGNATURE, real_rows
 from scalecrafter.evaluation.reporting import report
 from scalecrafter.evaluation.rows import Row, write_parquet
@@ -75,6 +76,40 @@ def test_distances_are_over_equally_many_pictures_on_both_sides() -> None:
     assert found.figures["fid_real"] == fid(*features)
     features = [[seen.findings.features for seen in side] for side in (ours, native[:9])]
     assert found.figures["fid_native"] == fid(*features)
+
+
+def test_the_distance_of_crops_sees_the_blur_that_reduced_features_do_not() -> None:
+    def rows(number: int, seed: int, enlarged: bool = False) -> list[Row]:
+        rng = np.random.default_rng(seed)
+        found = []
+        for index in range(number):
+            small = rng.uniform(0, 255, (8, 8, 3)).astype(np.uint8).repeat(4, 0).repeat(4, 1)
+            large = small.repeat(4, 0).repeat(4, 1).astype(float) + rng.choice([-40, 40], (128, 128, 1))
+            picture = Image.fromarray(np.clip(large, 0, 255).astype(np.uint8))
+            if enlarged:
+                picture = picture.resize((32, 32), Image.Resampling.BOX).resize((128, 128), Image.Resampling.LANCZOS)
+            found.append(row(picture, index, findings=reduced.examine(picture)))
+        return found
+
+    def statistics(picture: Image.Image) -> Any:
+        pixels = np.asarray(picture.resize((32, 32), Image.Resampling.BOX), np.float32)
+        return np.array([pixels.mean(), pixels.std(), np.abs(np.diff(pixels, axis=0)).mean()], np.float32) / 255
+
+    reduced = Examiner("inception", None, statistics, 32)
+    real, sharp, blurred = rows(12, 1), rows(12, 2), rows(12, 2, enlarged=True)
+    cells = [measure_cell("a", (128, 128), side, real, ()) for side in (sharp, blurred)]
+    crops, whole = ([cell.figures[key] for cell in cells] for key in ("fid_crops", "fid_real"))
+    assert cells[0].compared_crops == 12
+    assert crops[1].low > crops[0].high
+    assert whole[1].value < 2 * whole[0].value
+    features = [[view for one in side for view in one.findings.crops] for side in (sharp, real)]
+    assert crops[0] == fid(*features, each=4)
+
+
+def test_rows_from_before_there_were_crops_count_for_all_but_their_distance() -> None:
+    found = measure_cell("a", SIZE, some_rows(4), some_rows(4, seed=1), ())
+    assert "fid_crops" not in found.figures
+    assert (found.compared_real, found.compared_crops) == (4, 0)
 
 
 def test_sharpness_is_the_log_ratio_to_real_pictures() -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from scalecrafter.errors import ScaleCrafterError
 from scalecrafter.evaluation.inception import load_inception, resized
-from scalecrafter.evaluation.looking import Examiner, Findings, make_examiner, same_signature
+from scalecrafter.evaluation.looking import CROPS, Examiner, Findings, crops, make_examiner, same_signature
 from scalecrafter.request import RequestError
 from tests.evaluation.eyes import DiscObserver, disc_examiner, draw
 
@@ -43,6 +43,39 @@ def test_an_extractor_of_its_own_gives_the_features_and_the_observer_still_count
     found = Examiner("inception", DiscObserver(), brightness).examine(draw(1))
     assert found.animals == 1
     assert found.features == pytest.approx(brightness(draw(1)), rel=1e-5)
+
+
+def test_crops_are_the_middles_of_the_quarters_as_they_are() -> None:
+    pixels = np.zeros((512, 1024, 3), np.uint8)
+    pixels[..., 0], pixels[..., 1] = np.arange(1024) // 4, (np.arange(512) // 2)[:, None]
+    found = [np.asarray(crop) for crop in crops(Image.fromarray(pixels), 256)]
+    corners = [(top, left) for top in (0, 256) for left in (128, 640)]
+    assert len(found) == CROPS
+    for crop, (top, left) in zip(found, corners, strict=True):
+        assert np.array_equal(crop, pixels[top : top + 256, left : left + 256])
+
+
+@pytest.mark.parametrize("size", [(257, 300), (300, 1000), (511, 257)])
+def test_crops_of_pictures_hardly_larger_lie_within_them(size: tuple[int, int]) -> None:
+    black_outside = Image.new("RGB", size, "white")
+    assert [crop.size for crop in crops(black_outside, 256)] == [(256, 256)] * CROPS
+    assert all(np.asarray(crop).min() == 255 for crop in crops(black_outside, 256))
+
+
+@pytest.mark.parametrize("side", [0, 96, 100])
+def test_pictures_that_features_see_whole_have_no_crops(side: int) -> None:
+    assert crops(draw(2), side) == []
+
+
+def test_crops_have_the_features_of_a_picture_of_their_own() -> None:
+    whole = Image.fromarray(np.random.default_rng(0).integers(0, 255, (160, 192, 3)).astype(np.uint8))
+    examiner = Examiner("critters", DiscObserver(), side=64)
+    found = examiner.examine(whole)
+    assert len(found.crops) == CROPS
+    for features, crop in zip(found.crops, crops(whole, 64), strict=True):
+        assert features == pytest.approx(examiner.examine(crop).features, rel=1e-3)  # kept in half precision
+    own = Examiner("inception", DiscObserver(), lambda picture: np.asarray(picture, np.float32).mean(axis=(0, 1)), 64)
+    assert own.examine(whole).crops[3] == pytest.approx(np.asarray(crops(whole, 64)[3]).mean(axis=(0, 1)), rel=1e-3)
 
 
 def test_another_examiner_has_another_signature_and_rounding_has_not() -> None:

@@ -29,12 +29,13 @@ class _Ready(torch.nn.Identity):
         self.num_features = dimensions
 
 
-def fid(features: Any, reference: Any, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+def fid(features: Any, reference: Any, *, each: int = 1, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
     """Fréchet distance of two sets of features (Heusel et al. 2017, arXiv 1706.08500) with its bootstrap interval.
 
     Args:
         features: of the pictures in question, `(pictures, dimensions)`.
         reference: of the pictures to compare with, as many.
+        each: how many in succession are of one picture (its crops), which a resample draws or leaves as a whole.
         seed: of the resampling.
         resamples: how many.
 
@@ -51,10 +52,8 @@ def fid(features: Any, reference: Any, *, seed: int = 0, resamples: int = RESAMP
 
     metric = FrechetInceptionDistance(feature=_Ready(ours.shape[1]))
     value = _updated(metric, ours, theirs).compute().item()
-    weights = zip(
-        resampled_counts(len(ours), seed, resamples), resampled_counts(len(theirs), seed + 1, resamples), strict=True
-    )
-    resampled = np.array([weighted_fid(ours, theirs, *pair) for pair in weights])
+    counts = (resampled_counts(len(ours) // each, s, resamples).repeat(each, axis=1) for s in (seed, seed + 1))
+    resampled = np.array([weighted_fid(ours, theirs, *pair) for pair in zip(*counts, strict=True)])
     low, high = percentiles(resampled - resampled.mean())
     return Interval(max(value, 0.0), max(value + low, 0.0), max(value + high, 0.0))
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from .distances import fid, kid
 from .intervals import Interval, bootstrap, bootstrap_difference
+from .looking import CROPS
 from .prompts import ATTRIBUTES
 from .rows import Row
 from .settings import NATIVE, REAL, Size
@@ -39,6 +40,7 @@ KINDS = (
     Kind("accessory", "accessory", "pictures whose accessory, or having none, is the prompt's", "more", percent=True),
     Kind("fid_real", "FID_r", "Fréchet distance to real pictures of the same size", "less"),
     Kind("kid_real", "KID_r", "kernel distance to real pictures of the same size", "less", digits=4),
+    Kind("fid_crops", "FID_c", f"Fréchet distance of {CROPS} crops a picture to those of real ones, not reduced", "less"),
     Kind("fid_native", "FID_b", "Fréchet distance to the model's own native pictures", "less"),
     Kind("kid_native", "KID_b", "kernel distance to the model's own native pictures", "less", digits=4),
     Kind("sharpness", "sharpness", "log2 of power in the top octave over that of real pictures", "none"),
@@ -60,6 +62,8 @@ class CellFigures:
     """Pictures on each side of FID_r and KID_r."""
     compared_native: int = 0
     """Pictures on each side of FID_b and KID_b."""
+    compared_crops: int = 0
+    """Pictures on each side of FID_c."""
 
 
 def cells(rows: Sequence[Row]) -> dict[tuple[Size, str], list[Row]]:
@@ -127,10 +131,14 @@ def measure_cell(
         if len(ours):
             found[f"fid_{side}"] = fid(ours, theirs, seed=seed)
             found[f"kid_{side}"] = kid(ours, theirs, seed=seed)
+    ours, theirs = _comparable(rows, real, crops=True)
+    compared["crops"] = len(ours) // CROPS
+    if len(ours):
+        found["fid_crops"] = fid(ours, theirs, each=CROPS, seed=seed)
     light = [sharpness([row.findings.top_octave for row in side]) for side in (rows, real)]
     found["sharpness"] = bootstrap_difference(*light, seed=seed)
     told = {key: interval for key, interval in found.items() if interval is not None}
-    return CellFigures(method, size, len(rows), told, compared["real"], compared["native"])
+    return CellFigures(method, size, len(rows), told, compared["real"], compared["native"], compared["crops"])
 
 
 def _told(values: Sequence[float | None]) -> list[float]:
@@ -144,9 +152,14 @@ def _as_promised(row: Row, attribute: str) -> bool | None:
     return row.expected[attribute] == row.findings.attributes[attribute]
 
 
-def _comparable(rows: Sequence[Row], reference: Sequence[Row]) -> tuple[list[list[float]], list[list[float]]]:
-    """The features of equally many pictures on both sides, the first of each; none where there are fewer than two."""
-    ours = [row.findings.features for row in rows if row.findings.features]
-    theirs = [row.findings.features for row in reference if row.findings.features]
+def _comparable(
+    rows: Sequence[Row], reference: Sequence[Row], *, crops: bool = False
+) -> tuple[list[list[float]], list[list[float]]]:
+    """The features of equally many pictures on both sides, the first of each; none where there are fewer than two.
+
+    With `crops`, those of every picture's crops, one after the other.
+    """
+    views = [[row.findings.crops if crops else [row.findings.features] for row in side] for side in (rows, reference)]
+    ours, theirs = ([view for view in side if all(view) and view] for side in views)
     number = min(len(ours), len(theirs))
-    return (ours[:number], theirs[:number]) if number >= 2 else ([], [])
+    return (sum(ours[:number], []), sum(theirs[:number], [])) if number >= 2 else ([], [])

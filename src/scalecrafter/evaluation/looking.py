@@ -1,5 +1,8 @@
 """What one picture shows, in numbers: what the observer counts and names, features for distances, its spectrum.
 
+Extractors reduce a picture to a small square, in which an enlarged one looks like any other.  So there are features
+of crops beside those of the whole, which are looked at as they are (the FID of crops that Du et al. 2023, arXiv 2311.16973, report).
+
 `Examiner` is told which observer and which extractor to ask.  Knows nothing of how the picture was made.
 """
 
@@ -19,6 +22,9 @@ from .spectrum import spectrum
 
 FEATURES = ("critters", "inception", "none")
 """Where the features of the distances come from; "none" leaves the distances out."""
+
+CROPS = 4
+"""Crops of a picture whose features are kept."""
 
 Extractor = Callable[[Image.Image], NDArray[np.float32]]
 """A picture's features `(dimensions,)`."""
@@ -62,6 +68,8 @@ class Findings(BaseModel):
     well_formed: bool | None = None
     attributes: dict[str, str] = {}
     features: list[float] = []
+    crops: list[list[float]] = []
+    """Features of each of `crops(picture)`."""
     spectrum: list[float]
     top_octave: float
 
@@ -75,15 +83,22 @@ class Examiner:
     observer: Observer | None = None
     extractor: Extractor | None = None
     """None: the observer's own features, if there is one."""
+    side: int = 0
+    """Of the square that features are made of, in pixels; 0: not known, and no crops are looked at."""
 
     def examine(self, picture: Image.Image) -> Findings:
         """All that can be told of a picture, RGB, any size of at least 16 pixels a side."""
         picture = picture.convert("RGB")
-        seen = self.observer.observe([picture])[0] if self.observer is not None else None
+        views = [picture, *crops(picture, self.side)]
+        seen: Observed | None = None
         if self.extractor is not None:
-            features = self.extractor(picture)
+            seen = self.observer.observe([picture])[0] if self.observer is not None else None
+            features = [self.extractor(view) for view in views]
+        elif self.observer is not None:
+            seen, *of_crops = self.observer.observe(views)
+            features = [seen.features, *(other.features for other in of_crops)]
         else:
-            features = seen.features if seen is not None else np.zeros(0, np.float32)
+            features = [np.zeros(0, np.float32)]
         light = spectrum(picture)
         told: dict[str, Any] = {}
         if seen is not None:
@@ -95,7 +110,11 @@ class Examiner:
                 "attributes": {"species": seen.species, "colour": seen.colour, "accessory": seen.accessory},
             }
         return Findings(
-            features=_short(features), spectrum=_short(light.power), top_octave=_short([light.top_octave])[0], **told
+            features=_short(features[0]),
+            crops=[_short(np.float16(view)) for view in features[1:]],
+            spectrum=_short(light.power),
+            top_octave=_short([light.top_octave])[0],
+            **told,
         )
 
     def signature(self) -> list[float]:
@@ -104,6 +123,17 @@ class Examiner:
         colours = np.stack([shade % 64 * 4, shade // 2 % 48 * 5, np.abs(shade - 96) * 2], axis=-1)
         found = self.examine(Image.fromarray(colours.astype(np.uint8)))
         return [*found.features, *([] if found.animals is None else [float(found.animals)])]
+
+
+def crops(picture: Image.Image, side: int) -> list[Image.Image]:
+    """Squares of `side` pixels around the middles of a picture's quarters, or as near as its edges let them be.
+
+    None of a picture whose shorter side is no longer: its features are of all that it has already.
+    """
+    if not 0 < side < min(picture.size):
+        return []
+    lefts, tops = ([min(max(n // 4 * k - side // 2, 0), n - side) for k in (1, 3)] for n in picture.size)
+    return [picture.crop((left, top, left + side, top + side)) for top in tops for left in lefts]
 
 
 def same_signature(left: Sequence[float], right: Sequence[float]) -> bool:
@@ -129,16 +159,16 @@ def make_examiner(features: str, observe: bool) -> Examiner:
         raise RequestError(f"there are no features {features!r}: take one of {', '.join(FEATURES)}")
     observer: Observer | None = None
     if observe or features == "critters":
-        from .observer import load_observer
+        from .observer import WORKING_SIDE, load_observer
 
         observer = load_observer()
     if features == "inception":
-        from .inception import load_inception
+        from .inception import SIDE, load_inception
 
-        return Examiner(features, observer, load_inception())
+        return Examiner(features, observer, load_inception(), SIDE)
     if features == "none":
         return Examiner(features, observer, _no_features)
-    return Examiner(features, observer)
+    return Examiner(features, observer, side=WORKING_SIDE)
 
 
 def _no_features(_: Image.Image) -> NDArray[np.float32]:

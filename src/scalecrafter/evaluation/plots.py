@@ -17,7 +17,7 @@ from .spectrum import BINS, TOP_OCTAVE
 SHEETS_OF_BARS = {
     "rates": ("one_object", "well_formed", "animals"),
     "attributes": ("species", "colour", "accessory"),
-    "distances": ("fid_real", "kid_real", "fid_native", "kid_native"),
+    "distances": ("fid_real", "kid_real", "fid_crops", "fid_native", "kid_native"),
     "texture-and-cost": ("sharpness", "seconds", "peak_memory"),
 }
 _KIND = {kind.key: kind for kind in KINDS}

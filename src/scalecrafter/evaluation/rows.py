@@ -53,7 +53,7 @@ def write_parquet(rows: Iterable[Row], path: Path, metadata: Mapping[str, str] |
         "request_sha256": text, "seconds": number, "peak_memory": whole,
         **{f"expected_{name}": text for name in ATTRIBUTES}, **{f"seen_{name}": text for name in ATTRIBUTES},
         "animals": whole, **{f"part_{kind}": whole for kind in kinds}, "one_object": yes, "well_formed": yes,
-        "features": several, "spectrum": several, "top_octave": number,
+        "features": several, "crops": pyarrow.list_(several), "spectrum": several, "top_octave": number,
     }  # fmt: skip
     schema = pyarrow.schema(columns.items(), metadata=dict(metadata or {}))
     table = pyarrow.Table.from_pylist([_flat(row) for row in rows], schema=schema)

@@ -15,10 +15,10 @@ from .figures import KINDS, CellFigures, Kind
 from .intervals import CONFIDENCE, RESAMPLES, Interval
 from .settings import NATIVE, REAL, Size
 
-GLANCE = ("one_object", "well_formed", "fid_real", "fid_native", "seconds")
+GLANCE = ("one_object", "well_formed", "fid_real", "fid_crops", "fid_native", "seconds")
 OBJECTS = ("one_object", "well_formed", "animals", "species", "colour", "accessory")
-DISTANCES = ("fid_real", "kid_real", "fid_native", "kid_native", "sharpness", "seconds", "peak_memory")
-COMPARED = {"compared_real": "FID_r and KID_r", "compared_native": "FID_b and KID_b"}
+DISTANCES = ("fid_real", "kid_real", "fid_crops", "fid_native", "kid_native", "sharpness", "seconds", "peak_memory")
+COMPARED = {"compared_real": "FID_r and KID_r", "compared_crops": "FID_c", "compared_native": "FID_b and KID_b"}
 _KIND = {kind.key: kind for kind in KINDS}
 NOTHING = "–"
 

@@ -39,7 +39,7 @@ class Cascade(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    restart: Annotated[tuple[Restart, ...], BeforeValidator(_each), Field(min_length=1)] = (0.08,)
+    restart: Annotated[tuple[Restart, ...], BeforeValidator(_each), Field(min_length=1)] = (0.04,)
     """Fraction of the trajectory that is still to run after the noise has been added again; a stage runs at least one
     step, however few there are.  The default is measured in docs/quality.md."""
     guidance: Annotated[tuple[Guidance, ...], BeforeValidator(_each), Field(min_length=1)] | None = None
