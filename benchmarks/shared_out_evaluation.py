@@ -8,6 +8,7 @@ critters a second on an H200.  Seconds a picture are then those of a shared mach
     scalecrafter eval --report-only -o runs/quality
 
 Stopped at any time or after `--minutes`, the same command goes on; prompts come in their order, all cells together.
+A count of 96-128 leaves the first 96 out: another machine's share.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ MODEL = "critters"
 def settings_of(cell: str) -> Settings:
     """The evaluation that `WxH:method,method:count` stands for; the method `native` is its native pictures."""
     size, methods, count = cell.split(":")
+    count = count.rpartition("-")[2]
     base = Request(prompt="evaluation", model=MODEL, steps=DEFAULT_STEPS, seed=0)
     chosen = tuple(Choice(name, {"method": name}) for name in methods.split(",") if name != NATIVE)
     native = int(count) if NATIVE in methods.split(",") else 0
@@ -53,8 +55,10 @@ def jobs_of(cells: Iterable[str], native: Size) -> list[Job]:
     """All pictures, prompt by prompt, of each prompt the largest first."""
     jobs = []
     for cell in cells:
-        wanted = set(cell.split(":")[1].split(","))
-        jobs += [job for job in settings_of(cell).jobs(native) if job.label in wanted]
+        _, methods, count = cell.split(":")
+        first = int(count.rpartition("-")[0] or 0)
+        wanted = methods.split(",")
+        jobs += [job for job in settings_of(cell).jobs(native) if job.label in wanted and job.index >= first]
     return sorted(jobs, key=lambda job: (job.index, -job.size[0] * job.size[1]))
 
 
@@ -78,7 +82,7 @@ def work(folder: Path, cells: list[str], taken: Any, deadline: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cells", nargs="+", metavar="WxH:METHOD[,METHOD]:COUNT")
+    parser.add_argument("cells", nargs="+", metavar="WxH:METHOD[,METHOD]:[FIRST-]COUNT")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--minutes", type=float, default=float("inf"))

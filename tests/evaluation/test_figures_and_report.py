@@ -101,9 +101,9 @@ def test_the_distance_of_crops_sees_the_blur_that_reduced_features_do_not() -> N
     crops, whole = ([cell.figures[key] for cell in cells] for key in ("fid_crops", "fid_real"))
     assert cells[0].compared_crops == 12
     assert crops[1].low > crops[0].high
-    assert whole[1].value < 2 * whole[0].value
+    assert whole[1].low < whole[0].high
     features = [[view for one in side for view in one.findings.crops] for side in (sharp, real)]
-    assert crops[0] == fid(*features, each=4)
+    assert crops[0] == fid(*features, each=4, resamples=500)
 
 
 def test_rows_from_before_there_were_crops_count_for_all_but_their_distance() -> None:

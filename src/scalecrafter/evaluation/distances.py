@@ -62,13 +62,21 @@ def weighted_fid(features: Floats, reference: Floats, counts: Any, reference_cou
     """The Fréchet distance of two sets in which picture i stands `counts[i]` times.
 
     With A and B the centred features over √(n − 1), the trace of √(Σ_A Σ_B) is the sum of the singular values of
-    A Bᵀ: a small matrix of (distinct) pictures by pictures, whatever the number of dimensions.
+    A Bᵀ: a small matrix, of (distinct) pictures by pictures or, where there are more of them, dimensions by dimensions,
+    with the triangles of their QR decompositions in the places of A and B, which have the same covariances.
     """
     mean, centred = _centred(features, counts)
     reference_mean, reference_centred = _centred(reference, reference_counts)
-    common = np.linalg.svd(centred @ reference_centred.T, compute_uv=False).sum()
+    common = np.linalg.svd(_triangle(centred) @ _triangle(reference_centred).T, compute_uv=False).sum()
     spread = (centred**2).sum() + (reference_centred**2).sum()
     return float(((mean - reference_mean) ** 2).sum() + spread - 2 * common)
+
+
+def _triangle(centred: Floats) -> Floats:
+    """As many rows as dimensions at most, with the same covariance."""
+    rows, dimensions = centred.shape
+    triangle: Floats = np.linalg.qr(centred).R if rows > dimensions else centred
+    return triangle
 
 
 def kid(features: Any, reference: Any, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from .distances import fid, kid
-from .intervals import Interval, bootstrap, bootstrap_difference
+from .intervals import RESAMPLES, Interval, bootstrap, bootstrap_difference
 from .looking import CROPS
 from .prompts import ATTRIBUTES
 from .rows import Row
@@ -40,7 +41,7 @@ KINDS = (
     Kind("accessory", "accessory", "pictures whose accessory, or having none, is the prompt's", "more", percent=True),
     Kind("fid_real", "FID_r", "Fréchet distance to real pictures of the same size", "less"),
     Kind("kid_real", "KID_r", "kernel distance to real pictures of the same size", "less", digits=4),
-    Kind("fid_crops", "FID_c", f"Fréchet distance of {CROPS} crops a picture to those of real ones, not reduced", "less"),
+    Kind("fid_crops", "FID_c", f"Fréchet distance of {CROPS} crops a picture, not reduced, to real ones", "less"),
     Kind("fid_native", "FID_b", "Fréchet distance to the model's own native pictures", "less"),
     Kind("kid_native", "KID_b", "kernel distance to the model's own native pictures", "less", digits=4),
     Kind("sharpness", "sharpness", "log2 of power in the top octave over that of real pictures", "none"),
@@ -134,7 +135,7 @@ def measure_cell(
     ours, theirs = _comparable(rows, real, crops=True)
     compared["crops"] = len(ours) // CROPS
     if len(ours):
-        found["fid_crops"] = fid(ours, theirs, each=CROPS, seed=seed)
+        found["fid_crops"] = fid(ours, theirs, each=CROPS, seed=seed, resamples=RESAMPLES // CROPS)
     light = [sharpness([row.findings.top_octave for row in side]) for side in (rows, real)]
     found["sharpness"] = bootstrap_difference(*light, seed=seed)
     told = {key: interval for key, interval in found.items() if interval is not None}
@@ -160,6 +161,8 @@ def _comparable(
     With `crops`, those of every picture's crops, one after the other.
     """
     views = [[row.findings.crops if crops else [row.findings.features] for row in side] for side in (rows, reference)]
-    ours, theirs = ([view for view in side if all(view) and view] for side in views)
+    ours, theirs = ([view for view in side if view and all(view)] for side in views)
     number = min(len(ours), len(theirs))
-    return (sum(ours[:number], []), sum(theirs[:number], [])) if number >= 2 else ([], [])
+    if number < 2:
+        return [], []
+    return list(chain.from_iterable(ours[:number])), list(chain.from_iterable(theirs[:number]))

@@ -1,7 +1,8 @@
 """What one picture shows, in numbers: what the observer counts and names, features for distances, its spectrum.
 
 Extractors reduce a picture to a small square, in which an enlarged one looks like any other.  So there are features
-of crops beside those of the whole, which are looked at as they are (the FID of crops that Du et al. 2023, arXiv 2311.16973, report).
+of crops beside those of the whole, which are looked at as they are (for the FID of crops that DemoFusion reports,
+arXiv 2311.16973).
 
 `Examiner` is told which observer and which extractor to ask.  Knows nothing of how the picture was made.
 """
