@@ -93,7 +93,9 @@ def test_an_unknown_unets_factors_fall_towards_the_finest_level_at_sixteen_times
 
     assert levels(side * 4, side * 4) == [(2.0, 2.0), (3.0, 3.0), (4.0, 4.0), (4.0, 4.0)]
     assert levels(side * 2, side * 4) == [(2.0, 2.0), (2.0, 3.0), (2.0, 4.0), (2.0, 4.0)]
-    assert levels(side * 3, side) == [(2.0, 1.0), (2.5, 1.0), (3.0, 1.0), (3.0, 1.0)]
+    assert levels(side * 3, side) == [(2.0, 1.0), (3.0, 1.0), (3.0, 1.0), (3.0, 1.0)]
+    assert levels(side * 5 // 2, side * 5 // 2) == [(2.0, 2.0), (2.0, 2.0), (3.0, 3.0), (3.0, 3.0)]  # whole numbers
+    assert levels(side * 3 // 2, side * 3 // 2) == [(1.5, 1.5)] * 4
     assert levels(side * 8, side * 8) == [(4.0, 4.0), (6.0, 6.0), (8.0, 8.0), (8.0, 8.0)]
 
 

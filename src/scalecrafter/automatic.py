@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from functools import lru_cache
-from math import log2, sqrt
+from math import floor, log2, sqrt
 from typing import TypeVar
 
 from .architecture import Architecture
@@ -184,5 +184,11 @@ def _general_recipe(levels: int, vertical: float, horizontal: float) -> Recipe:
 
 
 def _general_factors(largest: float, vertical: float, horizontal: float) -> Factors:
+    """Per axis off the line through 2 at twice the native side."""
     line = [(1.0, 1.0), (2.0, 2.0), (4.0, largest)]
-    return _axis(line, vertical), _axis(line, horizontal)
+    return _whole_from_two(_axis(line, vertical)), _whole_from_two(_axis(line, horizontal))
+
+
+def _whole_from_two(factor: float) -> float:
+    """The nearest whole factor above 2: it leaves less noise than those between, and costs less (docs/quality.md)."""
+    return float(floor(factor + 0.5)) if factor > 2.0 else factor
