@@ -155,7 +155,8 @@ def test_at_the_native_size_there_is_nothing_to_ablate(name: str) -> None:
 def test_without_a_recipe_the_automatic_one_is_changed() -> None:
     pipe = tiny_sd_pipeline()
     request = Request(prompt="a fox", method="scalecrafter-dynamic", steps=5, seed=1, width=256, height=256)
-    layers = '{ down_blocks = 2, mid_block = 2, up_blocks = 2, "up_blocks.0.upsamplers" = 1 }'
-    recipe = f"[redilation]\nuntil = 0.6\nlayers = {layers}"
+    upsamplers = ", ".join(f'"up_blocks.{level}.upsamplers" = 1' for level in range(3))
+    layers = f"down_blocks = 2, mid_block = 2, up_blocks = 2, {upsamplers}"
+    recipe = f"[redilation]\nuntil = 0.6\nlayers = {{ {layers} }}"
     by_hand = request.changed(method="scalecrafter", recipe=recipe)
     assert generate(pipe, request).image.tobytes() == generate(pipe, by_hand).image.tobytes()
