@@ -190,5 +190,5 @@ def _general_factors(largest: float, vertical: float, horizontal: float) -> Fact
 
 
 def _whole_from_two(factor: float) -> float:
-    """The nearest whole factor above 2: it leaves less noise than those between, and costs less (docs/quality.md)."""
+    """The nearest whole factor above 2: those between leave specks (measured on critters: docs/quality.md)."""
     return float(floor(factor + 0.5)) if factor > 2.0 else factor
