@@ -143,6 +143,13 @@ def test_a_printed_plan_is_a_table_of_what_happens() -> None:
     assert "nothing changes" in str(scalecrafter.plan(SD15, 512, 512))
 
 
+def test_layers_of_one_block_with_other_factors_are_told_apart_in_the_table() -> None:
+    recipe = '[redilation]\nuntil = 0.5\nlayers = { mid_block = 2, "up_blocks.0" = 3, "up_blocks.0.upsamplers" = 1.5 }'
+    lines = str(scalecrafter.plan(SD15, 1024, 1024, 50, recipe=Recipe.parse(recipe))).splitlines()
+    rows = [line.replace("0–24", "").split()[:2] for line in lines if "_block" in line]
+    assert rows == [["up_blocks.0.resnets", "3"], ["up_blocks.0.upsamplers", "1.5"], ["mid_block", "2"]]
+
+
 def test_families_are_read_from_the_anatomy() -> None:
     assert [scalecrafter.plan(u, 1024, 1024).architecture.family for u in (SD15, SD21, SDXL)] == [
         "sd15",

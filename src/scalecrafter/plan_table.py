@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from .factors import Factors
@@ -48,7 +49,7 @@ def _rows(plan: Plan, step: int, label: str) -> list[tuple[str, str, str, str, s
     ]
     if not names:
         return [(label, "–", "plain", "plain" if strong is not None else "–", "–")]
-    groups: dict[tuple[str, str, str, str], None] = {}
+    groups: dict[tuple[str, str, str, str], list[str]] = {}
     for name in names:
         block = (
             ".".join(name.split(".")[:2]) if name.split(".")[0] in ("down_blocks", "up_blocks") else name.split(".")[0]
@@ -59,8 +60,18 @@ def _rows(plan: Plan, step: int, label: str) -> list[tuple[str, str, str, str, s
             else "own"
         )
         strong_text = "–" if strong is None else _text(strong, name)
-        groups[(block, _text(factors, name), strong_text, kernel.rstrip("×"))] = None
-    return [(label if i == 0 else "", *group) for i, group in enumerate(groups)]
+        groups.setdefault((block, _text(factors, name), strong_text, kernel.rstrip("×")), []).append(name)
+    blocks = [block for block, *_ in groups]
+    return [
+        (label if i == 0 else "", block if blocks.count(block) == 1 else _shared(members), factor, damping, kernel)
+        for i, ((block, factor, damping, kernel), members) in enumerate(groups.items())
+    ]
+
+
+def _shared(names: Sequence[str]) -> str:
+    """The prefix that names share, down to the kind of layer at most: `up_blocks.0.upsamplers`."""
+    columns = zip(*(name.split(".")[:3] for name in names), strict=False)
+    return ".".join(column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns))
 
 
 def _text(factors: Mapping[str, Factors], name: str) -> str:
