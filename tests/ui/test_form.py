@@ -13,7 +13,7 @@ from scalecrafter.plans import plan
 from scalecrafter.recipe import Recipe
 from scalecrafter.request import DIRECT, Request, RequestError
 from scalecrafter.server.records import ModelFacts
-from scalecrafter.ui.form import Form, restored
+from scalecrafter.ui.form import SMALLEST_STRENGTH, Form, default_strength, restored
 from scalecrafter.ui.sizes import ENLARGEMENTS, SHAPES, preset_size
 from tests.models import sdxl_unet_meta
 
@@ -35,6 +35,12 @@ REQUESTS = [
 def test_a_request_survives_the_controls(request_: Request) -> None:
     found = restored(request_, ["critters"], "critters")
     assert found.form.request() == request_
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_page_can_show_every_methods_own_strength(method: str) -> None:
+    assert SMALLEST_STRENGTH <= default_strength(method) <= 1
+    assert default_strength(method) == pytest.approx(round(default_strength(method), 2))  # the slider's step
 
 
 def test_what_has_no_place_on_the_page_is_told() -> None:

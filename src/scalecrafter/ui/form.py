@@ -18,6 +18,8 @@ AUTOMATIC, OWN = "automatic", "own"
 """As a recipe: the automatic one, and the one in the text field."""
 MODELS_OWN = "model's own"
 """As a scheduler."""
+SMALLEST_STRENGTH = 0.01
+"""Where the slider begins: no method's own strength may lie below."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from ..server.records import DONE
 from ..server.store import QueueFullError, UnknownJobError
 from . import showing
 from .components import DroppedFile, ServedImageSlider
-from .form import MODELS_OWN, OWN, Form, default_strength, recipe_choices, restored
+from .form import MODELS_OWN, OWN, SMALLEST_STRENGTH, Form, default_strength, recipe_choices, restored
 from .making import MOST_JOBS, Moment, cancel, follow, hand_in
 from .planner import Planner
 from .sizes import DEFAULT_ENLARGEMENT, DEFAULT_SHAPE, ENLARGEMENTS, SHAPES, preset_size
@@ -106,8 +106,8 @@ class Page:
             recipe = gr.Dropdown(recipe_choices(), value=Form().recipe, label="Recipe")
             own_recipe = gr.Textbox(label="My recipe (TOML)", lines=6, visible=False)
             strength = gr.Slider(
-                0.05, 1, Form().strength, step=0.01, label="Strength", info="How much the enlarged picture changes.",
-                visible=False,
+                SMALLEST_STRENGTH, 1, Form().strength, step=0.01, label="Strength",
+                info="How much the enlarged picture changes.", visible=False,
             )  # fmt: skip
             freeu = gr.Checkbox(False, label="FreeU", info="Stronger shapes, calmer texture.")
             negative = gr.Textbox(label="Negative prompt", info="What the picture should not show.")
