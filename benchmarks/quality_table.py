@@ -1,9 +1,10 @@
-"""The report of several runs of `scalecrafter eval` as one, whatever devices and dtypes they were made on.
+r"""The report of several runs of `scalecrafter eval` as one, whatever devices and dtypes they were made on.
 
 The command itself refuses to mix them (`--join`), since their seconds do not compare and their pictures differ by
 rounding.  Where a table is made in parts nonetheless, this says so in the report.
 
-    python -m benchmarks.quality_table benchmarks/quality/*.parquet -o runs/table
+    python -m benchmarks.quality_table benchmarks/quality/pictures.parquet benchmarks/quality/pictures-cpu.parquet \
+        -o runs/table
 
 Of a picture that several files hold, the first one counts.  Real pictures are those that ship for critters.
 """
@@ -51,17 +52,20 @@ def main() -> None:
     options = parser.parse_args()
     rows, runs = merged(options.files)
     examiner = make_examiner("critters", observe=True)
-    real: dict[Size, list[Row]] = {}
-    for size, members in ((size, members) for (size, _), members in cells(rows).items()):
-        limit = max(len(members), len(real.get(size, [])))
-        real[size], _ = real_rows(size, limit, examiner, None, SHIPPED, lambda _done, _total: None)
+    by_cell = cells(rows)
+    limits: dict[Size, int] = {}
+    for (size, _), members in by_cell.items():
+        limits[size] = max(len(members), limits.get(size, 0))
+    real = {
+        size: real_rows(size, n, examiner, None, SHIPPED, lambda _done, _total: None)[0] for size, n in limits.items()
+    }
     order = list(dict.fromkeys(label for run in runs for label in run["choices"]))
     measured = measure(rows, real, order, report=lambda done, total: print(f"{done} of {total} cells", flush=True))
     facts = {key: ", ".join(dict.fromkeys(str(run["shared"][key]) for run in runs)) for key in runs[0]["shared"]}
     commands = list(dict.fromkeys(command for run in runs for command in run["commands"]))
     options.output.mkdir(parents=True, exist_ok=True)
     write_report(options.output, measured, facts, dict.fromkeys(real, "shipped figures of real renders"), commands)
-    drawn = {**cells(rows), **{(size, REAL): found for size, found in real.items()}}
+    drawn = {**by_cell, **{(size, REAL): found for size, found in real.items()}}
     write_plots(options.output / "plots", measured, drawn)
 
 

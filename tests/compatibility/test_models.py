@@ -222,7 +222,9 @@ def test_a_pixel_space_model_is_larger_than_native_where_its_config_says_so_afte
     pipe.unet.register_to_config(sample_size=2 * tiny.NATIVE)
     plan = scalecrafter.plan(pipe, 2 * tiny.NATIVE, 2 * tiny.NATIVE)
     assert (plan.architecture.native_height, plan.architecture.pixel_factor) == (tiny.NATIVE, 1)
-    assert {factors for name, factors in plan.factors(0).items() if "upsamplers" not in name} == {(2.0, 2.0)}
+    factors = {"upsamplers" in name: factors for name, factors in plan.factors(0).items()}
+    assert factors == {False: (2.0, 2.0), True: (1.0, 1.0)}
+    assert len(set(plan.factors(0).values())) == 2
 
 
 def test_a_downsampler_with_padding_at_two_edges_only_is_dilated_around_its_own_centre() -> None:

@@ -57,9 +57,9 @@ def test_crops_are_the_middles_of_the_quarters_as_they_are() -> None:
 
 @pytest.mark.parametrize("size", [(257, 300), (300, 1000), (511, 257)])
 def test_crops_of_pictures_hardly_larger_lie_within_them(size: tuple[int, int]) -> None:
-    black_outside = Image.new("RGB", size, "white")
-    assert [crop.size for crop in crops(black_outside, 256)] == [(256, 256)] * CROPS
-    assert all(np.asarray(crop).min() == 255 for crop in crops(black_outside, 256))
+    white = Image.new("RGB", size, "white")
+    assert [crop.size for crop in crops(white, 256)] == [(256, 256)] * CROPS
+    assert all(np.asarray(crop).min() == 255 for crop in crops(white, 256))
 
 
 @pytest.mark.parametrize("side", [0, 96, 100])
