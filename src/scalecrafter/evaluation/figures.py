@@ -41,7 +41,8 @@ KINDS = (
     Kind("accessory", "accessory", "pictures whose accessory, or having none, is the prompt's", "more", percent=True),
     Kind("fid_real", "FID_r", "Fréchet distance to real pictures of the same size", "less"),
     Kind("kid_real", "KID_r", "kernel distance to real pictures of the same size", "less", digits=4),
-    Kind("fid_crops", "FID_c", f"Fréchet distance of {CROPS} crops a picture, not reduced, to real ones", "less"),
+    Kind("fid_crops", "FID_c", f"Fréchet distance of {CROPS} crops a picture, not reduced, to real ones; "
+         f"{RESAMPLES // CROPS} resamples", "less"),
     Kind("fid_native", "FID_b", "Fréchet distance to the model's own native pictures", "less"),
     Kind("kid_native", "KID_b", "kernel distance to the model's own native pictures", "less", digits=4),
     Kind("sharpness", "sharpness", "log2 of power in the top octave over that of real pictures", "none"),
