@@ -35,7 +35,7 @@ def test_a_real_sd15_runs_a_redilated_and_a_plain_step() -> None:
     config = sd15_unet_meta().config
     torch.manual_seed(0)
     unet = UNet2DConditionModel.from_config(config).eval()
-    sample = torch.randn(1, 4, 128, 128)
+    sample = torch.randn(1, 4, 128, 64)  # half of 1024×1024: a third of the work, the longer axis as there
     text = torch.randn(1, 77, 768)
     seen: list[tuple[int, int]] = []
     convolution = unet.mid_block.resnets[0].conv1
@@ -43,7 +43,7 @@ def test_a_real_sd15_runs_a_redilated_and_a_plain_step() -> None:
         convolution.register_forward_hook(lambda _m, _a, out: seen.append(tuple(out.shape[-2:])))
         early = unet(sample, 900, text).sample
         late = unet(sample, 100, text).sample
-    assert seen == [(16, 16), (16, 16)]
+    assert seen == [(16, 8), (16, 8)]
     assert early.shape == late.shape == sample.shape
     assert bool(torch.isfinite(early).all())
     factors = scalecrafter.plan(unet, 1024, 1024).factors(0)
