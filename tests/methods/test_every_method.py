@@ -87,7 +87,8 @@ def test_a_stop_at_the_last_step_leaves_the_pipeline_as_it_was(sd: Any, method: 
 @pytest.mark.parametrize("method", METHODS)
 def test_progress_counts_the_steps_of_all_passes(sd: Any, method: str, scheduler: str | None) -> None:
     seen: list[tuple[int, int]] = []
-    asked = ask(method, steps=4, width=512, height=512 if method == "cascade" else 256, scheduler=scheduler)
+    width, height = (512, 512) if method == "cascade" else (256, 128)
+    asked = ask(method, steps=4, width=width, height=height, scheduler=scheduler)
     generate(sd, asked, lambda step, total: seen.append((step, total)))
     passes = {"hires-fix": [4, 2], "cascade": [4, 1, 1]}.get(method, [4])  # int(4 · 0.6) and int(4 · 0.3)
     whole = 4 if scheduler is None else 7
