@@ -11,13 +11,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from scalecrafter.architecture import read_architecture
 from scalecrafter.batch.folder import now
 from scalecrafter.batch.jobs import read_lines, to_request, to_task
 from scalecrafter.batch.manifest import MANIFEST, Journal, Row, compact
 from scalecrafter.batch.places import Place
-from scalecrafter.loading import load_outline
-from scalecrafter.picture_files import package_versions
+from scalecrafter.generation.picture_files import package_versions
+from scalecrafter.models.loading import load_outline
+from scalecrafter.unet.architecture import read_architecture
 
 PARTS = 1000
 """So many rows are written one at a time, as after pictures; the others at once."""

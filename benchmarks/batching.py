@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from scalecrafter import load_pipeline
-from scalecrafter.generation import generate, generate_many
-from scalecrafter.request import Request
+from scalecrafter.generation.generate import generate, generate_many
+from scalecrafter.request.request import Request
 
 PROMPTS = (
     "a blue fox with a red scarf in the snow at night",

@@ -28,7 +28,7 @@ from diffusers import UNet2DConditionModel
 
 import scalecrafter
 from scalecrafter import Recipe
-from scalecrafter.recipe import NoiseDamping
+from scalecrafter.recipes.recipe import NoiseDamping
 
 from .step_cost import CONFIGS, DTYPES, inputs
 

@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 import scalecrafter
-from scalecrafter.request import default_guidance
+from scalecrafter.request.request import default_guidance
 
 PROMPTS = (
     "a blue fox with a red scarf in the snow",

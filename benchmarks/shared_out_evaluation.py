@@ -34,8 +34,8 @@ from scalecrafter.evaluation.runs import (
 )
 from scalecrafter.evaluation.settings import NATIVE, Choice, Job, Settings, Size
 from scalecrafter.evaluation.store import RunFolder
-from scalecrafter.loading import load_pipeline
-from scalecrafter.request import DEFAULT_STEPS, Request, parse_size
+from scalecrafter.models.loading import load_pipeline
+from scalecrafter.request.request import DEFAULT_STEPS, Request, parse_size
 
 MODEL = "critters"
 

@@ -6,10 +6,10 @@ import pytest
 
 import scalecrafter
 from scalecrafter import Recipe
-from scalecrafter.architecture import Architecture, read_architecture
-from scalecrafter.automatic import automatic_recipe
-from scalecrafter.factors import Factors
-from scalecrafter.loading import load_outline
+from scalecrafter._util.sizes import Factors
+from scalecrafter.models.loading import load_outline
+from scalecrafter.recipes.automatic import automatic_recipe
+from scalecrafter.unet.architecture import Architecture, read_architecture
 
 from .models import sd15_unet_meta, sd21_unet_meta, sdxl_unet_meta, tiny_sd_pipeline, tiny_sdxl_pipeline
 

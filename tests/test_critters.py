@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 import scalecrafter
-from scalecrafter.loading import embedded_folder
-from scalecrafter.picture_files import read_request
+from scalecrafter.generation.picture_files import read_request
+from scalecrafter.models.loading import embedded_folder
 
 
 @pytest.fixture(scope="module")

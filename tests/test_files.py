@@ -9,8 +9,8 @@ from typing import BinaryIO
 
 import pytest
 
+from scalecrafter._util.files import sweep, write_whole
 from scalecrafter.errors import ScaleCrafterError
-from scalecrafter.files import sweep, write_whole
 
 
 def test_text_bytes_and_functions_are_written_into_folders_that_are_made(tmp_path: Path) -> None:

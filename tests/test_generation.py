@@ -15,9 +15,9 @@ from PIL import Image
 
 from scalecrafter import NumericalError, RecipeError, ScaleCrafterError, SizeError
 from scalecrafter.errors import OutOfMemoryError
-from scalecrafter.generation import Result, explained_out_of_memory, generate
-from scalecrafter.picture_files import CHUNK, PictureFileError, read_request, save_picture
-from scalecrafter.request import SCHEDULERS, Request, RequestError, parse_size, prompts_from_file
+from scalecrafter.generation.generate import Result, explained_out_of_memory, generate
+from scalecrafter.generation.picture_files import CHUNK, PictureFileError, read_request, save_picture
+from scalecrafter.request.request import SCHEDULERS, Request, RequestError, parse_size, prompts_from_file
 from tests.models import tiny_sd_pipeline, tiny_sdxl_pipeline
 
 RECIPE = '[redilation]\nuntil = 0.5\nlayers = { "mid_block" = 2 }\n'
@@ -120,7 +120,7 @@ def test_a_misspelt_recipe_gets_the_near_one(pipe: Any) -> None:
 
 
 def test_out_of_memory_says_what_to_try_next(pipe: Any) -> None:
-    from scalecrafter.architecture import read_architecture
+    from scalecrafter.unet.architecture import read_architecture
 
     request, architecture = ask(width=512, height=512, device="cpu"), read_architecture(pipe)
     told = pytest.raises(OutOfMemoryError, match=r"--dtype bf16.*--size 384x384")

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from scalecrafter import ModelError, load_pipeline
-from scalecrafter.loading import load_outline, locate, resolve_device, resolve_dtype
+from scalecrafter.models.loading import load_outline, locate, resolve_device, resolve_dtype
 from tests.models import tiny_sd_pipeline
 
 

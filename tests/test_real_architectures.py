@@ -10,7 +10,7 @@ from diffusers import UNet2DConditionModel
 
 import scalecrafter
 from scalecrafter import Recipe
-from scalecrafter.recipe import shipped_recipes
+from scalecrafter.recipes.recipe import shipped_recipes
 
 from .models import sd15_unet_meta, sd21_unet_meta, sdxl_unet_meta
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scalecrafter import Recipe, RecipeError
-from scalecrafter.recipe import shipped_recipes
+from scalecrafter.recipes.recipe import shipped_recipes
 
 FULL = """
 architecture = "sd15"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scalecrafter.request import DEFAULT_GUIDANCE, Request, RequestError
+from scalecrafter.request.request import DEFAULT_GUIDANCE, Request, RequestError
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 import scalecrafter
 from scalecrafter import Recipe
-from scalecrafter.recipe import shipped_recipes
+from scalecrafter.recipes.recipe import shipped_recipes
 
 from .models import sd15_unet_meta, sd21_unet_meta, sdxl_unet_meta
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scalecrafter.generation import generate, generate_many
-from scalecrafter.request import Request, RequestError
+from scalecrafter.generation.generate import generate, generate_many
+from scalecrafter.request.request import Request, RequestError
 from tests.models import tiny_sd_pipeline, tiny_sdxl_pipeline
 
 PROMPTS = ("a fox", "a much longer prompt", "c")

@@ -8,19 +8,19 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ._version import __version__
 from .errors import Cancelled, ModelError, NumericalError, RecipeError, ScaleCrafterError, SizeError
 
 if TYPE_CHECKING:
-    from .callbacks import ProgressCallback
-    from .dispersion import dispersion_transform
-    from .guider import NoiseDampedGuidance
-    from .loading import load_pipeline
-    from .patch import applied, apply, remove
-    from .planning import Plan
-    from .plans import plan
-    from .recipe import Recipe
+    from .methods.callbacks import ProgressCallback
+    from .models.loading import load_pipeline
+    from .ops.dispersion import dispersion_transform
+    from .patching.apply import applied, apply, remove
+    from .patching.guider import NoiseDampedGuidance
+    from .patching.plan import plan
+    from .recipes.planning import Plan
+    from .recipes.recipe import Recipe
 
-__version__ = "0.1.0"
 
 __all__ = [
     "Cancelled",
@@ -43,16 +43,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "NoiseDampedGuidance": "guider",
-    "Plan": "planning",
-    "ProgressCallback": "callbacks",
-    "Recipe": "recipe",
-    "applied": "patch",
-    "apply": "patch",
-    "dispersion_transform": "dispersion",
-    "load_pipeline": "loading",
-    "plan": "plans",
-    "remove": "patch",
+    "NoiseDampedGuidance": "patching.guider",
+    "Plan": "recipes.planning",
+    "ProgressCallback": "methods.callbacks",
+    "Recipe": "recipes.recipe",
+    "applied": "patching.apply",
+    "apply": "patching.apply",
+    "dispersion_transform": "ops.dispersion",
+    "load_pipeline": "models.loading",
+    "plan": "patching.plan",
+    "remove": "patching.apply",
 }
 """Where the names live that need torch: imported at first use, so that `scalecrafter --help` need not wait."""
 

@@ -19,8 +19,8 @@ from scalecrafter.batch.groups import grouped
 from scalecrafter.batch.jobs import Line, Task, count_lines, read_lines, to_request
 from scalecrafter.batch.manifest import Journal, Row, compact, read_manifest
 from scalecrafter.batch.places import Place, PlaceError
-from scalecrafter.request import Request, RequestError
-from scalecrafter.shapes import shape_of
+from scalecrafter.request.batching import shape_of
+from scalecrafter.request.request import Request, RequestError
 
 LINES: list[dict[str, Any]] = [
     {"prompt": 'a fox, "quick" and\nbrown', "seed": 7, "width": 512, "height": 256, "guidance": 3.5},

@@ -19,7 +19,7 @@ from scalecrafter.batch.making import ATTEMPTS
 from scalecrafter.batch.manifest import Row, read_manifest
 from scalecrafter.batch.on_ray import Beginnings, Cluster, RayWorker, _encoded, ray_cluster
 from scalecrafter.batch.places import Place
-from scalecrafter.request import Request, RequestError
+from scalecrafter.request.request import Request, RequestError
 from tests.batch.small_batch import Notes, pictures, run, write_jobs
 
 

@@ -22,8 +22,8 @@ from scalecrafter.batch.folder import opened_folder
 from scalecrafter.batch.manifest import read_manifest
 from scalecrafter.batch.places import Place, PlaceError
 from scalecrafter.batch.running import Summary
-from scalecrafter.picture_files import read_request
-from scalecrafter.request import Request, RequestError
+from scalecrafter.generation.picture_files import read_request
+from scalecrafter.request.request import Request, RequestError
 from tests.batch.small_batch import Notes, pictures, run, write_jobs
 from tests.models import tiny_sd_pipeline
 

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 import scalecrafter
 from scalecrafter.cli import app
 from scalecrafter.cli.output import free_path, slug
+from scalecrafter.generation.picture_files import read_request
 from scalecrafter.methods import METHODS
-from scalecrafter.picture_files import read_request
 from tests.models import tiny_sd_pipeline
 
 SRC = Path(scalecrafter.__file__).parents[1]

@@ -20,8 +20,8 @@ from torch import Tensor
 
 import scalecrafter
 from scalecrafter import ModelError, Recipe
-from scalecrafter.architecture import read_architecture
-from scalecrafter.freeu import published_freeu
+from scalecrafter.patching.freeu import published_freeu
+from scalecrafter.unet.architecture import read_architecture
 from tests.compatibility.adapters import ip_adapter_folder, locon_file, lora_file, textual_inversion_file
 from tests.compatibility.plainly import plainly, relative
 from tests.compatibility.test_tasks import CHANGE, DAMPED, SIZE, Task, check, fresh, gradient, sized

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import scalecrafter
 from scalecrafter import Recipe, RecipeError
-from scalecrafter.branches import guides_otherwise, repeats_its_latents
+from scalecrafter.unet.branches import guides_otherwise, repeats_its_latents
 from tests.compatibility.test_tasks import DAMPED, DILATED, base, fresh, of_class
 from tests.models import tiny_sd_unet
 

@@ -19,8 +19,8 @@ from torch import Tensor
 
 import scalecrafter
 from scalecrafter import Cancelled, ProgressCallback, Recipe
-from scalecrafter.generation import generate
-from scalecrafter.request import Request
+from scalecrafter.generation.generate import generate
+from scalecrafter.request.request import Request
 
 from ..models import tiny_sd_pipeline, tiny_sd_unet, tiny_sdxl_pipeline
 from .small import RECIPE, SMALL, small_pipeline

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import scalecrafter
 from scalecrafter import ModelError, load_pipeline
-from scalecrafter.checkpoint_config import checkpoint_family, unet_configuration
+from scalecrafter.models.checkpoint_config import checkpoint_family, unet_configuration
 from tests.models import MAX_LENGTH, sd15_unet_meta, sd21_unet_meta, sdxl_unet_meta, tiny_tokenizer
 
 from . import tiny

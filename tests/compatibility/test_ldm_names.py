@@ -12,9 +12,9 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
 import scalecrafter
 from scalecrafter import Recipe, RecipeError
-from scalecrafter.architecture import read_architecture
-from scalecrafter.planning import resolve
-from scalecrafter.recipe import shipped_recipes
+from scalecrafter.recipes.planning import resolve
+from scalecrafter.recipes.recipe import shipped_recipes
+from scalecrafter.unet.architecture import read_architecture
 from tests.models import sd15_unet_meta, sd21_unet_meta, sdxl_unet_meta
 
 from . import tiny

@@ -261,7 +261,7 @@ def test_a_downsampler_with_padding_at_two_edges_only_is_dilated_around_its_own_
     ],
 )
 def test_the_native_size_is_read_from_the_config(config: dict[str, Any], native: tuple[int, int]) -> None:
-    from scalecrafter.architecture import _native_size
+    from scalecrafter.unet.architecture import _native_size
 
     assert _native_size(config) == native
 

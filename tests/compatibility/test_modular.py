@@ -17,7 +17,7 @@ from torch import Tensor
 
 import scalecrafter
 from scalecrafter import NoiseDampedGuidance, Recipe, RecipeError
-from scalecrafter.damping import GuidanceNotice
+from scalecrafter.patching.damping import GuidanceNotice
 
 from ..models import tiny_sdxl_pipeline
 

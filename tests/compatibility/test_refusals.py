@@ -11,8 +11,8 @@ import torch
 
 import scalecrafter
 from scalecrafter import ModelError
-from scalecrafter.generation import generate
-from scalecrafter.request import Request
+from scalecrafter.generation.generate import generate
+from scalecrafter.request.request import Request
 from tests.models import tiny_sd_unet
 
 from . import tiny

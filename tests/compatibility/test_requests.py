@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 
 from scalecrafter import ModelError, ScaleCrafterError
 from scalecrafter.cli import app
-from scalecrafter.control import parse_control
-from scalecrafter.generation import Result, generate
-from scalecrafter.picture_files import read_request, save_picture
-from scalecrafter.request import Request, RequestError
+from scalecrafter.generation.generate import Result, generate
+from scalecrafter.generation.picture_files import read_request, save_picture
+from scalecrafter.request.control import parse_control
+from scalecrafter.request.request import Request, RequestError
 from tests.compatibility.adapters import controlnet_folder
 from tests.compatibility.test_tasks import base, gradient, of_class
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 import scalecrafter
 from scalecrafter import Recipe
-from scalecrafter.damping import GuidanceNotice
+from scalecrafter.patching.damping import GuidanceNotice
 
 from ..models import ddim, tiny_sd_unet
 from ..reference import denoise

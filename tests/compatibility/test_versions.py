@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from scalecrafter.loading import locate
+from scalecrafter.models.loading import locate
 
 FOLDER = locate("critters")[1]
 

@@ -16,7 +16,7 @@ from scalecrafter.evaluation.prompts import Prompt
 from scalecrafter.evaluation.runs import agree_on_examiner, make_pictures, shared_choices, shared_settings
 from scalecrafter.evaluation.settings import Choice, Job, Settings
 from scalecrafter.evaluation.store import RunFolder
-from scalecrafter.request import Request
+from scalecrafter.request.request import Request
 from tests.evaluation.eyes import disc_examiner, uncounted
 from tests.models import tiny_sd_pipeline
 

@@ -25,7 +25,7 @@ from scalecrafter.evaluation.settings import NATIVE, REAL
 from scalecrafter.evaluation.sheets import write_sheet
 from scalecrafter.evaluation.store import RunFolder
 from scalecrafter.evaluation.tables import comma_separated, in_words, markdown
-from scalecrafter.request import RequestError
+from scalecrafter.request.request import RequestError
 from tests.evaluation.eyes import disc_examiner, draw, uncounted
 from tests.evaluation.small_run import run
 

@@ -12,7 +12,7 @@ from PIL import Image
 from scalecrafter.errors import ScaleCrafterError
 from scalecrafter.evaluation.inception import load_inception, resized
 from scalecrafter.evaluation.looking import CROPS, Examiner, Findings, crops, make_examiner, same_signature
-from scalecrafter.request import RequestError
+from scalecrafter.request.request import RequestError
 from tests.evaluation.eyes import DiscObserver, disc_examiner, draw
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from scalecrafter.evaluation.prompts import Prompt, critters_prompts, read_prompts
 from scalecrafter.evaluation.settings import Choice, Settings
-from scalecrafter.request import Request, RequestError
+from scalecrafter.request.request import Request, RequestError
 
 NATIVE = (128, 128)
 

@@ -22,8 +22,8 @@ from scalecrafter.evaluation.rows import read_parquet, write_parquet
 from scalecrafter.evaluation.runs import agree_on_examiner, check, weights_digest
 from scalecrafter.evaluation.settings import Choice
 from scalecrafter.evaluation.store import RUN, RunFolder
-from scalecrafter.picture_files import read_request
-from scalecrafter.request import RequestError
+from scalecrafter.generation.picture_files import read_request
+from scalecrafter.request.request import RequestError
 from tests.evaluation.eyes import DiscObserver, disc_examiner, uncounted
 from tests.evaluation.small_run import DIRECT, PROMPTS, run, small_settings
 from tests.models import tiny_sd_pipeline

@@ -8,12 +8,12 @@ import pytest
 
 import scalecrafter
 from scalecrafter import Recipe, RecipeError
-from scalecrafter.architecture import Architecture, read_architecture
-from scalecrafter.generation import generate
+from scalecrafter.generation.generate import generate
 from scalecrafter.methods import METHODS
 from scalecrafter.methods.ablations import ablated
-from scalecrafter.planning import Plan
-from scalecrafter.request import Request
+from scalecrafter.recipes.planning import Plan
+from scalecrafter.request.request import Request
+from scalecrafter.unet.architecture import Architecture, read_architecture
 from tests.models import sd15_unet_meta, sdxl_unet_meta, tiny_sd_pipeline, tiny_sd_unet
 
 STEPS = 10

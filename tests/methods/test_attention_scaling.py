@@ -11,9 +11,9 @@ from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch import Tensor
 
 from scalecrafter import ModelError
-from scalecrafter.attention import entropy_scale, scaled_attention
-from scalecrafter.generation import generate
-from scalecrafter.request import Request
+from scalecrafter.generation.generate import generate
+from scalecrafter.patching.attention import entropy_scale, scaled_attention
+from scalecrafter.request.request import Request
 from tests.methods.plainly import PROMPT
 from tests.models import NATIVE_LATENTS, tiny_sd_pipeline, tiny_sd_unet
 

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from scalecrafter import RecipeError
-from scalecrafter.generation import generate
+from scalecrafter.generation.generate import generate
+from scalecrafter.generation.picture_files import read_metadata, read_request, save_picture
 from scalecrafter.methods import METHODS
 from scalecrafter.methods.stages import Cascade
-from scalecrafter.picture_files import read_metadata, read_request, save_picture
-from scalecrafter.request import SCHEDULERS, Request, RequestError
+from scalecrafter.request.request import SCHEDULERS, Request, RequestError
 from tests.models import tiny_sd_pipeline, tiny_sdxl_pipeline
 
 PLAIN = '[redilation]\nuntil = 0.8\nlayers = { "down_blocks.2" = [4, 3], "mid_block" = 3 }\n'

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from scalecrafter.generation import generate
+from scalecrafter.generation.generate import generate
 from scalecrafter.methods.multidiffusion import fused_windows, windows
-from scalecrafter.request import Request
+from scalecrafter.request.request import Request
 from tests.methods.plainly import PROMPT, ddim_step, decoded, guided, largest_difference, plain
 from tests.models import tiny_sd_pipeline, tiny_sdxl_pipeline
 

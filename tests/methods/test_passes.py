@@ -13,11 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from scalecrafter import RecipeError
-from scalecrafter.architecture import read_architecture
-from scalecrafter.generation import generate
+from scalecrafter.generation.generate import generate
 from scalecrafter.methods.cascade import deep_recipe
 from scalecrafter.methods.stages import Cascade, native_size, stage_sizes
-from scalecrafter.request import Request
+from scalecrafter.request.request import Request
+from scalecrafter.unet.architecture import read_architecture
 from tests.methods.plainly import (
     PROMPT,
     Predict,

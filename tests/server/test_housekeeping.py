@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scalecrafter.request import Request
+from scalecrafter.request.request import Request
 from scalecrafter.server.claims import Claims, Made
 from scalecrafter.server.housekeeping import Housekeeper
 from scalecrafter.server.jobs import Jobs

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scalecrafter.request import Request, RequestError
+from scalecrafter.request.request import Request, RequestError
 from scalecrafter.server.images_schema import KNOWN, OWN, asked, image_bytes
 from scalecrafter.server.spec import GENERATION_BODY
 

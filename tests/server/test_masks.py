@@ -12,9 +12,9 @@ import openai
 import pytest
 from PIL import Image
 
-from scalecrafter.generation import generate
-from scalecrafter.loading import load_pipeline
-from scalecrafter.request import Request
+from scalecrafter.generation.generate import generate
+from scalecrafter.models.loading import load_pipeline
+from scalecrafter.request.request import Request
 from scalecrafter.server.uploads import opaque_mask
 
 from .running import Running

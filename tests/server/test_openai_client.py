@@ -14,10 +14,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from scalecrafter.cli import app
-from scalecrafter.generation import generate
-from scalecrafter.loading import load_pipeline
-from scalecrafter.picture_files import read_request
-from scalecrafter.request import Request
+from scalecrafter.generation.generate import generate
+from scalecrafter.generation.picture_files import read_request
+from scalecrafter.models.loading import load_pipeline
+from scalecrafter.request.request import Request
 
 from .running import Running
 

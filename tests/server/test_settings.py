@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scalecrafter.request import Request, RequestError
+from scalecrafter.request.request import Request, RequestError
 from scalecrafter.server.settings import (
     LimitError,
     Limits,

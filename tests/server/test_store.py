@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scalecrafter.request import LARGEST_SEED, Request
+from scalecrafter.request.request import LARGEST_SEED, Request
 from scalecrafter.server.claims import Claims, Made, recover
 from scalecrafter.server.database import Database, StoreError
 from scalecrafter.server.liveness import Life, is_dead

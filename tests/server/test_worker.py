@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scalecrafter.generation import generate
-from scalecrafter.loading import load_pipeline
-from scalecrafter.request import Request
+from scalecrafter.generation.generate import generate
+from scalecrafter.models.loading import load_pipeline
+from scalecrafter.request.request import Request
 from scalecrafter.server.claims import Claims, recover
 from scalecrafter.server.jobs import Jobs
 from scalecrafter.server.liveness import is_dead

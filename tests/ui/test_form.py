@@ -8,10 +8,10 @@ import re
 import pytest
 
 from scalecrafter.methods import METHODS
-from scalecrafter.plan_picture import plan_picture
-from scalecrafter.plans import plan
-from scalecrafter.recipe import Recipe
-from scalecrafter.request import DIRECT, Request, RequestError
+from scalecrafter.patching.plan import plan
+from scalecrafter.recipes.plan_picture import plan_picture
+from scalecrafter.recipes.recipe import Recipe
+from scalecrafter.request.request import DIRECT, Request, RequestError
 from scalecrafter.server.records import ModelFacts
 from scalecrafter.ui.form import SMALLEST_STRENGTH, Form, default_strength, restored
 from scalecrafter.ui.sizes import ENLARGEMENTS, SHAPES, preset_size

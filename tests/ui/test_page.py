@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 from PIL import Image
 
-from scalecrafter.picture_files import read_request
+from scalecrafter.generation.picture_files import read_request
 from tests.server.running import Running
 
 from .conftest import field, finished, saved

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from scalecrafter import NumericalError
 from scalecrafter.errors import OutOfMemoryError, VaeOutOfMemoryError
-from scalecrafter.fitting import chunked_attention, generate_fitting
-from scalecrafter.generation import generate
-from scalecrafter.request import Request
+from scalecrafter.generation.auto_fit import chunked_attention, generate_fitting
+from scalecrafter.generation.generate import generate
+from scalecrafter.request.request import Request
 from scalecrafter.vae import VaeNotice, apply_vae_memory, vae_memory_applied
 from tests.models import tiny_sd_pipeline
 from tests.vae.vaes import difference, noise, sd_vae

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from scalecrafter.generation import generate
-from scalecrafter.loading import load_pipeline
-from scalecrafter.request import Request
+from scalecrafter.generation.generate import generate
+from scalecrafter.models.loading import load_pipeline
+from scalecrafter.request.request import Request
 from scalecrafter.vae.previews import WithPreviews, latent_colours, preview
 from tests.models import tiny_sd_pipeline
 from tests.vae.vaes import noise, tiny_autoencoder

@@ -19,7 +19,7 @@ from scalecrafter.evaluation.looking import Examiner, make_examiner
 from scalecrafter.evaluation.prompts import Prompt, critters_prompts
 from scalecrafter.evaluation.real_pictures import SHIPPED, SIGNATURE, examined
 from scalecrafter.evaluation.rows import write_parquet
-from scalecrafter.request import parse_size
+from scalecrafter.request.request import parse_size
 
 from .renderer import render
 from .scene import sample_scene

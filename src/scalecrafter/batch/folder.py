@@ -16,13 +16,13 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ..picture_files import write_png
+from ..generation.picture_files import write_png
 from .lock import locked
 from .manifest import Journal, Row, compact, writer_name
 from .places import Place, PlaceError
 
 if TYPE_CHECKING:
-    from ..generation import Result
+    from ..generation.generate import Result
 
 SUFFIX = ".png"
 

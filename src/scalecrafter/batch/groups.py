@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
-from ..shapes import shape_of
+from ..request.batching import shape_of
 from .jobs import Task
 
 WINDOW = 1024

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from ..architecture import Architecture
 from ..errors import ScaleCrafterError
-from ..generation import settle
-from ..request import Request, RequestError, parse_size
+from ..generation.generate import settle
+from ..request.request import Request, RequestError, parse_size
+from ..unet.architecture import Architecture
 from .places import as_text, opened
 
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..request import RequestError
+from ..request.request import RequestError
 from .places import Place, PlaceError
 
 LOCK = ".lock"

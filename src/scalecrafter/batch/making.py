@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..errors import ModelError, RecipeError, ScaleCrafterError, SizeError
-from ..generation import Progress, Result, generate_many
-from ..loading import load_pipeline
-from ..picture_files import package_versions
-from ..request import Request, RequestError
+from ..generation.generate import Progress, Result, generate_many
+from ..generation.picture_files import package_versions
+from ..models.loading import load_pipeline
+from ..request.request import Request, RequestError
 from ..vae import AUTO, Ceiling
 from .folder import Results, file_of, now
 from .groups import Model, model_of

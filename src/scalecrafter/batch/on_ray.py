@@ -21,8 +21,8 @@ from typing import Any
 import torch
 
 from ..errors import ScaleCrafterError
-from ..generation import Progress
-from ..request import Request, RequestError
+from ..generation.generate import Progress
+from ..request.request import Request, RequestError
 from ..vae import Ceiling
 from .folder import Results, now
 from .jobs import Task

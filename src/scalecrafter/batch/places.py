@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from .._util.files import UNFINISHED, sweep, write_whole
 from ..errors import ScaleCrafterError
-from ..files import UNFINISHED, sweep, write_whole
-from ..request import RequestError
+from ..request.request import RequestError
 
 WHOLE_AT_ONCE = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "r2", "memory"})
 """Protocols under which an object appears when all of it is there, or not at all."""

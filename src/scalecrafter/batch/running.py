@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ..architecture import Architecture, read_architecture
 from ..errors import ModelError, ScaleCrafterError
-from ..generation import Progress
-from ..loading import load_outline, resolve_device
+from ..generation.generate import Progress
+from ..models.loading import load_outline, resolve_device
+from ..unet.architecture import Architecture, read_architecture
 from .folder import BatchFolder, file_of, now
 from .groups import GPU_AREA, grouped
 from .jobs import Line, Task, count_lines, read_lines, to_request, to_task

@@ -50,7 +50,7 @@ app = typer.Typer(
 def exit_code(error: Exception) -> int:
     """2 where what was asked for cannot be, 1 where it went wrong."""
     from ..errors import ModelError, RecipeError, SizeError
-    from ..request import RequestError
+    from ..request.request import RequestError
 
     return WRONG_USE if isinstance(error, (RequestError, RecipeError, SizeError, ModelError)) else FAILED
 
@@ -74,7 +74,7 @@ def complain(message: str) -> None:
 
 def _show_version(asked: bool) -> None:
     if asked:
-        from .. import __version__
+        from .._version import __version__
 
         print(f"scalecrafter {__version__}")
         raise typer.Exit

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..request import Request, RequestError
+from ..request.request import Request, RequestError
 from .app import app
 from .options import PictureOptions, spread_options
 from .output import Reporter, check_output, picture_path
@@ -37,7 +37,7 @@ def compare(
     check_output(output)
     request.resolved_recipe()
 
-    from ..picture_files import save_picture
+    from ..generation.picture_files import save_picture
 
     with Reporter() as reporter:
         pipe = reporter.load(request, **options.loading)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import ScaleCrafterError
-from ..request import RequestError
+from ..request.request import RequestError
 from .app import app
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def disperse(
 
     from rich.console import Console
 
-    from ..dispersion import dispersion_transform
+    from ..ops.dispersion import dispersion_transform
 
     try:
         transform = dispersion_transform(**settings)  # type: ignore[arg-type]

@@ -25,9 +25,9 @@ def doctor(model: Model = None, config: Config = None, allow_pickle: AllowPickle
     """Show versions, device and memory, whether the embedded model is there, and which sizes should fit."""
     import torch
 
-    from .. import __version__
+    from .._version import __version__
     from ..errors import ModelError
-    from ..loading import EMBEDDED_MODELS, load_outline, locate, resolve_device
+    from ..models.loading import EMBEDDED_MODELS, load_outline, locate, resolve_device
 
     rows = [("scalecrafter", __version__), ("python", f"{platform.python_version()} on {platform.platform()}")]
     rows += [(package, _version(package) or "missing: install scalecrafter again") for package in PACKAGES]
@@ -60,7 +60,7 @@ def doctor(model: Model = None, config: Config = None, allow_pickle: AllowPickle
 
 def estimates(outline: object, item_size: int) -> list[tuple[int, tuple[int, int], int]]:
     """(multiple of the native side, (width, height), bytes) for a row of sizes that a model can make."""
-    from ..architecture import read_architecture
+    from ..unet.architecture import read_architecture
 
     architecture = read_architecture(outline)
     native = (

@@ -14,7 +14,7 @@ import typer
 
 from ..errors import ScaleCrafterError
 from ..methods import METHODS
-from ..request import DEFAULT_STEPS, Request, RequestError, parse_size
+from ..request.request import DEFAULT_STEPS, Request, RequestError, parse_size
 from .app import app
 from .eval_progress import EvaluationReporter
 from .options import AllowPickle, Config, Guidance, Model, Scheduler, Steps
@@ -203,7 +203,7 @@ def _settings(
 
 def _twice_native(model: str, loading: dict[str, Any]) -> tuple[int, int]:
     from ..evaluation.runs import native_size
-    from ..loading import load_outline
+    from ..models.loading import load_outline
 
     width, height = native_size(load_outline(model, **loading))
     return 2 * width, 2 * height

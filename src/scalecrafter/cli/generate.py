@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..request import Request, RequestError, prompts_from_file
+from ..request.request import Request, RequestError, prompts_from_file
 from .app import app
 from .options import AUTOMATIC, PictureOptions, VaeMemory, spread_options
 from .output import Reporter, check_output, picture_path
 
 if TYPE_CHECKING:
-    from ..generation import Result
+    from ..generation.generate import Result
 
 
 @app.command("generate")
@@ -50,7 +50,7 @@ def generate(
     for request in requests[:1]:  # they differ in their prompts alone
         request.resolved_recipe()
 
-    from ..picture_files import save_picture
+    from ..generation.picture_files import save_picture
 
     with Reporter() as reporter, notices(reporter):
         if from_picture is not None:
@@ -72,7 +72,7 @@ def _requests(
         raise RequestError('there is no prompt: give one ("a blue fox in the snow"), --prompt-file or --from')
     base = None
     if from_picture is not None:
-        from ..picture_files import read_request
+        from ..generation.picture_files import read_request
 
         base = read_request(from_picture)
     prompts = prompts_from_file(prompt_file) if prompt_file is not None else [prompt]
@@ -93,10 +93,10 @@ def check_ceiling(vae_memory: str) -> None:
 def _maker(reporter: Reporter, vae_memory: str, fit: bool) -> Callable[..., Result]:
     """How pictures are made: as asked for, or with settings that are found to fit."""
     if fit:
-        from ..fitting import generate_fitting
+        from ..generation.auto_fit import generate_fitting
 
         return partial(generate_fitting, vae_memory=vae_memory, report=reporter.note)
-    from ..generation import generate
+    from ..generation.generate import generate
 
     return partial(generate, vae_memory=vae_memory)
 
@@ -121,7 +121,7 @@ def notices(reporter: Reporter) -> Iterator[None]:
 
 
 def _tell_changed_versions(reporter: Reporter, picture: Path) -> None:
-    from ..picture_files import changed_versions, read_metadata
+    from ..generation.picture_files import changed_versions, read_metadata
 
     changed = changed_versions(read_metadata(picture))
     if changed:

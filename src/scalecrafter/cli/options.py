@@ -11,10 +11,10 @@ from typing import Annotated, Any, TypeVar, cast, get_type_hints
 
 import typer
 
-from ..control import parse_control
 from ..methods import METHODS
 from ..methods.stages import Cascade
-from ..request import (
+from ..request.control import parse_control
+from ..request.request import (
     DEFAULT_GUIDANCE,
     DEFAULT_MASKED_STRENGTH,
     DEFAULT_STEPS,

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from ..picture_files import slug
-from ..request import RequestError
+from ..generation.picture_files import slug
+from ..request.request import RequestError
 
 if TYPE_CHECKING:
-    from ..generation import Result
-    from ..request import Request
+    from ..generation.generate import Result
+    from ..request.request import Request
 
 
 class Reporter:
@@ -48,13 +48,13 @@ class Reporter:
     def load(self, request: Request, **loading: Any) -> Any:
         """The pipeline for a request, with a spinner while it loads; `loading` as `load_pipeline` takes it."""
         with self._bar(f"loading {request.model}", None):
-            from ..loading import load_pipeline
+            from ..models.loading import load_pipeline
 
             return load_pipeline(request.model, dtype=request.dtype, device=request.device, **loading)
 
     def picture(self, pipe: Any, request: Request, label: str, make: Callable[..., Result] | None = None) -> Result:
         """A picture, with a bar while it is made and a line once it is; `make` stands in for `generation.generate`."""
-        from ..generation import generate
+        from ..generation.generate import generate
 
         with self._bar(label, request.steps) as task:
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..request import DEFAULT_STEPS, DIRECT, Request, RequestError, parse_size
+from ..request.request import DEFAULT_STEPS, DIRECT, Request, RequestError, parse_size
 from .app import app
 from .options import AUTOMATIC, AllowPickle, Config, Model, RecipeOption, Scheduler, Size, Steps
 
@@ -29,11 +29,11 @@ def plan(
         raise RequestError("with the recipe none there is nothing to plan: the pipeline runs as it is")
     chosen = request.resolved_recipe()
 
-    from ..architecture import read_architecture
-    from ..generation import settle
-    from ..loading import load_outline
-    from ..plans import plan as make_plan
-    from ..schedulers import make_scheduler
+    from ..generation.generate import settle
+    from ..models.loading import load_outline
+    from ..models.schedulers import make_scheduler
+    from ..patching.plan import plan as make_plan
+    from ..unet.architecture import read_architecture
 
     outline = load_outline(request.model, config=config, allow_pickle=allow_pickle)
     if request.scheduler is not None:

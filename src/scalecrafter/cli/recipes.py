@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import RecipeError
-from ..request import RequestError
+from ..request.request import RequestError
 from .app import FAILED, app, complain
 from .options import AllowPickle, Config
 
 if TYPE_CHECKING:
-    from ..recipe import Recipe
+    from ..recipes.recipe import Recipe
 
 recipes = typer.Typer(no_args_is_help=True, help="List, show and check recipes.")
 app.add_typer(recipes, name="recipes")
@@ -22,7 +22,7 @@ app.add_typer(recipes, name="recipes")
 @recipes.command("list")
 def list_recipes() -> None:
     """The shipped recipes, one a line: name, size, and what each does."""
-    from ..recipe import Recipe, shipped_recipes
+    from ..recipes.recipe import Recipe, shipped_recipes
 
     names = shipped_recipes()
     width = max((len(name) for name in names), default=0)
@@ -33,7 +33,7 @@ def list_recipes() -> None:
 @recipes.command("show")
 def show(name: Annotated[str, typer.Argument(help="Shipped name or .toml file.")]) -> None:
     """Print a recipe as TOML, ready to be saved and changed."""
-    from ..recipe import Recipe
+    from ..recipes.recipe import Recipe
 
     print(Recipe.load(name).to_toml().rstrip())
 
@@ -48,15 +48,15 @@ def check(
     allow_pickle: AllowPickle = False,
 ) -> None:
     """Check recipes: the format, and with --model that every layer they name is there.  Exit code 1 if one is wrong."""
-    from ..recipe import Recipe, shipped_recipes
+    from ..recipes.recipe import Recipe, shipped_recipes
 
     for file in files:
         if file not in shipped_recipes() and not Path(file).is_file():
             raise RequestError(f"no shipped recipe and no file is named {file!r}")
     architecture = None
     if model is not None:
-        from ..architecture import read_architecture
-        from ..loading import load_outline
+        from ..models.loading import load_outline
+        from ..unet.architecture import read_architecture
 
         architecture = read_architecture(load_outline(model, config=config, allow_pickle=allow_pickle))
     wrong = 0
@@ -65,7 +65,7 @@ def check(
             recipe = Recipe.load(file)
             found = summary(recipe)
             if architecture is not None:
-                from ..planning import resolve
+                from ..recipes.planning import resolve
 
                 layers = resolve(recipe, architecture)
                 found += f"; on {model}: {len(layers.redilated)} layers re-dilated, {len(layers.dispersed)} dispersed"

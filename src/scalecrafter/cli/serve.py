@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..request import RequestError
+from ..request.request import RequestError
 from . import serving_options as serving
 from .app import FAILED, WRONG_USE, app
 from .options import AUTOMATIC, VaeMemory

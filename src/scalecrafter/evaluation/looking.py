@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
-from ..request import RequestError
+from ..request.request import RequestError
 from .spectrum import spectrum
 
 FEATURES = ("critters", "inception", "none")

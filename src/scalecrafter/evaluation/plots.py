@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files import write_whole
+from .._util.files import write_whole
 from .figures import KINDS, CellFigures, Kind
 from .rows import Row
 from .settings import NATIVE, REAL, Size

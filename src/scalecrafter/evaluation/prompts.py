@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
-from ..request import RequestError, prompts_from_file
+from ..request.request import RequestError, prompts_from_file
 
 ATTRIBUTES = ("species", "colour", "accessory")
 """What a prompt may promise, and what the observer of critters tells."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from ..request import RequestError
+from ..request.request import RequestError
 from .looking import Examiner, same_signature
 from .prompts import Prompt
 from .rows import Row, read_parquet

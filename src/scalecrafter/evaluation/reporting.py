@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ..errors import ScaleCrafterError
-from ..picture_files import package_versions
+from ..generation.picture_files import package_versions
 from .figures import cells, measure
 from .looking import Examiner
 from .plots import write_plots

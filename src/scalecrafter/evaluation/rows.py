@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from ..files import write_whole
+from .._util.files import write_whole
 from .looking import Findings
 from .prompts import ATTRIBUTES
 

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import torch
 from PIL import Image
 
-from ..architecture import read_architecture
 from ..errors import ScaleCrafterError
-from ..generation import Progress, generate
+from ..generation.generate import Progress, generate
+from ..unet.architecture import read_architecture
 from . import peak_memory
 from .looking import Examiner, same_signature
 from .rows import Row

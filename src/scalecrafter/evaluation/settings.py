@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..request import LARGEST_SEED, Request, RequestError
+from ..request.request import LARGEST_SEED, Request, RequestError
 from .prompts import Prompt
 
 NATIVE = "native"

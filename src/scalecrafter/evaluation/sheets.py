@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ..files import write_whole
+from .._util.files import write_whole
 from .rows import Row
 
 PICTURES = 32

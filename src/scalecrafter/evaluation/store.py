@@ -21,16 +21,16 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from .._util.files import sweep, write_whole
 from ..errors import ScaleCrafterError
-from ..files import sweep, write_whole
-from ..picture_files import save_picture
-from ..request import RequestError
+from ..generation.picture_files import save_picture
+from ..request.request import RequestError
 from .looking import Findings, same_signature
 from .rows import Row, read_parquet
 from .settings import Job
 
 if TYPE_CHECKING:
-    from ..generation import Result
+    from ..generation.generate import Result
 
 FORMAT = 1
 RUN = "run"

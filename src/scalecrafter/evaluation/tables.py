@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..files import write_whole
+from .._util.files import write_whole
 from .figures import KINDS, CellFigures, Kind
 from .intervals import CONFIDENCE, RESAMPLES, Interval
 from .settings import NATIVE, REAL, Size

@@ -12,12 +12,12 @@ from math import sqrt
 
 from PIL import Image
 
-from ..architecture import Architecture
-from ..automatic import automatic_recipe
+from .._util.sizes import Factors
 from ..errors import RecipeError
-from ..factors import Factors
-from ..planning import Settings, resolve
-from ..recipe import Dispersion, NoiseDamping, Recipe, Redilation, shipped_recipes
+from ..recipes.automatic import automatic_recipe
+from ..recipes.planning import Settings, resolve
+from ..recipes.recipe import Dispersion, NoiseDamping, Recipe, Redilation, shipped_recipes
+from ..unet.architecture import Architecture
 from .job import Job, table_length
 from .layers import deepest_layers
 from .recipe import together_with_recipe, with_recipe

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from PIL import Image
 
-from ..attention import scaled_attention
-from ..generation import denoise, picture
+from ..generation.generate import denoise, picture
+from ..patching.attention import scaled_attention
 from .job import Job, opening
 
 

@@ -15,12 +15,12 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from ..architecture import Architecture
-from ..generation import denoise, picture
-from ..patch import applied
-from ..recipe import Recipe, Redilation
-from ..request import DIRECT, Request
-from ..siblings import image_to_image
+from ..generation.generate import denoise, picture
+from ..models.tasks import image_to_image
+from ..patching.apply import applied
+from ..recipes.recipe import Recipe, Redilation
+from ..request.request import DIRECT, Request
+from ..unet.architecture import Architecture
 from .job import Job, enlarged, from_noise, latent_size, progress_of_passes
 from .layers import deepest_layers
 from .stages import Cascade, Size, native_size, stage_sizes

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from ..generation import denoise, picture
+from ..generation.generate import denoise, picture
 from .job import Job, opening
 from .together import denoise_together, pictures
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from PIL import Image
 
-from ..generation import denoise, picture
-from ..siblings import image_to_image
+from ..generation.generate import denoise, picture
+from ..models.tasks import image_to_image
 from . import direct
 from .job import Job, enlarged, from_noise, progress_of_passes
 from .stages import native_size

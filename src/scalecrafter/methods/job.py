@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..architecture import Architecture
-from ..controlnets import controlnets_for
-from ..generation import Progress, draw_noise
-from ..inputs import open_control, open_image, open_mask
-from ..request import Request
-from ..siblings import image_to_image, inpainting, text_to_image
+from ..generation.generate import Progress, draw_noise
+from ..models.controlnets import controlnets_for
+from ..models.tasks import image_to_image, inpainting, text_to_image
+from ..request.inputs import open_control, open_image, open_mask
+from ..request.request import Request
+from ..unet.architecture import Architecture
 from .stages import Size
 
 

@@ -5,8 +5,8 @@ Knows nothing of what is done to them.
 
 from __future__ import annotations
 
-from ..architecture import Architecture
 from ..errors import RecipeError
+from ..unet.architecture import Architecture
 
 
 def deepest_layers(architecture: Architecture, levels: int = 2) -> list[str]:

@@ -20,8 +20,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..architecture import find_unet
-from ..generation import denoise, picture
+from ..generation.generate import denoise, picture
+from ..unet.architecture import find_unet
 from .job import Job, opening
 
 Window = tuple[slice, slice]

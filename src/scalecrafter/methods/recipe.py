@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from ..generation import denoise, picture
-from ..patch import applied
-from ..recipe import Recipe
+from ..generation.generate import denoise, picture
+from ..patching.apply import applied
+from ..recipes.recipe import Recipe
 from .job import Job, opening
 from .together import denoise_together, pictures
 

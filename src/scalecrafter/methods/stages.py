@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 if TYPE_CHECKING:
-    from ..architecture import Architecture
+    from ..unet.architecture import Architecture
 
 Size = tuple[int, int]
 """(width, height) in image pixels."""

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..generation import denoise, picture
+from ..generation.generate import denoise, picture
 from .job import Job, from_noise
 
 

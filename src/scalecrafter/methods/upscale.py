@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PIL import Image
 
-from ..generation import denoise, picture
+from ..generation.generate import denoise, picture
 from .job import Job, from_noise
 from .stages import native_size
 

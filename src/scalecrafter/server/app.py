@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, nullcontext
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from .. import __version__
+from .._version import __version__
 from ..ui.site import UPLOAD_PATH, PageSwitch, Site, is_of_the_page, most_upload
 from . import failures, routes_images, routes_jobs, routes_service
 from .guards import BodyGuard, KeyGuard, SiteGuard

@@ -12,7 +12,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from ..request import RequestError
+from ..request.request import RequestError
 from .failures import ApiError
 
 _FIELDS = 50

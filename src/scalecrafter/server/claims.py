@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..request import Request
+from ..request.request import Request
 from .database import Database, changed, count
 from .records import DONE, FAILED, QUEUED, RUNNING, Claim, Failure, ModelFacts
 from .store import end_rest

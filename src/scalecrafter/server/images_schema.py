@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..request import Request, RequestError, parse_size
+from ..request.request import Request, RequestError, parse_size
 
 OWN = ("negative", "method", "recipe", "freeu", "steps", "guidance", "seed", "scheduler", "strength", "cascade")
 """Fields of `Request` that a client may set by their own names."""

@@ -24,8 +24,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from ..recipe import Recipe, shipped_recipes
-from ..request import DIRECT, Request, RequestError
+from ..recipes.recipe import Recipe, shipped_recipes
+from ..request.request import DIRECT, Request, RequestError
 from .database import Database
 from .folders import Folders
 from .records import Job

@@ -6,9 +6,9 @@ import gc
 from collections import OrderedDict
 from typing import Any
 
-from ..architecture import Architecture, read_architecture
 from ..errors import ModelError
-from ..loading import load_outline, load_pipeline, locate
+from ..models.loading import load_outline, load_pipeline, locate
+from ..unet.architecture import Architecture, read_architecture
 from .records import ModelFacts
 from .settings import Settings
 

@@ -10,7 +10,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from ..request import RequestError
+from ..request.request import RequestError
 from .app import create_app, stop_this_process
 from .settings import Settings
 

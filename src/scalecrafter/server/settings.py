@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from ..request import Request, RequestError
+from ..request.request import Request, RequestError
 
 KEYS_VARIABLE = "SCALECRAFTER_API_KEYS"
 """Environment variable of API keys, separated by commas."""

@@ -9,7 +9,7 @@ import copy
 from typing import Any
 
 from ..methods import METHODS
-from ..request import SCHEDULERS, Request
+from ..request.request import SCHEDULERS, Request
 from .failures import ErrorBody
 from .images_schema import FORMATS, OWN, SETTLED
 from .uploads import PICTURE_FIELDS

@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections.abc import Sequence
 
-from ..request import LARGEST_SEED, Request
+from ..request.request import LARGEST_SEED, Request
 from .database import Database, changed, count
 from .records import CANCELLED, QUEUED, RUNNING, Job, ModelFacts, Picture
 

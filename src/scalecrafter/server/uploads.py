@@ -10,7 +10,7 @@ from io import BytesIO
 
 from PIL import Image, ImageOps
 
-from ..request import Request, RequestError
+from ..request.request import Request, RequestError
 from .folders import Folders, write_durably
 from .settings import LimitError
 

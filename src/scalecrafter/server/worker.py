@@ -138,9 +138,9 @@ class Worker:
             target.unlink(missing_ok=True)
 
     def _generate(self, claim: Claim, target: Path) -> Made:
-        from ..architecture import read_architecture
-        from ..generation import generate
-        from ..picture_files import save_picture
+        from ..generation.generate import generate
+        from ..generation.picture_files import save_picture
+        from ..unet.architecture import read_architecture
         from .models import facts_of
         from .telling import Telling
 
@@ -196,7 +196,7 @@ def device_of(device: str, index: int) -> str:
 
 def _is_clients(error: ScaleCrafterError) -> bool:
     """Whether another request would do better; not so for numbers, memory, files and models."""
-    from ..picture_files import PictureFileError
+    from ..generation.picture_files import PictureFileError
 
     return not isinstance(error, (NumericalError, OutOfMemoryError, PictureFileError, ModelError))
 

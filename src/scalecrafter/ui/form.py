@@ -11,8 +11,8 @@ from typing import Any
 
 from ..methods import METHODS
 from ..methods.stages import Cascade
-from ..recipe import Recipe, shipped_recipes
-from ..request import DEFAULT_STEPS, DEFAULT_STRENGTH, DIRECT, Request, RequestError
+from ..recipes.recipe import Recipe, shipped_recipes
+from ..request.request import DEFAULT_STEPS, DEFAULT_STRENGTH, DIRECT, Request, RequestError
 
 AUTOMATIC, OWN = "automatic", "own"
 """As a recipe: the automatic one, and the one in the text field."""

@@ -12,9 +12,9 @@ from typing import Any
 import gradio as gr
 
 from ..errors import ScaleCrafterError
+from ..generation.picture_files import read_request
 from ..methods import METHODS
-from ..picture_files import read_request
-from ..request import SCHEDULERS, RequestError, default_guidance
+from ..request.request import SCHEDULERS, RequestError, default_guidance
 from ..server.jobs import Jobs
 from ..server.records import DONE
 from ..server.store import QueueFullError, UnknownJobError

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from ..request import Request
+from ..request.request import Request
 from ..server.jobs import Jobs
 from ..server.records import RUNNING, Job
 from ..server.store import UnknownJobError

@@ -15,7 +15,7 @@ import sys
 from typing import Any
 
 from ..errors import ScaleCrafterError
-from ..request import Request, RequestError
+from ..request.request import Request, RequestError
 
 _IDLE = 180.0
 """Seconds without a question after which the process gives its memory back."""
@@ -82,12 +82,12 @@ def check_has_plan(request: Request) -> None:
 
 
 def _answer(question: str) -> dict[str, Any]:
-    from ..architecture import read_architecture
-    from ..generation import settle
-    from ..loading import load_outline
-    from ..plan_picture import plan_picture
-    from ..plans import plan
-    from ..schedulers import make_scheduler
+    from ..generation.generate import settle
+    from ..models.loading import load_outline
+    from ..models.schedulers import make_scheduler
+    from ..patching.plan import plan
+    from ..recipes.plan_picture import plan_picture
+    from ..unet.architecture import read_architecture
 
     request = Request.model_validate_json(question)
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 from html import escape
 
-from ..picture_files import slug
+from ..generation.picture_files import slug
 from ..server.records import CANCELLED, DONE, FAILED, QUEUED, Job, Picture
 from .making import Moment
 

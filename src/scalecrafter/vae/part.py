@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._util.memory import is_out_of_memory
 from ..errors import VaeOutOfMemoryError
-from ..out_of_memory import is_out_of_memory
 from .ceiling import AUTO, SHARE, Ceiling, free_memory, readable
 from .chain import Chain
 from .execution import execute

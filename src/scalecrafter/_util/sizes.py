@@ -1,0 +1,35 @@
+"""Sizes and factors along two axes, and which picture sizes a model can make."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..errors import SizeError
+
+Factors = tuple[float, float]
+"""Dilation factors (vertical, horizontal)."""
+
+
+class ImageSize(NamedTuple):
+    """A size in image pixels, in the order in which people say it."""
+
+    width: int
+    height: int
+
+
+class GridSize(NamedTuple):
+    """A size in latent pixels, in the order of a tensor's axes."""
+
+    height: int
+    width: int
+
+
+def check_size(height: int, width: int, multiple: int) -> None:
+    """Raise `SizeError`, naming the two nearest good ones, unless both sides (image pixels) are multiples."""
+    for name, value in (("height", height), ("width", width)):
+        if value % multiple or value <= 0:
+            below = max(value // multiple * multiple, multiple)
+            raise SizeError(
+                f"{name} {value} is not a multiple of {multiple} (VAE factor × the U-Net's reduction); "
+                f"the nearest good ones are {below} and {below + multiple}"
+            )

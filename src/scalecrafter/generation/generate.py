@@ -1,0 +1,273 @@
+"""From a request to a picture: the one path that command line, batch and server share.
+
+`generate` settles what was left open and lets the request's method make the picture (`methods`, a file each).  The
+steps that methods are made of stand below it: noise, denoising, decoding.  Knows nothing of files that a picture might
+be written to, nor of who asks.
+"""
+
+from __future__ import annotations
+
+import inspect
+import secrets
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import ModelError, ScaleCrafterError
+from ..methods import METHODS
+from ..methods.callbacks import ProgressCallback
+from ..methods.diagnostics import check_finite, explained_decoding, explained_out_of_memory
+from ..models.schedulers import using_scheduler, viewer_name
+from ..request.batching import shape_of
+from ..request.inputs import digests, kept_outside_mask
+from ..request.request import Request, RequestError
+from ..unet.architecture import Architecture, read_architecture
+from ..vae import AUTO, Ceiling, in_type, vae_memory_applied
+
+Progress = Callable[[int, int], None]
+"""Called with (steps done, all steps of all passes) after each step of denoising; what it raises stops the picture."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A picture, and how it came to be."""
+
+    image: Image.Image
+    request: Request
+    """What was asked for, with nothing left open: size and seed are numbers, a recipe file is its text."""
+    seconds: float
+    peak_memory: int | None
+    """Bytes: on a GPU the most that torch held during this picture, else the most that this process ever held."""
+    environment: Mapping[str, str]
+    """Device, dtype and scheduler that made it."""
+
+
+def generate(pipe: Any, request: Request, progress: Progress | None = None, *, vae_memory: Ceiling = AUTO) -> Result:
+    """Make one picture.
+
+    Args:
+        pipe: a text-to-image pipeline with a U-Net, as `load_pipeline` gives it, or for requests with a mask an
+            inpainting one; afterwards it is what it was.
+        request: what to make; its `model`, `dtype` and `device` are taken as told, since the pipeline is loaded.
+        progress: called with (steps done, all steps) after each step; if it has a method `show`, that is called with
+            the latents of the step (see `vae.previews`).
+        vae_memory: the ceiling for decoding and encoding, as `apply` takes it; the picture is the same.
+
+    Returns:
+        The picture in 8-bit RGB with the request as it was carried out.  The same request gives the same picture,
+        to the bit, on the same machine with the same packages.
+
+    Raises:
+        ModelError: for a pipeline that makes videos, or pictures of something else than a prompt.
+        SizeError: for a size that the model cannot make; names the nearest ones that it can.
+        RequestError: for an image, mask or control image that is missing or has changed, or a mask that does not
+            lie on its image.
+        ModelError: for a ControlNet that cannot be loaded or is made for another model, or a model for another task.
+        RecipeError: for a recipe that does not fit the model, or a method that would change nothing about it.
+        NumericalError: for NaN or infinity in latents or picture.
+        OutOfMemoryError: says what was tried, how much was needed, and which setting to try next.
+    """
+    return generate_many(pipe, [request], progress, vae_memory=vae_memory)[0]
+
+
+def generate_many(
+    pipe: Any, requests: Sequence[Request], progress: Progress | None = None, *, vae_memory: Ceiling = AUTO
+) -> list[Result]:
+    """Make several pictures of one shape (`shapes.shape_of`) in one call of the pipeline; as `generate` otherwise.
+
+    Each is the picture that it would be alone, whatever its place among the others, but for rounding: on a CPU no
+    8-bit value was seen to differ by more than 1 (docs/scaling.md has the figures).  One request alone is made to the
+    bit as by `generate`.  Of each result, `seconds` is its share.
+
+    Raises:
+        RequestError: for requests that cannot be made together; else as `generate`, for all of them.
+    """
+    from ..methods.job import Job  # which needs the steps below
+
+    started = time.perf_counter()
+    _check_draws_prompts(pipe)
+    architecture = read_architecture(pipe)
+    for request in requests:
+        _check_task(pipe, request)
+    settled = [settle(request, architecture)[0] for request in requests]
+    first = settled[0]
+    _check_one_shape(settled)
+    method = METHODS[first.acting_method]
+
+    _reset_peak_memory(pipe)
+    with (
+        torch.no_grad(),
+        explained_out_of_memory(first, architecture),
+        using_scheduler(pipe, first.scheduler, first.seed),
+        vae_memory_applied(pipe.vae, vae_memory),
+    ):
+        jobs = [Job(pipe, architecture, one, _generator(one), progress) for one in settled]
+        images = [method.make(jobs[0])] if len(jobs) == 1 else method.make_together(jobs)
+        images = [kept_outside_mask(image, one) if one.mask else image for image, one in zip(images, settled)]
+        environment = _environment(pipe)
+    seconds = (time.perf_counter() - started) / len(settled)
+    peak = _peak_memory(pipe)
+    return [Result(image, one, seconds, peak, environment) for image, one in zip(images, settled, strict=True)]
+
+
+def _check_draws_prompts(pipe: Any) -> None:
+    """Whether a pipeline's call takes what a request has (`ModelError`)."""
+    kind, parameters = type(pipe).__name__, inspect.signature(type(pipe).__call__).parameters
+    instead = "in Python, call scalecrafter.apply(pipe) and then the pipeline as always"
+    if "num_frames" in parameters or "video_length" in parameters:
+        raise ModelError(f"{kind} makes videos, and a request is for a picture: {instead}")
+    takes_anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    missing = {"prompt", "height", "width"} - set(parameters)
+    if missing and not ("prompt" in parameters and takes_anything):
+        raise ModelError(f"{kind} does not draw a prompt at a given size: {instead}")
+
+
+def settle(request: Request, architecture: Architecture) -> tuple[Request, tuple[int, int]]:
+    """The request with everything decided that it left open, and its size (width, height) in image pixels.
+
+    The size is twice the native side unless asked for; the seed is drawn unless given; a recipe file becomes its
+    text; the pictures that it starts from are known by their SHA-256.
+    """
+    width = request.width or 2 * architecture.native_width * architecture.pixel_factor
+    height = request.height or 2 * architecture.native_height * architecture.pixel_factor
+    architecture.check_size(height=height, width=width)
+    seed = secrets.randbelow(2**32) if request.seed is None else request.seed
+    settled = request.self_contained().changed(width=width, height=height, seed=seed, **digests(request))
+    return settled, (width, height)
+
+
+def draw_noise(pipe: Any, architecture: Architecture, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Unit Gaussian latents `(1, channels, height, width)`, drawn on the CPU in float32 whatever the model runs on."""
+    width, height = (side // architecture.pixel_factor for side in size)
+    noise = torch.randn((1, pipe.vae.config.latent_channels, height, width), generator=generator)
+    return noise.to(pipe.unet.dtype)
+
+
+def denoise(
+    pipe: Any,
+    request: Request,
+    generator: torch.Generator | list[torch.Generator],
+    progress: Progress | None,
+    **start: Any,
+) -> Tensor:
+    """The pipeline's own call from `start` up to the latents; ancestral schedulers draw from the same generator.
+
+    What stands in `start` goes before what the request says: the prompts of several pictures, say, which then have a
+    generator each.
+    """
+    said = {
+        "prompt": request.prompt,
+        "negative_prompt": request.negative or None,
+        "num_inference_steps": request.steps,
+        "guidance_scale": request.guidance,
+    }
+    report = ProgressCallback(progress, getattr(progress, "show", None))
+    output = pipe(**said | start, generator=generator, callback_on_step_end=report, output_type="latent")
+    latents: Tensor = output.images
+    return latents
+
+
+def picture(pipe: Any, latents: Tensor) -> Image.Image:
+    """The picture in 8-bit RGB that latents `(1, channels, height / 8, width / 8)` stand for.
+
+    Raises:
+        NumericalError: for NaN or infinity in latents or picture.
+        ScaleCrafterError: when the model's own safety checker refuses it.
+    """
+    check_finite(latents, "the latents after denoising", pipe)
+    pixels = decode(pipe, latents)
+    check_finite(pixels, "the decoded picture", pipe)
+    _respect_safety_checker(pipe, pixels)
+    image: Image.Image = pipe.image_processor.postprocess(pixels, output_type="pil")[0]
+    return image
+
+
+def decode(pipe: Any, latents: Tensor) -> Tensor:
+    """Pixels `(1, 3, height, width)`, about −1…1, of latents `(1, channels, height / 8, width / 8)`.
+
+    As the pipelines of diffusers do it: latents are scaled back, and a VAE that is known to overflow in float16
+    (`force_upcast`) decodes in float32.
+    """
+    vae = pipe.vae
+    upcast = vae.dtype is torch.float16 and bool(vae.config.get("force_upcast", False))
+    widened = in_type(vae, torch.float32) if upcast else nullcontext()
+    with widened, explained_decoding(pipe, latents):
+        latents = latents.to(vae.dtype)
+        mean, deviation = (vae.config.get(name) for name in ("latents_mean", "latents_std"))
+        if mean is not None and deviation is not None:
+            deviations, means = (latents.new_tensor(values).view(1, -1, 1, 1) for values in (deviation, mean))
+            latents = latents * deviations / vae.config.scaling_factor + means
+        else:
+            latents = latents / vae.config.scaling_factor
+        pixels: Tensor = vae.decode(latents, return_dict=False)[0]
+    return pixels
+
+
+def _check_one_shape(requests: Sequence[Request]) -> None:
+    if len(requests) > 1 and (None in (shapes := {shape_of(request) for request in requests}) or len(shapes) > 1):
+        raise RequestError(
+            "these requests cannot be made together: beside prompt, negative prompt and seed they must say the same, "
+            "without an image, and with a method that can; make them one by one"
+        )
+
+
+def _generator(request: Request) -> torch.Generator:
+    return torch.Generator("cpu").manual_seed(request.seed or 0)
+
+
+def _check_task(pipe: Any, request: Request) -> None:
+    """Refuse a U-Net that wants more than latents, except an inpainting one where there is a mask."""
+    channels, latents = pipe.unet.config.in_channels, pipe.vae.config.latent_channels
+    if channels == latents:
+        return
+    if channels != 2 * latents + 1:
+        raise ModelError(
+            f"the U-Net of {request.model!r} takes {channels} channels where text to image takes {latents}: it is made "
+            "for a task that is not among ours (in Python, scalecrafter.apply works on its own pipeline)"
+        )
+    if request.mask is None:
+        raise RequestError(
+            f"{request.model!r} is an inpainting model: give it an image and a mask (--image and --mask), "
+            "or take a text-to-image model, which can redraw a part as well"
+        )
+
+
+def _respect_safety_checker(pipe: Any, pixels: Tensor) -> None:
+    """A model's own safety checker is asked, as its pipeline would ask it; it blackens pictures, we raise instead."""
+    if getattr(pipe, "safety_checker", None) is None:
+        return
+    _, flagged = pipe.run_safety_checker(pixels.clone(), pixels.device, pipe.unet.dtype)
+    if flagged and any(flagged):
+        raise ScaleCrafterError("the model's own safety checker refused this picture: change the prompt or the seed")
+
+
+def _environment(pipe: Any) -> dict[str, str]:
+    return {
+        "device": str(pipe.device),
+        "dtype": str(pipe.unet.dtype).removeprefix("torch."),
+        "scheduler": type(pipe.scheduler).__name__,
+        "sampler": viewer_name(pipe.scheduler),
+    }
+
+
+def _reset_peak_memory(pipe: Any) -> None:
+    if pipe.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(pipe.device)
+
+
+def _peak_memory(pipe: Any) -> int | None:
+    if pipe.device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(pipe.device))
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

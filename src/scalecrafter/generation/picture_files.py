@@ -1,0 +1,191 @@
+"""Pictures as PNG files that carry their whole request, and the request read back from one.
+
+Two text chunks: `scalecrafter` holds the request as JSON; `parameters` tells it to image viewers of this field in
+the form that AUTOMATIC1111's web UI made common.  Knows nothing of how a picture is made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import secrets
+import unicodedata
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile, PngInfo
+
+from .._version import __version__
+from ..errors import ScaleCrafterError
+from ..methods import METHODS
+from ..request.request import DIRECT, Request, RequestError
+
+if TYPE_CHECKING:
+    from .generate import Result
+
+CHUNK = "scalecrafter"
+VIEWER_CHUNK = "parameters"
+FORMAT = 1
+"""Version of the `scalecrafter` chunk; raised when an older reader would misunderstand it."""
+PACKAGES = ("torch", "diffusers", "transformers")
+
+
+class PictureFileError(ScaleCrafterError):
+    """A picture that cannot be written."""
+
+
+def save_picture(result: Result, path: str | os.PathLike[str]) -> Path:
+    """Write a picture as PNG with its request inside; under a temporary name first, so never half of it.
+
+    Args:
+        result: of `generation.generate`.
+        path: ends in .png; a file of that name is replaced.
+
+    Raises:
+        RequestError: for another ending.
+        PictureFileError: when it cannot be written (a full disk, a missing folder); nothing is left behind.
+    """
+    target = Path(path)
+    if target.suffix.lower() != ".png":
+        raise RequestError(f"pictures are written as PNG, which carries the request: let {str(target)!r} end in .png")
+    temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
+    try:
+        with open(temporary, "xb") as file:
+            write_png(result, file)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise PictureFileError(
+            f"cannot write {str(target)!r}: {error.strerror or error}; nothing was left there"
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def write_png(result: Result, file: BinaryIO) -> None:
+    """Write a picture as PNG with its request inside into an open file."""
+    chunks = PngInfo()
+    chunks.add_text(CHUNK, metadata_text(result))
+    chunks.add_text(VIEWER_CHUNK, viewer_text(result))
+    result.image.save(file, format="PNG", pnginfo=chunks)
+
+
+def metadata_text(result: Result) -> str:
+    """The `scalecrafter` chunk: the same for the same picture, so it holds no times or dates."""
+    content = {
+        "format": FORMAT,
+        "request": result.request.model_dump(mode="json"),
+        "versions": package_versions(),
+        "environment": dict(result.environment),
+    }
+    return json.dumps(content)
+
+
+def viewer_text(result: Result) -> str:
+    """The `parameters` chunk: prompt, negative prompt, and one line of settings."""
+    request = result.request
+    settings = {
+        "Steps": request.steps,
+        "Sampler": result.environment.get("sampler", request.scheduler),
+        "CFG scale": f"{request.guidance:g}",
+        "Seed": request.seed,
+        "Size": f"{request.width}x{request.height}",
+        "Model": Path(request.model).stem if os.path.sep in request.model else request.model,
+    }
+    method = METHODS[request.acting_method]
+    if request.image or method.name == "hires-fix":
+        settings["Denoising strength"] = f"{request.strength_or_default:g}"
+    for number, control in enumerate(request.controls):
+        model = Path(control.model).stem
+        settings[f"ControlNet {number}"] = f'"Module: none, Model: {model}, Weight: {control.scale:g}"'
+    if method.name not in ("scalecrafter", "direct"):
+        settings["Method"] = method.name
+    if "recipe" in method.takes and request.recipe != DIRECT:
+        is_text = request.recipe is not None and "\n" in request.recipe
+        settings["ScaleCrafter recipe"] = "custom" if is_text else request.recipe or "automatic"
+    settings["Version"] = f"scalecrafter {package_versions()['scalecrafter']}"
+    lines = [request.prompt]
+    if request.negative:
+        lines.append(f"Negative prompt: {request.negative}")
+    lines.append(", ".join(f"{name}: {value}" for name, value in settings.items()))
+    return "\n".join(lines)
+
+
+def read_request(path: str | os.PathLike[str]) -> Request:
+    """The request that made a picture.
+
+    Raises:
+        RequestError: for a file that is missing, is no PNG, holds no request, or one of a newer format.
+    """
+    return Request.from_mapping(read_metadata(path)["request"], f"the request in {os.fspath(path)!r}")
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The whole `scalecrafter` chunk of a picture: format, request, versions, environment (`RequestError`)."""
+    name = os.fspath(path)
+    try:
+        with Image.open(path) as image:
+            if not isinstance(image, PngImageFile):
+                raise RequestError(f"{name!r} is a {image.format} picture; requests travel in PNG files only")
+            text = image.text.get(CHUNK)
+    except FileNotFoundError:
+        raise RequestError(f"there is no file {name!r}") from None
+    except UnidentifiedImageError:
+        raise RequestError(f"{name!r} is not a PNG picture") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, ScaleCrafterError):
+            raise
+        raise RequestError(f"cannot read {name!r}: {error}") from None
+    if text is None:
+        raise RequestError(f"{name!r} holds no ScaleCrafter request: another program made it, or saved it anew")
+    try:
+        content = json.loads(text)
+        found = content["format"]
+        if found == FORMAT and isinstance(content["request"], dict):
+            return dict(content)
+    except (ValueError, KeyError, TypeError):
+        raise RequestError(f"the ScaleCrafter request in {name!r} is damaged") from None
+    if isinstance(found, int) and found > FORMAT:
+        raise RequestError(
+            f"{name!r} was made by a newer scalecrafter (format {found}, this one reads {FORMAT}): update scalecrafter"
+        )
+    raise RequestError(f"the ScaleCrafter request in {name!r} is damaged")
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that decide what a picture looks like."""
+    return (
+        {"scalecrafter": __version__}
+        | {name: _version(name) for name in PACKAGES}
+        | {"python": platform.python_version()}
+    )
+
+
+def changed_versions(metadata: Mapping[str, Any]) -> list[str]:
+    """In words, each package that has another version than when a picture was made; a repeat may differ a little."""
+    then, now = metadata.get("versions", {}), package_versions()
+    return [f"{name} {then[name]} → {now[name]}" for name in now if name in then and then[name] != now[name]]
+
+
+def slug(prompt: str) -> str:
+    """A prompt as a short file name: lower case, words joined by hyphens."""
+    plain = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode().lower()
+    words = re.findall(r"[a-z0-9]+", plain)
+    name = ""
+    for word in words:
+        if len(name) + len(word) > 48:
+            break
+        name = f"{name}-{word}" if name else word
+    return name or "picture"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,63 @@
+"""Progress and cancelling, for every pipeline that takes `callback_on_step_end`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from diffusers.callbacks import PipelineCallback
+from torch import Tensor
+
+from ..errors import Cancelled
+
+__all__ = ["Cancelled", "ProgressCallback"]
+
+
+class ProgressCallback(PipelineCallback):  # type: ignore[misc]
+    """Tells of each step of a run, and ends the run when asked: `pipe(…, callback_on_step_end=ProgressCallback(tell))`.
+
+    A cancelled run ends with `Cancelled` from the pipeline's call, after the step that it is at, so no half-denoised
+    picture is decoded.  The pipeline can be called again afterwards, with or without the same callback, and what is
+    applied to it stays applied.
+    """
+
+    tensor_inputs = ["latents"]  # noqa: RUF012 (a list in diffusers' own classes too)
+
+    def __init__(
+        self,
+        report: Callable[[int, int], object] | None = None,
+        show: Callable[[Tensor], object] | None = None,
+    ) -> None:
+        """Make one.
+
+        Args:
+            report: called with (steps done, steps of this run) after each step; what it raises ends the run.
+            show: called with the latents `(batch, channels, height, width)` after each step, for a preview.
+        """
+        super().__init__()
+        self._report = report
+        self._show = show
+        self._cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        """End the run after the step that it is at; from any thread, also before the run begins."""
+        self._cancelled.set()
+
+    def callback_fn(self, pipeline: Any, step_index: int, _timestep: Any, callback_kwargs: Any) -> Any:
+        """What a pipeline calls after a step; returns `callback_kwargs` as they are."""
+        done, steps = step_index + 1, _steps(pipeline)
+        if self._report is not None:
+            self._report(done, steps)
+        if self._show is not None:
+            self._show(callback_kwargs["latents"])
+        if self._cancelled.is_set():
+            self._cancelled.clear()
+            raise Cancelled(f"cancelled after step {done} of {steps}")
+        return callback_kwargs
+
+
+def _steps(pipeline: Any) -> int:
+    """How many steps this run has; image-to-image begins late in the scheduler's table."""
+    counted = getattr(pipeline, "num_timesteps", None)
+    return int(counted) if counted is not None else len(pipeline.scheduler.timesteps)

@@ -1,0 +1,1 @@
+"""Opening pipelines; the embedded models."""

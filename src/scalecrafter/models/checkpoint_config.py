@@ -1,0 +1,262 @@
+"""What a single-file checkpoint says of itself: the configuration of its models, read from the shapes of its tensors.
+
+The original layout (github.com/CompVis/latent-diffusion, github.com/Stability-AI/generative-models) holds weights and
+no configuration.  Widths, depths and where attention is can be read from shapes; what cannot (heads, groups,
+activations, the noise schedule) are facts of the three families, as their published configurations have them.  With a
+CLIP vocabulary beside it this is all that diffusers needs, and no hub.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelError
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""By tensor name; names as in the file."""
+
+UNET = "model.diffusion_model."
+_HEAD = 64
+"""Width of an attention head of every text encoder, and of the U-Nets of SD 2 and SDXL."""
+_GROUPS = 32
+_SCHEDULE = {
+    "num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+    "steps_offset": 1, "timestep_spacing": "leading",
+}  # fmt: skip
+_SCHEDULERS: dict[str, dict[str, Any]] = {
+    "sd1": {"_class_name": "PNDMScheduler", "skip_prk_steps": True, "set_alpha_to_one": False},
+    "sd2": {
+        "_class_name": "DDIMScheduler", "clip_sample": False, "set_alpha_to_one": False,
+        "prediction_type": "v_prediction",
+    },
+    "sdxl": {"_class_name": "EulerDiscreteScheduler", "interpolation_type": "linear", "use_karras_sigmas": False},
+}  # fmt: skip
+_NATIVE_LATENTS = {"sd1": 64, "sd2": 96, "sdxl": 128}
+_LATENT_SCALE = {"sd1": 0.18215, "sd2": 0.18215, "sdxl": 0.13025}
+
+
+def checkpoint_family(shapes: Shapes) -> str:
+    """ "sd1", "sd2" or "sdxl", by which text encoders are in the file.
+
+    Raises:
+        ModelError: for a checkpoint of another family.
+    """
+    if any(name.startswith("conditioner.embedders.1.model.") for name in shapes):
+        return "sdxl"
+    if "cond_stage_model.model.token_embedding.weight" in shapes:
+        return "sd2"
+    if "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight" in shapes:
+        return "sd1"
+    raise ModelError("this is none of Stable Diffusion 1, 2 and XL, whose text encoders are known")
+
+
+def write_configuration(shapes: Shapes, tokenizer: Path, folder: Path) -> None:
+    """Write the configuration of a whole pipeline, as a diffusers folder without weights.
+
+    Args:
+        shapes: of the tensors of the checkpoint.
+        tokenizer: a folder with CLIP's vocabulary.
+        folder: an empty folder to write to.
+
+    Raises:
+        ModelError: for a checkpoint whose layout cannot be read, or a vocabulary that is not its own.
+    """
+    family = checkpoint_family(shapes)
+    unet = unet_configuration(shapes, family)
+    _check_complete(unet, shapes)
+    parts: dict[str, tuple[str, str, dict[str, Any]]] = {
+        "unet": ("diffusers", "UNet2DConditionModel", unet),
+        "vae": ("diffusers", "AutoencoderKL", _vae(shapes, family)),
+        "scheduler": ("diffusers", _SCHEDULERS[family]["_class_name"], _SCHEDULE | _SCHEDULERS[family]),
+    }
+    if family == "sdxl":
+        first = _clip(shapes, "conditioner.embedders.0.transformer.text_model.")
+        second = _open_clip(shapes, "conditioner.embedders.1.model.", skipped=0)
+        parts["text_encoder"] = ("transformers", "CLIPTextModel", first)
+        parts["text_encoder_2"] = ("transformers", "CLIPTextModelWithProjection", second)
+    elif family == "sd2":
+        parts["text_encoder"] = (
+            "transformers", "CLIPTextModel", _open_clip(shapes, "cond_stage_model.model.", skipped=1),
+        )  # fmt: skip
+    else:
+        parts["text_encoder"] = (
+            "transformers",
+            "CLIPTextModel",
+            _clip(shapes, "cond_stage_model.transformer.text_model."),
+        )
+    index: dict[str, Any] = {name: [library, kind] for name, (library, kind, _) in parts.items()}
+    for name, (_, _, configuration) in parts.items():
+        file = "scheduler_config.json" if name == "scheduler" else "config.json"
+        (folder / name).mkdir()
+        (folder / name / file).write_text(json.dumps(configuration, indent=2), "utf-8")
+    padding = {"tokenizer": "!" if family == "sd2" else None}
+    if family == "sdxl":
+        padding["tokenizer_2"] = "!"
+    for name, pad in padding.items():
+        _write_tokenizer(tokenizer, folder / name, pad, parts["text_encoder"][2])
+        index[name] = ["transformers", "CLIPTokenizer"]
+    if family == "sdxl":
+        index |= {"_class_name": "StableDiffusionXLPipeline", "force_zeros_for_empty_prompt": True}
+    else:
+        nothing = {part: [None, None] for part in ("safety_checker", "feature_extractor", "image_encoder")}
+        index |= {"_class_name": "StableDiffusionPipeline", "requires_safety_checker": False, **nothing}
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2), "utf-8")
+
+
+def unet_configuration(shapes: Shapes, family: str) -> dict[str, Any]:
+    """The configuration of the checkpoint's `UNet2DConditionModel`."""
+    layers: list[list[int]] = [[]]  # by level, how many transformers follow each residual block
+    widths: list[int] = []
+    for number in range(1, _count(shapes, f"{UNET}input_blocks")):
+        place = f"{UNET}input_blocks.{number}"
+        if f"{place}.0.op.weight" in shapes:
+            layers.append([])
+        else:
+            layers[-1].append(_transformers(shapes, f"{place}.1"))
+            widths = [*widths[: len(layers) - 1], shapes[f"{place}.0.out_layers.3.weight"][0]]
+    up_layers = [
+        _transformers(shapes, f"{UNET}output_blocks.{n}.1") for n in range(_count(shapes, f"{UNET}output_blocks"))
+    ]
+    each = len(layers[0])
+    up = [up_layers[start : start + each + 1] for start in range(0, len(up_layers), each + 1)]
+    attention = next(
+        (name for name in sorted(shapes) if name.startswith(UNET) and name.endswith("attn2.to_k.weight")), ""
+    )
+    linear = any(len(shape) == 2 for name, shape in shapes.items() if name.startswith(UNET) and "proj_in" in name)
+    configuration: dict[str, Any] = {
+        "_class_name": "UNet2DConditionModel",
+        "sample_size": _NATIVE_LATENTS[family],
+        "in_channels": shapes[f"{UNET}input_blocks.0.0.weight"][1],
+        "out_channels": shapes[f"{UNET}out.2.weight"][0],
+        "block_out_channels": widths,
+        "layers_per_block": each,
+        "down_block_types": ["CrossAttnDownBlock2D" if any(level) else "DownBlock2D" for level in layers],
+        "up_block_types": ["CrossAttnUpBlock2D" if any(level) else "UpBlock2D" for level in up],
+        "mid_block_type": _middle(shapes),
+        "transformer_layers_per_block": [_same(level) for level in layers],
+        "cross_attention_dim": shapes[attention][1] if attention else None,
+        "attention_head_dim": [max(width // _HEAD, 1) for width in widths] if linear else 8,
+        "use_linear_projection": linear,
+        "upcast_attention": family == "sd2",
+        "norm_num_groups": _GROUPS,
+    }
+    if [_same(level) for level in up] != [_same(level) for level in reversed(layers)]:
+        configuration["reverse_transformer_layers_per_block"] = [_same(level) for level in up]
+    labels = shapes.get(f"{UNET}label_emb.0.0.weight")
+    if labels is not None:
+        pooled = shapes["conditioner.embedders.1.model.text_projection"][1]
+        configuration |= {
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": (labels[1] - pooled) // 6,
+            "projection_class_embeddings_input_dim": labels[1],
+        }
+    return configuration
+
+
+def _transformers(shapes: Shapes, place: str) -> int:
+    return _count(shapes, f"{place}.transformer_blocks")
+
+
+def _count(shapes: Shapes, prefix: str) -> int:
+    """How many numbers follow `prefix` in the names of tensors."""
+    pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.")
+    return len({found.group(1) for found in map(pattern.match, shapes) if found})
+
+
+def _same(level: list[int]) -> int | list[int]:
+    """One number where all layers have as many transformers; 1 where they have none, as configurations write it."""
+    return max(level[0], 1) if len(set(level)) == 1 else level
+
+
+def _middle(shapes: Shapes) -> str | None:
+    blocks = _count(shapes, f"{UNET}middle_block")
+    return {0: None, 1: "UNetMidBlock2D"}.get(blocks, "UNetMidBlock2DCrossAttn")
+
+
+def _check_complete(configuration: dict[str, Any], shapes: Shapes) -> None:
+    """Whether the U-Net of this configuration has as many parameters as the file holds for it (`ModelError`)."""
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(configuration)
+    ours = sum(parameter.numel() for parameter in unet.parameters())
+    theirs = sum(torch.Size(shape).numel() for name, shape in shapes.items() if name.startswith(UNET))
+    if ours != theirs:
+        raise ModelError(
+            f"its U-Net has {theirs} parameters, and one of the shapes that are known would have {ours}: "
+            "give the configuration of the model, a folder in the diffusers layout (config=…, --config)"
+        )
+
+
+def _vae(shapes: Shapes, family: str) -> dict[str, Any]:
+    prefix = "first_stage_model.encoder.down"
+    widths = [shapes[f"{prefix}.{level}.block.0.conv1.weight"][0] for level in range(_count(shapes, prefix))]
+    return {
+        "_class_name": "AutoencoderKL",
+        "block_out_channels": widths,
+        "layers_per_block": _count(shapes, f"{prefix}.0.block"),
+        "latent_channels": shapes["first_stage_model.post_quant_conv.weight"][1],
+        "down_block_types": ["DownEncoderBlock2D"] * len(widths),
+        "up_block_types": ["UpDecoderBlock2D"] * len(widths),
+        "norm_num_groups": _GROUPS,
+        "scaling_factor": _LATENT_SCALE[family],
+        "sample_size": 8 * _NATIVE_LATENTS[family],
+        "force_upcast": family == "sdxl",
+    }
+
+
+def _clip(shapes: Shapes, prefix: str) -> dict[str, Any]:
+    """CLIP's text encoder as transformers stores it (SD 1, and SDXL's first)."""
+    feed_forward = shapes[f"{prefix}encoder.layers.0.mlp.fc1.weight"][0]
+    layers = _count(shapes, f"{prefix}encoder.layers")
+    tokens = shapes[f"{prefix}embeddings.token_embedding.weight"]
+    length = shapes[f"{prefix}embeddings.position_embedding.weight"][0]
+    return _text_encoder(tokens, length, layers, feed_forward, "quick_gelu", tokens[1])
+
+
+def _open_clip(shapes: Shapes, prefix: str, skipped: int) -> dict[str, Any]:
+    """OpenCLIP's text encoder; SD 2 leaves out its last layer."""
+    feed_forward = shapes[f"{prefix}transformer.resblocks.0.mlp.c_fc.weight"][0]
+    layers = _count(shapes, f"{prefix}transformer.resblocks") - skipped
+    tokens = shapes[f"{prefix}token_embedding.weight"]
+    projection = shapes.get(f"{prefix}text_projection", (0, tokens[1]))[1]
+    return _text_encoder(tokens, shapes[f"{prefix}positional_embedding"][0], layers, feed_forward, "gelu", projection)
+
+
+def _text_encoder(
+    tokens: tuple[int, ...], length: int, layers: int, feed_forward: int, activation: str, projection: int
+) -> dict[str, Any]:
+    return {
+        "model_type": "clip_text_model",
+        "vocab_size": tokens[0],
+        "hidden_size": tokens[1],
+        "max_position_embeddings": length,
+        "num_hidden_layers": layers,
+        "intermediate_size": feed_forward,
+        "num_attention_heads": max(tokens[1] // _HEAD, 1),
+        "hidden_act": activation,
+        "projection_dim": projection,
+        "bos_token_id": 0,
+        "eos_token_id": 2,  # as the published files have it: the last token is then the one with the highest id
+        "pad_token_id": 1,
+    }
+
+
+def _write_tokenizer(source: Path, target: Path, pad: str | None, text_encoder: dict[str, Any]) -> None:
+    from transformers import CLIPTokenizer
+
+    given = {} if pad is None else {"pad_token": pad}
+    tokenizer = CLIPTokenizer.from_pretrained(
+        str(source), model_max_length=text_encoder["max_position_embeddings"], **given
+    )
+    if len(tokenizer) != text_encoder["vocab_size"]:
+        raise ModelError(
+            f"the vocabulary in {str(source)!r} has {len(tokenizer)} tokens, "
+            f"and the text encoder in the file knows {text_encoder['vocab_size']}: give the vocabulary of this model"
+        )
+    tokenizer.save_pretrained(str(target))

@@ -1,0 +1,271 @@
+"""Opening a model: the embedded one, a diffusers folder, a single .safetensors file, or a hub id.
+
+Knows nothing of recipes or requests.  Weights are read from safetensors; a pickle is refused unless asked for, and
+then read with `weights_only=True` alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import ModelError, first_line
+from .single_file import HUB_ID, PICKLE_SUFFIXES, cut_short, load_single_file
+from .untrained import UNTRAINED, untrained_pipeline
+
+EMBEDDED_MODELS = ("critters",)
+_DTYPES = {
+    "fp32": torch.float32, "float32": torch.float32,
+    "fp16": torch.float16, "float16": torch.float16,
+    "bf16": torch.bfloat16, "bfloat16": torch.bfloat16,
+}  # fmt: skip
+
+
+def load_pipeline(
+    model: str | os.PathLike[str] = "critters",
+    *,
+    dtype: str | torch.dtype | None = None,
+    device: str | torch.device | None = None,
+    allow_pickle: bool = False,
+    config: str | os.PathLike[str] | None = None,
+) -> Any:
+    """A diffusers pipeline, ready to run.
+
+    Args:
+        model: "critters" (the embedded model), one of `untrained.UNTRAINED` (noise, to try video with), a folder in the
+            diffusers layout, a single-file checkpoint of Stable Diffusion 1, 2 or XL, or a hub id such as
+            "stabilityai/stable-diffusion-xl-base-1.0".
+        dtype: "fp32", "fp16", "bf16" or a torch dtype; float16 on CUDA and float32 elsewhere by default.
+        device: "cpu", "cuda", "cuda:1", "mps" …; None and "auto" take the best one there is.
+        allow_pickle: also read .ckpt and .bin files, with torch's weights-only reader, which runs no code of theirs.
+        config: for a single file, which holds no configuration: a diffusers folder of the same kind of model, a folder
+            with CLIP's vocabulary alone (the rest is read from the shapes of the tensors), or a hub id.  By default
+            the hub is asked, or its cache.
+
+    Returns:
+        The pipeline of the class that the model names, on the device.  The embedded models, local folders and a single
+        file with a `config` folder need no network.
+
+    Raises:
+        ModelError: for a name that is nothing, a folder without model_index.json, a pickle that was not asked for, or
+            weights that cannot be read.
+    """
+    place = resolve_device(device)
+    precision = resolve_dtype(dtype, place)
+    kind, source = locate(model)
+    _check_config(config, kind, model)
+    with quiet():
+        if kind == "folder":
+            pipe = _load_folder(Path(source), precision, allow_pickle)
+        elif kind == "file":
+            pipe = load_single_file(Path(source), precision, allow_pickle, config)
+        elif kind == "untrained":
+            pipe = untrained_pipeline(source, precision)
+        else:
+            pipe = _load_hub(source, precision, allow_pickle)
+        try:
+            pipe.to(place)
+        except torch.OutOfMemoryError:
+            raise ModelError(
+                f"{os.fspath(model)!r} does not fit in the memory of {place}: "
+                "take the dtype fp16, or load it on the cpu and call pipe.enable_model_cpu_offload()"
+            ) from None
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def locate(model: str | os.PathLike[str]) -> tuple[str, str]:
+    """("folder" | "file" | "hub" | "untrained", where) for what a user calls a model (`ModelError`)."""
+    name = os.fspath(model)
+    if name in EMBEDDED_MODELS:
+        return "folder", str(embedded_folder(name))
+    if name in UNTRAINED:
+        return "untrained", name
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "model_index.json").is_file():
+            raise ModelError(
+                f"the folder {name!r} has no model_index.json, so it is not a diffusers pipeline: "
+                "give the folder that pipe.save_pretrained() wrote, or a single .safetensors file"
+            )
+        return "folder", str(path)
+    if path.is_file():
+        return "file", str(path)
+    looks_like_path = name.startswith((".", "/", "~")) or path.suffix in (".safetensors", *PICKLE_SUFFIXES)
+    if not looks_like_path and HUB_ID.fullmatch(name):
+        return "hub", name
+    near = difflib.get_close_matches(name, (*EMBEDDED_MODELS, *UNTRAINED), n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near and not looks_like_path else ""
+    raise ModelError(
+        f"there is no model {name!r}: {hint}"
+        f"Give an embedded model ({', '.join(EMBEDDED_MODELS)}), an existing folder or .safetensors file, "
+        "or a hub id (owner/name)"
+    )
+
+
+def embedded_folder(name: str) -> Path:
+    """Where the embedded model lies in this installation (`ModelError` if it does not)."""
+    folder = Path(str(resources.files(__package__))) / name
+    if not (folder / "model_index.json").is_file():
+        raise ModelError(f"this installation lacks the embedded model {name!r} (looked in {folder}): install it again")
+    return folder
+
+
+def resolve_device(device: str | torch.device | None) -> torch.device:
+    """The device that is meant; "auto" and None are CUDA, else Apple's GPU, else the CPU (`ModelError`)."""
+    if device is None or device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+    except RuntimeError:
+        raise ModelError(f"there is no device {device!r}: take auto, cpu, cuda, cuda:1 or mps") from None
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError(
+            "this torch sees no CUDA device: take the device cpu or auto (`scalecrafter doctor` tells more)"
+        )
+    if place.type == "mps" and not torch.backends.mps.is_available():
+        raise ModelError("this torch sees no Apple GPU: take the device cpu or auto")
+    return place
+
+
+def resolve_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+    """The dtype that is meant; None is float16 on CUDA and float32 elsewhere (`ModelError`)."""
+    if dtype is None:
+        return torch.float16 if device.type == "cuda" else torch.float32
+    found = _DTYPES.get(dtype) if isinstance(dtype, str) else dtype
+    if found is None or found not in _DTYPES.values():
+        raise ModelError(f"{dtype!r} is not a dtype for weights: take fp32, fp16 or bf16")
+    return found
+
+
+@dataclass(frozen=True)
+class Outline:
+    """As much of a pipeline as planning needs: shapes and schedule, no weights."""
+
+    unet: Any
+    """On the meta device."""
+    scheduler: Any
+    vae_scale_factor: int
+    vae_channels: tuple[int, ...]
+
+
+def load_outline(model: str | os.PathLike[str], **options: Any) -> Any:
+    """A model for planning: an `Outline` in moments where it is a folder, else the whole pipeline.
+
+    `options` are those of `load_pipeline`.
+
+    Raises:
+        ModelError: as `load_pipeline`, or for a folder without a U-Net.
+    """
+    import diffusers
+
+    kind, source = locate(model)
+    if kind != "folder":
+        return load_pipeline(model, **options)
+    _check_config(options.get("config"), kind, model)
+    folder = Path(source)
+    try:
+        index = json.loads((folder / "model_index.json").read_text("utf-8"))
+        autoencoder = next((name for name in ("vae", "movq", "vqvae") if name in index), None)
+        channels = _config(folder / autoencoder)["block_out_channels"] if autoencoder else [0]
+        unet_class = getattr(diffusers, index["unet"][1])
+        unet_config = _config(folder / "unet")
+        with quiet(), torch.device("meta"):
+            unet = unet_class.from_config(unet_config)
+        with quiet():
+            scheduler = getattr(diffusers, index["scheduler"][1]).from_pretrained(str(folder), subfolder="scheduler")
+    except (OSError, KeyError, AttributeError, ValueError) as error:
+        if not (folder / "unet").is_dir():
+            raise ModelError(f"ScaleCrafter needs a convolutional U-Net; the model in {source!r} has none") from None
+        raise ModelError(f"cannot read the model in {source!r}: {first_line(error)}") from error
+    return Outline(unet, scheduler, int(2 ** (len(channels) - 1)), tuple(channels))
+
+
+def _check_config(config: object, kind: str, model: str | os.PathLike[str]) -> None:
+    if config is not None and kind != "file":
+        raise ModelError(f"config is for a single file: {os.fspath(model)!r} brings its own, so leave it out")
+
+
+def _config(folder: Path) -> Any:
+    return json.loads((folder / "config.json").read_text("utf-8"))
+
+
+def _load_folder(folder: Path, dtype: torch.dtype, allow_pickle: bool) -> Any:
+    from diffusers import DiffusionPipeline
+
+    try:
+        return DiffusionPipeline.from_pretrained(
+            str(folder),
+            torch_dtype=dtype,
+            variant=_variant(folder),
+            use_safetensors=None if allow_pickle else True,
+            local_files_only=True,
+        )
+    except Exception as error:
+        if not allow_pickle and not any(folder.rglob("*.safetensors")):
+            raise ModelError(
+                f"{str(folder)!r} holds no .safetensors weights. If you trust its .bin files, pass allow_pickle=True "
+                "to load_pipeline, or --allow-pickle (they are read with weights_only=True)"
+            ) from None
+        damaged = next(filter(None, map(cut_short, sorted(folder.rglob("*.safetensors")))), None)
+        if damaged:
+            raise ModelError(f"cannot load the model in {str(folder)!r}: {damaged}") from None
+        raise ModelError(f"cannot load the model in {str(folder)!r}: {first_line(error)}") from error
+
+
+def _variant(folder: Path) -> str | None:
+    """ "fp16" where the folder's weights exist under that name only."""
+    weights = [file.name for file in folder.glob("*/*.safetensors")]
+    return "fp16" if weights and all(".fp16." in name for name in weights) else None
+
+
+def _load_hub(name: str, dtype: torch.dtype, allow_pickle: bool) -> Any:
+    from diffusers import DiffusionPipeline
+
+    variants: tuple[str | None, ...] = ("fp16", None) if dtype is torch.float16 else (None,)
+    problem: Exception | None = None
+    for variant in variants:
+        try:
+            return DiffusionPipeline.from_pretrained(
+                name, torch_dtype=dtype, variant=variant, use_safetensors=None if allow_pickle else True
+            )
+        except Exception as error:
+            problem = error
+    raise ModelError(
+        f"cannot load {name!r}: there is no such folder here, and the hub answered: {first_line(problem)}"
+    ) from problem
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the loaders' own progress bars and notes off the terminal."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    states = []
+    for logging in (diffusers_logging, transformers_logging):
+        states.append((logging, logging.is_progress_bar_enabled(), logging.get_verbosity()))
+        logging.disable_progress_bar()
+        logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            # diffusers before 0.38 does not know the name that later ones ask for
+            warnings.filterwarnings("ignore", message=".*torch_dtype", category=FutureWarning)
+            yield
+    finally:
+        for logging, bar, verbosity in states:
+            logging.set_verbosity(verbosity)
+            if bar:
+                logging.enable_progress_bar()

@@ -1,0 +1,1 @@
+"""`apply`, `remove`, `applied`, `plan`: what is put on a live model and taken off again."""

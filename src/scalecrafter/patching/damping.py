@@ -1,0 +1,157 @@
+"""Whether noise damping can act on a pipeline, and whether it acts on a U-Net call: guidance changes from run to run.
+
+Most pipelines put both branches of their guidance into one batch, the unconditional half first (`branches.py`).
+Modular ones call the U-Net once for each branch, as their guider says (`guider.py`).  What is left out is said once.
+"""
+
+from __future__ import annotations
+
+import warnings
+from enum import Enum
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..errors import RecipeError, ScaleCrafterError
+from ..recipes.recipe import Recipe
+from ..unet.architecture import Architecture
+from ..unet.branches import guides_otherwise, repeats_its_latents
+
+
+class GuidanceNotice(UserWarning):
+    """What the guidance does otherwise than one might expect of the recipe."""
+
+
+class Branches(Enum):
+    """What one U-Net call holds."""
+
+    PAIR = "the unconditional half and then the conditional one"
+    UNCONDITIONAL = "the unconditional branch alone, of a guider that damps noise"
+    CONDITIONAL = "the conditional branch alone, of such a guider"
+    UNDAMPED = "branches of a guider that cannot damp noise"
+    OTHERWISE = "a guided batch that is no such pair"
+    NONE = "no guidance"
+    UNKNOWN = "no such pair, of a pipeline that does not tell how it guides"
+
+
+def check_damping(recipe: Recipe | None, pipe: Any, architecture: Architecture, told: bool | None = None) -> None:
+    """Refuse a recipe that somebody named, where its noise damping can be right on no call of a pipeline.
+
+    Args:
+        recipe: the recipe, or None, which is always right.
+        pipe: the pipeline, or a bare U-Net.
+        architecture: of its U-Net.
+        told: whether its calls are guided pairs, where `apply` was told.
+
+    Raises:
+        RecipeError: with the reason.
+    """
+    reason = _why_never(pipe, architecture, told)
+    if recipe is not None and recipe.noise_damping and reason:
+        raise RecipeError(f"{reason}: take a recipe without [noise_damping]")
+
+
+def with_possible_damping(
+    recipe: Recipe | None, pipe: Any, architecture: Architecture, told: bool | None = None
+) -> Recipe | None:
+    """A recipe that nobody named, without noise damping where that can be right on no call; see `check_damping`."""
+    if recipe is None or _why_never(pipe, architecture, told) is None:
+        return recipe
+    return recipe.model_copy(update={"noise_damping": None})
+
+
+def _why_never(pipe: Any, architecture: Architecture, told: bool | None) -> str | None:
+    kind, otherwise = type(pipe).__name__, guides_otherwise(pipe)
+    if otherwise:
+        return f"{kind} {otherwise}, and noise damping needs an unconditional and a conditional one"
+    if not architecture.conditional and told is not True:
+        return f"{kind} is told nothing to draw, so it does not guide, and noise damping is part of guidance"
+    return None
+
+
+class Damping:
+    """Decides for the calls of one U-Net, and is where a guider and the U-Net's hooks meet."""
+
+    def __init__(self, named: bool, bare: bool, guided: bool | None) -> None:
+        """Make one.
+
+        Args:
+            named: whether the caller named the recipe, which then must not be left undone in silence.
+            bare: whether the U-Net stands alone, with no pipeline to ask.
+            guided: what `apply` was told of a bare one.
+        """
+        self._named = named
+        self._bare = bare
+        self._guided = guided
+        self._told: set[Branches] = set()
+        self.unconditional = False
+        """Whether the next call is of the unconditional branch alone; the guider of a modular pipeline sets it."""
+        self.strong_prediction: Tensor | None = None
+        """What the strong denoiser said to that branch, for the guider to fetch."""
+
+    def acts_on(self, pipe: Any, unet: nn.Module, sample: Tensor) -> Branches | None:
+        """What a call within the span of noise damping holds, where the strong denoiser is needed for it.
+
+        Args:
+            pipe: the pipeline, or None.
+            unet: the U-Net that is called.
+            sample: its latents, as `repeats_its_latents` takes them.
+
+        Raises:
+            RecipeError: for a named recipe and a guider that leaves its noise damping undone.
+            ScaleCrafterError: for an odd batch where `apply` was told that calls are pairs.
+        """
+        branches = self._branches(pipe, unet, sample)
+        if branches is Branches.UNDAMPED and self._named:
+            raise RecipeError(
+                f"the guider of this pipeline, {type(pipe.guider).__name__}, does not damp noise, which the recipe "
+                "asks for: pipe.update_components(guider=scalecrafter.NoiseDampedGuidance(guidance_scale=7.5)), or "
+                "take a recipe without [noise_damping]"
+            )
+        if branches not in self._told:
+            self._told.add(branches)
+            self._tell(branches, pipe, sample)
+        return branches if branches in (Branches.PAIR, Branches.UNCONDITIONAL) else None
+
+    def _branches(self, pipe: Any, unet: nn.Module, sample: Tensor) -> Branches:
+        even = sample.shape[0] % 2 == 0
+        if self._guided is not None:
+            if self._guided and not even:
+                raise ScaleCrafterError(f"a guided batch is a pair of halves, this one has {sample.shape[0]} samples")
+            return Branches.PAIR if self._guided else Branches.NONE
+        if self._bare:
+            return Branches.PAIR if even else Branches.NONE
+        guider = getattr(pipe, "guider", None)
+        if guider is not None:
+            if guider.num_conditions < 2:
+                return Branches.NONE
+            if not getattr(guider, "damps_noise", False):
+                return Branches.UNDAMPED
+            return Branches.UNCONDITIONAL if self.unconditional else Branches.CONDITIONAL
+        told = getattr(pipe, "do_classifier_free_guidance", None)  # None also before a pipeline's first call
+        if told is not None and not told:
+            return Branches.NONE
+        if repeats_its_latents(sample, unet):
+            return Branches.PAIR
+        return Branches.OTHERWISE if told else Branches.UNKNOWN
+
+    def _tell(self, branches: Branches, pipe: Any, sample: Tensor) -> None:
+        """Warn of what is left out."""
+        text = None
+        if branches is Branches.UNDAMPED:
+            text = (
+                f"the recipe of this size has noise damping, which {type(pipe.guider).__name__} cannot do: for it, "
+                "pipe.update_components(guider=scalecrafter.NoiseDampedGuidance(guidance_scale=7.5))"
+            )
+        elif branches is Branches.OTHERWISE:
+            text = (
+                f"noise damping is left out: a U-Net call of {sample.shape[0]} samples is not an unconditional and a "
+                "conditional half of the same latents (the pipeline that calls guides otherwise)"
+            )
+        elif branches is Branches.NONE and self._named and not self._bare:
+            text = (
+                "this run has no classifier-free guidance (guidance_scale is 1 or less, or a distilled model's own), "
+                "so the recipe's [noise_damping] has nothing to act on: re-dilation and dispersion act as they are"
+            )
+        if text is not None:
+            warnings.warn(text, GuidanceNotice, stacklevel=2)

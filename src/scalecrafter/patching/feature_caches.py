@@ -1,0 +1,87 @@
+"""Caches that reuse a U-Net's features from step to step, beside factors that change from step to step.
+
+A feature that was made with one dilation must not be used with another, nor one denoiser's by the other.  DeepCache
+(Ma et al. 2023, arXiv 2312.00858) is told when to begin anew; caches that cannot be told are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from ..errors import ModelError
+from ..recipes.planning import Settings
+
+_HELPER = "DeepCacheSDHelper"
+_REFUSED = ("faster_cache", "first_block_cache", "mag_cache", "pyramid_attention_broadcast", "sea_cache", "taylorseer")
+"""Modules of diffusers.hooks whose hooks keep features."""
+
+
+def refuse_feature_caches(unet: nn.Module) -> None:
+    """Raise `ModelError` for a cache of diffusers on any module of the U-Net."""
+    for path, module in unet.named_modules():
+        registry = module.__dict__.get("_diffusers_hook")
+        for hook in registry.hooks.values() if registry is not None else ():
+            home = type(hook).__module__.rpartition(".")[2]
+            if home.startswith(_REFUSED):
+                raise ModelError(
+                    f"{type(hook).__name__} on {path or 'the U-Net'} reuses features of earlier steps, which were made "
+                    "with other dilation factors: take the cache off, or call scalecrafter.remove(pipe) first"
+                )
+
+
+class DeepCacheFeatures:
+    """Which features DeepCache may reuse; does nothing where there is no DeepCache."""
+
+    def __init__(self) -> None:
+        self._structure: Settings | None = None
+        self._strong: Settings | None = None
+        self._strong_features: dict[Any, Any] = {}
+
+    def begin_run(self) -> None:
+        """Nothing of an earlier run is reused."""
+        self._structure = self._strong = None
+        self._strong_features = {}
+
+    def end(self, unet: nn.Module) -> None:
+        """DeepCache counts from the next run's first step, as without us."""
+        helper = _deep_cache_on(unet)
+        if helper is not None:
+            helper.start_timestep = None
+
+    def before_structure(self, unet: nn.Module, settings: Settings) -> None:
+        """Before the structure-aware denoiser's evaluation: a whole one where its settings have changed."""
+        helper = _deep_cache_on(unet)
+        if helper is not None and settings != self._structure:
+            helper.start_timestep = None  # its interval begins at this step
+        self._structure = settings
+
+    @contextmanager
+    def of_the_strong_one(self, unet: nn.Module, settings: Settings) -> Iterator[None]:
+        """While the strong denoiser is evaluated: it has features of its own, and the same interval."""
+        helper = _deep_cache_on(unet)
+        if helper is None:
+            yield
+            return
+        features, start = helper.cached_output, helper.start_timestep
+        helper.cached_output = self._strong_features
+        if settings != self._strong:
+            helper.start_timestep = None
+        self._strong = settings
+        try:
+            yield
+        finally:
+            helper.cached_output, helper.start_timestep = features, start
+
+
+def _deep_cache_on(unet: nn.Module) -> Any:
+    """DeepCache's helper, which the `forward` that it puts on every block refers to; None where there is none."""
+    block = getattr(unet, "mid_block", unet)  # None in a pruned U-Net, which DeepCache cannot wrap
+    forward = None if block is None else block.__dict__.get("forward")
+    for cell in getattr(forward, "__closure__", None) or ():
+        if type(cell.cell_contents).__name__ == _HELPER:
+            return cell.cell_contents
+    return None

@@ -1,0 +1,239 @@
+"""Recipes: which layers are re-dilated, dispersed and damped, by how much and for how long.
+
+The TOML file format and its validation.  Knows nothing of U-Nets: whether a prefix names a layer of a model is
+the business of `planning`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from .._util.sizes import Factors
+from ..errors import RecipeError
+
+
+def _pair(value: Any) -> Any:
+    """A factor as it may stand in a file: one number, or [vertical, horizontal]."""
+    if isinstance(value, bool):
+        raise ValueError("a factor is a number or [vertical, horizontal], not true or false")
+    if isinstance(value, (int, float)):
+        value = (value, value)
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        raise ValueError("a factor is a number or [vertical, horizontal]")
+    if not all(isinstance(axis, (int, float)) and not isinstance(axis, bool) for axis in value):
+        raise ValueError("a factor is a number or [vertical, horizontal]")
+    vertical, horizontal = float(value[0]), float(value[1])
+    if not all(math.isfinite(axis) and axis >= 1.0 for axis in (vertical, horizontal)):
+        raise ValueError("a dilation factor must be finite and 1 or more")
+    return vertical, horizontal
+
+
+LayerFactors = dict[str, Annotated[Factors, BeforeValidator(_pair)]]
+Until = Annotated[float, Field(gt=0.0, le=1.0, description="fraction of the trajectory, from the noisiest step")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Redilation(_Section):
+    """`[redilation]`: dilation factors by module path prefix, for the first part of the trajectory."""
+
+    until: Until
+    progressive: bool = False
+    layers: LayerFactors = Field(min_length=1)
+    layers_until: dict[str, Until] = Field(default_factory=dict)
+    """Where some of these layers end sooner, by prefix: the finest level, say, whose dilation leaves noise."""
+
+    @model_validator(mode="after")
+    def _end_sooner(self) -> Redilation:
+        for prefix, until in self.layers_until.items():
+            if until > self.until:
+                raise ValueError(f"layers_until of {prefix!r} is {until:g}, after until = {self.until:g}")
+        return self
+
+
+class Dispersion(_Section):
+    """`[dispersion]`: layers whose 3×3 kernels become larger ones that see twice as far."""
+
+    until: Until
+    kernel_size: int = 5
+    eta: float = Field(default=0.05, ge=0.0)
+    feature_size: int = Field(default=3, ge=2)
+    layers: tuple[str, ...] = Field(min_length=1)
+
+    @field_validator("kernel_size")
+    @classmethod
+    def _odd(cls, value: int) -> int:
+        if value < 5 or value % 2 == 0:
+            raise ValueError("kernel_size must be odd and 5 or more")
+        return value
+
+
+class NoiseDamping(_Section):
+    """`[noise_damping]`: the strong denoiser's own factors; no layers means the original model."""
+
+    until: Until
+    progressive: bool | None = None
+    """As `[redilation]` has it, unless said here."""
+    layers: LayerFactors = Field(default_factory=dict)
+
+
+class FreeU(_Section):
+    """`[freeu]`: backbone and skip factors of FreeU (Si et al. 2023, arXiv 2309.11497)."""
+
+    b1: float = Field(gt=0)
+    b2: float = Field(gt=0)
+    s1: float = Field(gt=0)
+    s2: float = Field(gt=0)
+
+
+class Recipe(BaseModel):
+    """One way of running ScaleCrafter: immutable, checked when made.
+
+    Make one from a file with `Recipe.load`, from TOML text with `Recipe.parse`, or directly from its sections.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    architecture: Literal["sd15", "sd21", "sdxl", "any"] = "any"
+    height: int | None = Field(default=None, gt=0)
+    width: int | None = Field(default=None, gt=0)
+    redilation: Redilation | None = None
+    dispersion: Dispersion | None = None
+    noise_damping: NoiseDamping | None = None
+    freeu: FreeU | None = None
+
+    @model_validator(mode="after")
+    def _does_something(self) -> Recipe:
+        if not (self.redilation or self.dispersion or self.noise_damping or self.freeu):
+            raise ValueError(
+                "this recipe has no effect: give it a [redilation], [dispersion], [noise_damping] or [freeu] section"
+            )
+        if self.noise_damping and not (self.noise_damping.layers or self.redilation or self.dispersion):
+            raise ValueError("[noise_damping] without layers has no effect alone: add [redilation] or [dispersion]")
+        return self
+
+    @property
+    def damping_is_progressive(self) -> bool:
+        """Whether the strong denoiser's factors shrink as well."""
+        if self.noise_damping is None:
+            return False
+        if self.noise_damping.progressive is not None:
+            return self.noise_damping.progressive
+        return self.redilation is not None and self.redilation.progressive
+
+    @classmethod
+    def parse(cls, text: str, source: str = "recipe") -> Recipe:
+        """A recipe from TOML text; `source` is named in errors (`RecipeError`)."""
+        try:
+            data = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise RecipeError(f"{source} is not valid TOML: {error}") from None
+        return cls.from_mapping(data, source)
+
+    @classmethod
+    def from_mapping(cls, data: Mapping[str, Any], source: str = "recipe") -> Recipe:
+        """A recipe from nested dictionaries as a TOML parser gives them."""
+        try:
+            return cls.model_validate(dict(data))
+        except ValidationError as error:
+            problems = "; ".join(_explain(problem) for problem in error.errors())
+            raise RecipeError(f"{source}: {problems}") from None
+
+    @classmethod
+    def load(cls, name_or_path: str | os.PathLike[str]) -> Recipe:
+        """A shipped recipe by name (see `shipped_recipes`), or one from a path to a .toml file.
+
+        Raises:
+            RecipeError: for an unknown name, a missing file, or a file that is not a recipe.
+        """
+        name = os.fspath(name_or_path)
+        if name in shipped_recipes():
+            text = resources.files(__package__).joinpath(f"{name}.toml").read_text("utf-8")
+            return cls.parse(text, name)
+        path = Path(name)
+        if not path.is_file():
+            near = difflib.get_close_matches(name, shipped_recipes(), n=3, cutoff=0.3)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise RecipeError(f"no shipped recipe and no file is named {name!r}{hint}")
+        try:
+            text = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"cannot read the recipe {name!r}: {error}") from None
+        return cls.parse(text, name)
+
+    def to_toml(self) -> str:
+        """The recipe as TOML text, which `parse` reads back to an equal recipe."""
+        data = self.model_dump(exclude_none=True, mode="json")
+        for section in ("redilation", "noise_damping"):
+            if section in data:
+                data[section]["layers"] = {prefix: _short(pair) for prefix, pair in data[section]["layers"].items()}
+        if self.redilation and not self.redilation.layers_until:
+            del data["redilation"]["layers_until"]
+        return tomli_w.dumps(data)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the recipe to `path` as TOML, under a temporary name first."""
+        target = Path(path)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(self.to_toml())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def shipped_recipes() -> tuple[str, ...]:
+    """Names of the recipes in the package, sorted."""
+    folder = resources.files(__package__)
+    return tuple(sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")))
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _short(pair: list[float]) -> Any:
+    vertical, horizontal = (int(axis) if axis == int(axis) else axis for axis in pair)
+    return vertical if vertical == horizontal else [vertical, horizontal]
+
+
+def _explain(problem: Any) -> str:
+    """One pydantic error in words, with the near names for an unknown key."""
+    location = [str(part) for part in problem["loc"] if part != "function-before[_pair(), tuple[float, float]]"]
+    place = ".".join(location)
+    if problem["type"] == "extra_forbidden":
+        sections: dict[str, type[BaseModel]] = {
+            "redilation": Redilation,
+            "dispersion": Dispersion,
+            "noise_damping": NoiseDamping,
+            "freeu": FreeU,
+        }
+        model = Recipe if len(location) == 1 else sections.get(location[0], Recipe)
+        known = list(model.model_fields)
+        near = difflib.get_close_matches(location[-1], known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        return f"unknown key {place!r}; {hint}"
+    if problem["type"] == "missing":
+        return f"{place} is missing"
+    if location and (location[-1] == "until" or "layers_until" in location[:-1]):
+        return f"{place} is {problem.get('input')!r}: it must be a fraction of the trajectory, above 0 and at most 1"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message

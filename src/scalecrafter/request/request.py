@@ -1,0 +1,295 @@
+"""What is asked for: one picture, described completely by plain values that fit in a JSON text.
+
+Command line, batch and server all build a `Request` and hand it to `generation`.  Knows nothing of torch or diffusers:
+whether a size suits a model is found out where the model is at hand.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from ..errors import ScaleCrafterError
+from ..methods import METHODS
+from ..methods.stages import Cascade
+from .control import Control
+
+if TYPE_CHECKING:
+    from ..recipes.recipe import Recipe
+
+SCHEDULERS = {
+    "ddim": "DDIM",
+    "ddpm": "DDPM",
+    "deis": "DEIS",
+    "dpm2": "DPM2",
+    "dpm2-a": "DPM2 a",
+    "dpm++": "DPM++ 2M",
+    "dpm++-karras": "DPM++ 2M Karras",
+    "dpm++-2m-sde": "DPM++ 2M SDE",
+    "dpm++-2s": "DPM++ 2S",
+    "dpm++-sde": "DPM++ SDE",
+    "euler": "Euler",
+    "euler-a": "Euler a",
+    "heun": "Heun",
+    "lcm": "LCM",
+    "lms": "LMS",
+    "pndm": "PLMS",
+    "tcd": "TCD",
+    "unipc": "UniPC",
+}
+"""The schedulers by short name, with the names that image viewers of this field know them by."""
+
+DIRECT = "none"
+"""As a recipe: without re-dilation.  With the method "scalecrafter" that is the method "direct"."""
+LARGEST_SEED = 2**53 - 1
+"""The largest whole number that JSON carries everywhere without loss."""
+DEFAULT_STEPS = 25
+DEFAULT_GUIDANCE = 7.5
+"""Of a model that is not named below: the usual scale for Stable Diffusion."""
+MODELS_GUIDANCE = {"critters": 2.0}
+"""By embedded name, the scale at which a model draws best (measured: docs/quality.md)."""
+DEFAULT_STRENGTH = 0.6
+DEFAULT_MASKED_STRENGTH = 1.0
+"""With a mask: what is white is drawn anew."""
+
+DTYPES = ("fp32", "fp16", "bf16")
+_LONG_DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "half": "fp16"}
+
+
+def default_guidance(model: str) -> float:
+    """The guidance scale of a request for this model that says none."""
+    return MODELS_GUIDANCE.get(model, DEFAULT_GUIDANCE)
+
+
+class RequestError(ScaleCrafterError):
+    """A request that cannot be made, or a picture file that holds none."""
+
+
+class Request(BaseModel):
+    """One picture to make.
+
+    What is None is settled when the picture is made: `width` and `height` become twice the model's native side,
+    `seed` is drawn, and `Result.request` holds the values.  `recipe` None stays None: the automatic recipe (or, for
+    a cascade, that of its settings).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    prompt: str = Field(min_length=1, max_length=10_000)
+    negative: str = Field(default="", max_length=10_000, description="what the picture should not show")
+    model: str = Field(default="critters", min_length=1, description="embedded name, folder, file or hub id")
+    width: int | None = Field(default=None, ge=8, le=16_384, description="image pixels")
+    height: int | None = Field(default=None, ge=8, le=16_384, description="image pixels")
+    method: str = Field(default="scalecrafter", description="a name of methods.METHODS")
+    recipe: str | None = Field(
+        default=None, min_length=1, description='shipped name, path, TOML text, or "none" for direct inference'
+    )
+    freeu: bool = False
+    steps: int = Field(default=DEFAULT_STEPS, ge=1, le=1000)
+    guidance: float = Field(
+        default_factory=lambda said: default_guidance(said["model"]),
+        ge=0.0,
+        le=100.0,
+        description="guidance scale; by default the model's own (default_guidance)",
+    )
+    seed: int | None = Field(default=None, ge=0, le=LARGEST_SEED)
+    scheduler: str | None = Field(default=None, description="a name of SCHEDULERS; the model's own by default")
+    dtype: Literal["fp32", "fp16", "bf16"] | None = None
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$")
+    image: str | None = Field(default=None, min_length=1, description="path of the picture to start from")
+    image_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$", description="what that picture must be")
+    strength: float | None = Field(
+        default=None,
+        gt=0.0,
+        le=1.0,
+        description="how much of the given picture changes; for hires-fix and cascade, of the enlarged one",
+    )
+    mask: str | None = Field(
+        default=None, min_length=1, description="path of the picture whose white part is redrawn in the image"
+    )
+    mask_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$", description="what that picture must be")
+    controls: tuple[Control, ...] = Field(
+        default=(), max_length=8, description="ControlNets, and the images that they follow"
+    )
+    cascade: Cascade | None = Field(default=None, description="settings of the method cascade")
+
+    @field_validator("prompt")
+    @classmethod
+    def _not_blank(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("is empty: say what the picture should show")
+        return value
+
+    @field_validator("scheduler")
+    @classmethod
+    def _known_scheduler(cls, value: str | None) -> str | None:
+        if value is None or value in SCHEDULERS:
+            return value
+        raise ValueError(_unknown("scheduler", value, SCHEDULERS))
+
+    @field_validator("method")
+    @classmethod
+    def _known_method(cls, value: str) -> str:
+        if value not in METHODS:
+            raise ValueError(_unknown("method", value, METHODS))
+        return value
+
+    @field_validator("dtype", mode="before")
+    @classmethod
+    def _short_dtype(cls, value: Any) -> Any:
+        return _LONG_DTYPES.get(value, value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _everything_has_an_effect(self) -> Request:
+        if (self.width is None) != (self.height is None):
+            raise ValueError("width and height are given together")
+        takes = METHODS[self.method].takes
+        if self.image is not None and "image" not in takes:
+            raise ValueError(f"the method {self.method!r} draws its own first picture: leave the image out")
+        if self.image is None and self.strength is not None and "strength" not in takes:
+            raise ValueError("strength has no effect without an image: give an image, or leave strength out")
+        if self.image is None and self.image_sha256 is not None:
+            raise ValueError("image_sha256 has no meaning without an image")
+        if self.mask is not None and self.image is None:
+            raise ValueError("a mask has no effect without an image: give the image of which a part is to be redrawn")
+        if self.mask is None and self.mask_sha256 is not None:
+            raise ValueError("mask_sha256 has no meaning without a mask")
+        if self.controls and "control" not in takes:
+            able = ", ".join(name for name, method in METHODS.items() if "control" in method.takes)
+            raise ValueError(f"the method {self.method!r} follows no control image; these do: {able}")
+        if self.cascade is not None and self.method != "cascade":
+            raise ValueError(f"settings of a cascade have no effect with the method {self.method!r}: leave them out")
+        if self.cascade is not None and self.strength is not None:
+            raise ValueError("the strength of a cascade is its restart: give one of the two")
+        begins_from_a_picture = self.image is not None or self.method == "hires-fix"
+        if begins_from_a_picture and int(self.steps * self.strength_or_default) < 1:
+            raise ValueError(
+                f"{self.steps} steps at strength {self.strength_or_default:g} leave no step to run: raise either"
+            )
+        if self.negative and self.guidance <= 1.0:
+            raise ValueError("a negative prompt has no effect at a guidance of 1 or less: raise it, or leave it out")
+        if self.recipe not in (None, DIRECT) and "recipe" not in takes:
+            raise ValueError(f"a recipe has no effect with the method {self.method!r}: leave it out")
+        if self.recipe == DIRECT and self.method.startswith("scalecrafter-"):
+            raise ValueError(f'the method {self.method!r} changes a recipe, and the recipe is "none": name another')
+        if self.freeu and "freeu" not in takes:
+            raise ValueError(f"freeu has no effect with the method {self.method!r}: leave it out")
+        if self.freeu and self.recipe == DIRECT:
+            raise ValueError('freeu has no effect with the recipe "none" (direct inference)')
+        return self
+
+    @property
+    def acting_method(self) -> str:
+        """The name of the method that acts: "direct" where the recipe is "none"."""
+        return "direct" if self.method == "scalecrafter" and self.recipe == DIRECT else self.method
+
+    @property
+    def strength_or_default(self) -> float:
+        """The strength of image-to-image, inpainting and hires-fix as it takes effect."""
+        if self.strength is not None:
+            return self.strength
+        return DEFAULT_STRENGTH if self.mask is None else DEFAULT_MASKED_STRENGTH
+
+    @classmethod
+    def from_mapping(cls, data: Mapping[str, Any], source: str = "request") -> Request:
+        """A request from plain values, as JSON or a command line gives them.
+
+        Raises:
+            RequestError: one line that names every wrong value, with near names for an unknown key.
+        """
+        try:
+            return cls.model_validate(dict(data))
+        except ValidationError as error:
+            problems = [one for one in error.errors() if one["type"] != "default_factory_not_called"]
+            raise RequestError(f"{source}: " + "; ".join(_explain(problem) for problem in problems)) from None
+
+    def changed(self, **values: Any) -> Request:
+        """A copy with other values, validated again (`RequestError`)."""
+        data = self.model_dump() | values
+        for picture, known in (("image", "image_sha256"), ("mask", "mask_sha256")):
+            if picture in values and known not in values:
+                data[known] = None
+        return Request.from_mapping(data)
+
+    def digest(self) -> str:
+        """SHA-256 of what is asked for: the name of a request.
+
+        Of its JSON with sorted keys and without what says nothing (None, an empty text or list), so that a setting
+        that is added to requests one day does not rename those that go without it.  Of a settled request
+        (`generation.settle`) it names the picture.
+        """
+        said = {name: value for name, value in self.model_dump(mode="json").items() if value not in (None, "", [])}
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+    def directly(self) -> Request:
+        """The same picture by direct inference, to compare with."""
+        strength = self.strength if self.image is not None else None
+        return self.changed(method="direct", recipe=None, freeu=False, cascade=None, strength=strength)
+
+    def resolved_recipe(self) -> Recipe | None:
+        """The recipe that the request names; None where it is automatic or "none" (`RecipeError`)."""
+        from ..recipes.recipe import Recipe, shipped_recipes
+
+        if self.recipe is None or self.recipe == DIRECT:
+            return None
+        if "=" in self.recipe and self.recipe not in shipped_recipes() and not os.path.exists(self.recipe):
+            return Recipe.parse(self.recipe, "the given recipe text")
+        return Recipe.load(self.recipe)
+
+    def self_contained(self) -> Request:
+        """The same request with a recipe's file replaced by its text, so that it can be repeated without the file."""
+        from ..recipes.recipe import shipped_recipes
+
+        recipe = self.resolved_recipe()
+        if recipe is None or self.recipe in shipped_recipes():
+            return self
+        return self.changed(recipe=recipe.to_toml())
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """(width, height) from "1024x768" (`RequestError`)."""
+    width, separator, height = text.lower().replace("×", "x").partition("x")
+    if not (separator and width.strip().isdecimal() and height.strip().isdecimal()):
+        raise RequestError(f"a size is WIDTHxHEIGHT in pixels, as 1024x768, not {text!r}")
+    return int(width), int(height)
+
+
+def prompts_from_file(path: str | os.PathLike[str]) -> list[str]:
+    """The prompts of a text file, one a line; blank lines and lines that begin with # are left out (`RequestError`)."""
+    try:
+        lines = Path(path).read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"cannot read the prompts in {os.fspath(path)!r}: {error}") from None
+    prompts = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not prompts:
+        raise RequestError(f"{os.fspath(path)!r} holds no prompt: write one on each line")
+    return prompts
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """That there is no such thing, with the near names and all of them."""
+    near = difflib.get_close_matches(name.lower(), known, n=3)
+    hint = f"; did you mean {' or '.join(repr(one) for one in near)}?" if near else "."
+    return f"there is no {what} {name!r}{hint} Known: {', '.join(known)}"
+
+
+def _explain(problem: Any) -> str:
+    """One pydantic error in words."""
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        inner: Mapping[str, type[BaseModel]] = {"cascade": Cascade, "controls": Control}
+        known = list(inner.get(str(problem["loc"][0]), Request).model_fields)
+        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+        return f"there is no setting {place!r}; {hint}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] in {"value_error", "missing"}:
+        return f"{place}: {message}" if place else str(message)
+    return f"{place} is {problem['input']!r}: {message[0].lower()}{message[1:]}"

@@ -1,0 +1,1 @@
+"""What a U-Net is, and which call of it this is."""

@@ -1,0 +1,183 @@
+"""What a U-Net is: its family, its native size, its convolutions by path.
+
+Read from the config and the module tree, never from a model's name.  Knows nothing of recipes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from .._util.sizes import check_size
+from ..errors import ModelError
+from .ldm_names import ldm_names
+
+_ADAPTER_INPUT = "lora_A"
+"""Where peft keeps the half of a LoRA that has the kernel of the convolution it adapts."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The facts about a U-Net that ScaleCrafter acts on."""
+
+    family: str
+    """sd15, sd21, sdxl, or any for all others."""
+    native_height: int
+    """Height of the latents it was trained on."""
+    native_width: int
+    levels: int
+    """Resolutions of the U-Net; each halves the one above it."""
+    pixel_factor: int
+    """Image pixels to one latent pixel, along each axis."""
+    convolutions: Mapping[str, tuple[nn.Conv2d, ...]]
+    """By module path: the convolution, and the same-shaped half of every LoRA that adapts it."""
+    conditional: bool = True
+    """Whether it is told what to draw (a text, an image, a class): without that there is nothing to guide."""
+    ldm_names: Mapping[str, str] = field(default_factory=dict)
+    """By module path, what the original checkpoints of Stable Diffusion call it; empty where they have no name."""
+
+    @property
+    def size_multiple(self) -> int:
+        """Image sizes must be a multiple of this: VAE factor × the U-Net's reduction."""
+        return self.pixel_factor * int(2 ** (self.levels - 1))
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise `SizeError`, naming the two nearest good sizes, unless the U-Net halves this size evenly."""
+        check_size(height, width, self.size_multiple)
+
+
+def find_unet(pipe: Any) -> nn.Module:
+    """The U-Net of a pipeline, or `pipe` itself if it is one.
+
+    Raises:
+        ModelError: if there is none.
+    """
+    unet: Any = getattr(pipe, "unet", None) if not _looks_like_unet(pipe) else pipe
+    unet = getattr(unet, "_orig_mod", unet)  # torch.compile's wrapper
+    if _looks_like_unet(unet):
+        return unet  # type: ignore[no-any-return]
+    raise ModelError(
+        f"ScaleCrafter needs a convolutional U-Net; {_what_instead(pipe)}. "
+        "Use a pipeline of the Stable Diffusion 1.x, 2.x or SDXL kind."
+    )
+
+
+def _looks_like_unet(module: object) -> bool:
+    """Levels on the way down and up, made of 2-D convolutions, and called with a sample and its timestep."""
+    module = getattr(module, "_orig_mod", module)
+    if not (isinstance(module, nn.Module) and hasattr(module, "down_blocks") and hasattr(module, "up_blocks")):
+        return False
+    parameters = inspect.signature(type(module).forward).parameters
+    named = {"sample", "timestep"} <= set(parameters)
+    wraps = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return (named or wraps) and any(isinstance(part, nn.Conv2d) for part in module.modules())
+
+
+def _what_instead(pipe: Any) -> str:
+    """What a pipeline has where others have their U-Net."""
+    kind = type(pipe).__name__
+    for name in ("transformer", "unet", "prior", "decoder"):
+        module = getattr(pipe, name, None) if not isinstance(pipe, nn.Module) else None
+        if _looks_like_unet(module):
+            return f"{kind} calls it {name!r}: pass pipe.{name} itself"
+        if isinstance(module, nn.Module):
+            article = "a transformer" if name == "transformer" else "a network of another kind"
+            return f"{kind} has {article} ({type(module).__name__}) in its place"
+    return f"{kind} is a network of another kind" if isinstance(pipe, nn.Module) else f"{kind} has none"
+
+
+def read_architecture(pipe: Any) -> Architecture:
+    """Family, native size and convolutions of a pipeline's U-Net, or of a bare one."""
+    unet = find_unet(pipe)
+    config: Mapping[str, Any] = getattr(unet, "config", {})
+    levels = len(unet.down_blocks)  # type: ignore[arg-type]
+    height, width = _native_size(config)
+    convolutions = _convolutions(unet)
+    return Architecture(
+        family=_family(config, levels),
+        native_height=height,
+        native_width=width,
+        levels=levels,
+        pixel_factor=_pixel_factor(pipe, config),
+        convolutions=convolutions,
+        conditional=_is_conditional(config),
+        ldm_names=ldm_names(unet, convolutions),
+    )
+
+
+def _native_size(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Height and width of the latents that the model was trained on."""
+    if "time_embedding_dim" in config and "sample_size" not in config:
+        return 128, 128  # Kandinsky 3, whose config is silent and whose pictures are 1024²
+    native = config.get("sample_size") or 64
+    if native == 96 and "num_frames" in config:
+        return 72, 128  # Stable Video Diffusion keeps SD 2.1's 96 in its config; it was trained at 1024×576
+    height, width = (native, native) if isinstance(native, int) else native
+    return int(height), int(width)
+
+
+def _family(config: Mapping[str, Any], levels: int) -> str:
+    if levels == 3 and config.get("addition_embed_type") == "text_time":
+        return "sdxl"
+    text_width = config.get("cross_attention_dim")
+    upscaler = config.get("num_class_embeds") or any(str(k).startswith("K") for k in config.get("down_block_types", ()))
+    if levels == 4 and not config.get("addition_embed_type") and not upscaler:
+        return {768: "sd15", 1024: "sd21"}.get(text_width, "any") if isinstance(text_width, int) else "any"
+    return "any"
+
+
+def _is_conditional(config: Mapping[str, Any]) -> bool:
+    keys = ("cross_attention_dim", "encoder_hid_dim", "addition_embed_type", "class_embed_type", "num_class_embeds")
+    return any(config.get(key) is not None for key in keys)
+
+
+def _pixel_factor(pipe: Any, config: Mapping[str, Any]) -> int:
+    factor = getattr(pipe, "vae_scale_factor", None)
+    if isinstance(factor, int):
+        return factor
+    autoencoder = find_autoencoder(pipe)
+    if autoencoder is not None:
+        return int(2 ** (len(autoencoder.config.block_out_channels) - 1))
+    in_pixel_space = config.get("in_channels") in (1, 3, 6) and config.get("out_channels") in (1, 3, 6)
+    return 1 if in_pixel_space else 8
+
+
+def find_autoencoder(pipe: Any) -> Any:
+    """What turns a pipeline's latents into pictures, by the names that diffusers' pipelines give it; None without."""
+    for name in ("vae", "movq", "vqvae"):
+        autoencoder = getattr(pipe, name, None)
+        if autoencoder is not None:
+            return autoencoder
+    return None
+
+
+def _convolutions(unet: nn.Module) -> dict[str, tuple[nn.Conv2d, ...]]:
+    found: dict[str, list[nn.Conv2d]] = {}
+    for path, module in unet.named_modules():
+        if not isinstance(module, nn.Conv2d):
+            continue
+        parts = [part for part in path.split(".") if part != "base_layer"]
+        if _ADAPTER_INPUT in parts:
+            parts = parts[: parts.index(_ADAPTER_INPUT)]
+        elif any(part.startswith("lora_") for part in parts):
+            continue
+        found.setdefault(".".join(parts), []).append(module)
+    return {path: tuple(modules) for path, modules in found.items()}
+
+
+def unknown_adapters(unet: nn.Module) -> dict[str, str]:
+    """Adapters on convolutions that are no LoRA and not fused: module path → kind.
+
+    Theirs is a convolution of their own (LoHa, LoKr, OFT …) that is not a module, so it would run undilated beside its
+    re-dilated base.
+    """
+    found = {}
+    for path, module in unet.named_modules():
+        base = getattr(module, "base_layer", None)
+        if isinstance(base, nn.Conv2d) and not hasattr(module, _ADAPTER_INPUT) and not getattr(module, "merged", False):
+            found[path] = type(module).__module__.split(".")[-2]
+    return found
