@@ -5,8 +5,8 @@
     python -m benchmarks.step_cost --architecture sdxl --dtype fp16 --device cuda --size 2048   # on a GPU
 
 Modes alternate within every round and the table gives the median of each mode's ratio to `plain` *of the same
-round*, so that a machine that slows down in the middle slows both.  `reference` is the method as tests/reference.py
-writes it plainly: four half-batches for a damped step, resizes always, kernels built anew.
+round*, so that a machine that slows down in the middle slows both.  `reference` is the reference implementation
+(tests/support/reference.py): four half-batches for a damped step, resizes always, kernels built anew.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def reference_step(unet: UNet2DConditionModel, args: tuple[Any, ...], kwargs: di
     """One damped step as the plain method does it: two guided pairs on a patched U-Net."""
     import tomllib
 
-    from tests.reference import denoise
+    from tests.support.reference import denoise
 
     sample, _, prompt = args
     scheduler = DDIMScheduler(num_train_timesteps=1000, beta_schedule="scaled_linear")

@@ -1,4 +1,4 @@
-"""The library, through a pipeline's own call, against the method written plainly in `reference.py`."""
+"""The library, through a pipeline's own call, against the reference implementation."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 import scalecrafter
-
-from .models import tiny_sd_pipeline, tiny_sdxl_pipeline
-from .reference import denoise
+from tests.support.reference import denoise
+from tests.support.tiny_models import tiny_sd_pipeline, tiny_sdxl_pipeline
 
 try:
     import tomllib
@@ -358,7 +357,7 @@ def called(pipe: Any, case: Case) -> Tensor:
 
 
 def expected(kind: str, case: Case, recipe: dict[str, Any]) -> Tensor:
-    """The latents that the oracle makes."""
+    """The latents of the reference implementation."""
     pipe = pipeline(kind)
     encoded = pipe.encode_prompt(
         prompt=list(PROMPTS[: case.prompts]),
@@ -391,7 +390,7 @@ def expected(kind: str, case: Case, recipe: dict[str, Any]) -> Tensor:
 
 @functools.cache
 def unchanged(kind: str, case: Case) -> Tensor:
-    """The oracle's latents without a recipe."""
+    """The same without a recipe."""
     return expected(kind, case, {})
 
 
@@ -402,12 +401,12 @@ def relative(result: Tensor, reference: Tensor) -> float:
 
 @pytest.mark.parametrize("kind", BOTH)
 @pytest.mark.parametrize("case", [Case("", 12, 21, 4), Case("", 16, 16, prompts=2, images_per_prompt=2)], ids=str)
-def test_the_oracle_without_a_recipe_is_the_plain_pipeline(kind: str, case: Case) -> None:
+def test_the_reference_without_a_recipe_is_the_plain_pipeline(kind: str, case: Case) -> None:
     assert relative(called(pipeline(kind), case), expected(kind, case, {})) < TOLERANCE
 
 
 @pytest.mark.parametrize(("name", "kind"), [(name, kind) for name, case in CASES.items() for kind in case.models])
-def test_a_pipeline_with_a_recipe_agrees_with_the_oracle(name: str, kind: str, tmp_path: Path) -> None:
+def test_a_pipeline_with_a_recipe_agrees_with_the_reference(name: str, kind: str, tmp_path: Path) -> None:
     case = CASES[name]
     text = 'architecture = "any"\n' + case.recipe
     path = tmp_path / "recipe.toml"
@@ -429,7 +428,7 @@ SEVERAL_PARTS = [name for name, case in CASES.items() if case.recipe.count("unti
 
 
 @pytest.mark.parametrize("name", SEVERAL_PARTS)
-def test_every_part_of_a_recipe_matters_to_the_oracle(name: str) -> None:
+def test_every_part_of_a_recipe_matters_to_the_reference(name: str) -> None:
     """Otherwise a library that ignores a section could agree."""
     case = Case(CASES[name].recipe, height=16, width=16, steps=CASES[name].steps)
     recipe = tomllib.loads(case.recipe)

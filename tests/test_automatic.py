@@ -10,8 +10,13 @@ from scalecrafter._util.sizes import Factors
 from scalecrafter.models.loading import load_outline
 from scalecrafter.recipes.automatic import automatic_recipe
 from scalecrafter.unet.architecture import Architecture, read_architecture
-
-from .models import sd15_unet_meta, sd21_unet_meta, sdxl_unet_meta, tiny_sd_pipeline, tiny_sdxl_pipeline
+from tests.support.tiny_models import (
+    sd15_unet_meta,
+    sd21_unet_meta,
+    sdxl_unet_meta,
+    tiny_sd_pipeline,
+    tiny_sdxl_pipeline,
+)
 
 UNETS = {"sd15": sd15_unet_meta(), "sd21": sd21_unet_meta(), "sdxl": sdxl_unet_meta()}
 PUBLISHED = ["1024x1024", "1280x1280", "2048x1024", "2048x2048"]

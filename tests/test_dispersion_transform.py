@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from scalecrafter import dispersion_transform
-
-from .reference import dispersion_matrix
+from tests.support.reference import dispersion_matrix
 
 # (kernel_size, dispersed_size, scale, eta, feature_size)
 SETTINGS = [

@@ -18,7 +18,7 @@ from scalecrafter.errors import OutOfMemoryError
 from scalecrafter.generation.generate import Result, explained_out_of_memory, generate
 from scalecrafter.generation.picture_files import CHUNK, PictureFileError, read_request, save_picture
 from scalecrafter.request.request import SCHEDULERS, Request, RequestError, parse_size, prompts_from_file
-from tests.models import tiny_sd_pipeline, tiny_sdxl_pipeline
+from tests.support.tiny_models import tiny_sd_pipeline, tiny_sdxl_pipeline
 
 RECIPE = '[redilation]\nuntil = 0.5\nlayers = { "mid_block" = 2 }\n'
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from scalecrafter import ModelError, load_pipeline
 from scalecrafter.models.loading import load_outline, locate, resolve_device, resolve_dtype
-from tests.models import tiny_sd_pipeline
+from tests.support.tiny_models import tiny_sd_pipeline
 
 
 @pytest.fixture(scope="module")

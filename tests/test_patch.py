@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 import scalecrafter
 from scalecrafter import Recipe, RecipeError
-
-from .models import tiny_sd_pipeline, tiny_sd_unet, tiny_sdxl_pipeline
+from tests.support.tiny_models import tiny_sd_pipeline, tiny_sd_unet, tiny_sdxl_pipeline
+from tests.support.unet_state import assert_untouched, attributes
 
 DILATED = Recipe.parse('[redilation]\nuntil = 0.6\nlayers = { "down_blocks.1" = 2, "mid_block" = 2 }')
 DAMPED = Recipe.parse(
@@ -48,29 +48,6 @@ def run(pipe: Any, scale: int = 2, steps: int = 4, **options: Any) -> Tensor:
     options.setdefault("generator", torch.Generator().manual_seed(0))
     options.setdefault("prompt", "a fox")
     return pipe(height=side, width=side, num_inference_steps=steps, output_type="latent", **options).images
-
-
-def attributes(unet: nn.Module) -> dict[str, dict[str, Any]]:
-    """Every module's attributes, one level into its dictionaries."""
-    return {
-        path: {k: dict(v) if isinstance(v, dict) else v for k, v in module.__dict__.items()}
-        for path, module in unet.named_modules()
-    }
-
-
-def assert_untouched(before: dict[str, dict[str, Any]], unet: nn.Module) -> None:
-    after = attributes(unet)
-    assert before.keys() == after.keys()
-    for path, known in before.items():
-        assert known.keys() == after[path].keys(), path
-        for key, value in known.items():
-            now = after[path][key]
-            same = now is value or (
-                value.keys() == now.keys() and all(now[k] is v or now[k] == v for k, v in value.items())
-                if isinstance(value, dict)
-                else now == value
-            )
-            assert same, f"{path}.{key}"
 
 
 def test_native_size_is_bit_identical(pipe: Any) -> None:

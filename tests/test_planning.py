@@ -10,8 +10,7 @@ from diffusers import HeunDiscreteScheduler
 
 import scalecrafter
 from scalecrafter import Recipe, RecipeError, SizeError
-
-from .models import sd15_unet_meta, sd21_unet_meta, sdxl_unet_meta, tiny_sd_pipeline
+from tests.support.tiny_models import sd15_unet_meta, sd21_unet_meta, sdxl_unet_meta, tiny_sd_pipeline
 
 SD15, SD21, SDXL = sd15_unet_meta(), sd21_unet_meta(), sdxl_unet_meta()
 

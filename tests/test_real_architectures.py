@@ -11,8 +11,7 @@ from diffusers import UNet2DConditionModel
 import scalecrafter
 from scalecrafter import Recipe
 from scalecrafter.recipes.recipe import shipped_recipes
-
-from .models import sd15_unet_meta, sd21_unet_meta, sdxl_unet_meta
+from tests.support.tiny_models import sd15_unet_meta, sd21_unet_meta, sdxl_unet_meta
 
 UNETS = {"sd15": sd15_unet_meta, "sd21": sd21_unet_meta, "sdxl": sdxl_unet_meta}
 

@@ -9,7 +9,7 @@ import pytest
 
 from scalecrafter.generation.generate import generate, generate_many
 from scalecrafter.request.request import Request, RequestError
-from tests.models import tiny_sd_pipeline, tiny_sdxl_pipeline
+from tests.support.tiny_models import tiny_sd_pipeline, tiny_sdxl_pipeline
 
 PROMPTS = ("a fox", "a much longer prompt", "c")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.models import tiny_sd_pipeline
+from tests.support.tiny_models import tiny_sd_pipeline
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from scalecrafter.batch.manifest import read_manifest
 from scalecrafter.cli import app
 from scalecrafter.cli.batch import need_extra
 from scalecrafter.errors import ScaleCrafterError
-from tests.batch.small_batch import pictures, write_jobs
+from tests.support.small_batch import pictures, write_jobs
 
 ROOT = Path(__file__).parents[2]
 

@@ -20,7 +20,7 @@ from scalecrafter.batch.manifest import Row, read_manifest
 from scalecrafter.batch.on_ray import Beginnings, Cluster, RayWorker, _encoded, ray_cluster
 from scalecrafter.batch.places import Place
 from scalecrafter.request.request import Request, RequestError
-from tests.batch.small_batch import Notes, pictures, run, write_jobs
+from tests.support.small_batch import Notes, pictures, run, write_jobs
 
 
 @pytest.fixture(scope="module")

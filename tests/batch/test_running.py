@@ -24,8 +24,8 @@ from scalecrafter.batch.places import Place, PlaceError
 from scalecrafter.batch.running import Summary
 from scalecrafter.generation.picture_files import read_request
 from scalecrafter.request.request import Request, RequestError
-from tests.batch.small_batch import Notes, pictures, run, write_jobs
-from tests.models import tiny_sd_pipeline
+from tests.support.small_batch import Notes, pictures, run, write_jobs
+from tests.support.tiny_models import tiny_sd_pipeline
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,7 +42,7 @@ def times(folder: Path) -> dict[str, int]:
 def test_a_killed_batch_goes_on_and_makes_the_missing_pictures_alone(model: str, tmp_path: Path) -> None:
     jobs, out = write_jobs(tmp_path / "jobs.jsonl", foxes(12)), tmp_path / "out"
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.batch.small_batch", model, str(jobs), str(out), "0.05"],
+        [sys.executable, "-m", "tests.support.small_batch", model, str(jobs), str(out), "0.05"],
         cwd=ROOT, env={**os.environ, "HF_HUB_OFFLINE": "1"}, text=True, stdout=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None

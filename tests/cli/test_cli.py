@@ -19,7 +19,7 @@ from scalecrafter.cli import app
 from scalecrafter.cli.output import free_path, slug
 from scalecrafter.generation.picture_files import read_request
 from scalecrafter.methods import METHODS
-from tests.models import tiny_sd_pipeline
+from tests.support.tiny_models import tiny_sd_pipeline
 
 SRC = Path(scalecrafter.__file__).parents[1]
 GOOD = '[redilation]\nuntil = 0.5\nlayers = { "mid_block" = 2 }\n'

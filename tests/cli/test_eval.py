@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import scalecrafter
 from scalecrafter.cli import app
 from scalecrafter.cli.counting import in_hours
-from tests.models import tiny_sd_pipeline
+from tests.support.tiny_models import tiny_sd_pipeline
 
 SRC = Path(scalecrafter.__file__).parents[1]
 

@@ -1,7 +1,7 @@
 """LoRA, LoCon, textual inversion, IP-Adapter and FreeU, loaded from files as people load them, under ScaleCrafter.
 
-The adapter of a convolution is dilated, dispersed and damped with it: the result is that of the method written plainly
-on weights into which the adapter was fused first.
+The adapter of a convolution is dilated, dispersed and damped with it: the result is that of the reference
+implementation on weights into which the adapter was fused first.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import scalecrafter
 from scalecrafter import ModelError, Recipe
 from scalecrafter.patching.freeu import published_freeu
 from scalecrafter.unet.architecture import read_architecture
-from tests.compatibility.adapters import ip_adapter_folder, locon_file, lora_file, textual_inversion_file
-from tests.compatibility.plainly import plainly, relative
-from tests.compatibility.test_tasks import CHANGE, DAMPED, SIZE, Task, check, fresh, gradient, sized
-from tests.models import tiny_sd_unet, tiny_sdxl_unet
+from tests.support.adapters import ip_adapter_folder, locon_file, lora_file, textual_inversion_file
+from tests.support.reference_in_pipelines import reference_unet, relative
+from tests.support.tasks import CHANGE, DAMPED, SIZE, Task, check, fresh, gradient, sized
+from tests.support.tiny_models import tiny_sd_unet, tiny_sdxl_unet
 
 TOLERANCE = 1e-4
 TO_THE_END = DAMPED.replace("0.4", "1.0")
@@ -37,9 +37,9 @@ def run(pipe: Any, prompt: str = "a fox") -> Tensor:
 
 
 def expected(pipe: Any, recipe: str = DAMPED) -> Tensor:
-    """What the method written plainly makes of a pipeline whose adapters are fused."""
+    """What the reference implementation makes of a pipeline whose adapters are fused."""
     pipe.unload_lora_weights()
-    with plainly(pipe, tomllib.loads(recipe)):
+    with reference_unet(pipe, tomllib.loads(recipe)):
         return run(pipe)
 
 
@@ -67,7 +67,7 @@ def without(kind: str) -> Tensor:
 
 @functools.cache
 def fused_first(kind: str, path: Path) -> Tensor:
-    """What the method written plainly makes of weights into which the adapter was fused."""
+    """What the reference implementation makes of weights into which the adapter was fused."""
     pipe = fresh(kind)
     pipe.load_lora_weights(path)
     pipe.fuse_lora()
@@ -169,7 +169,7 @@ def test_a_distilled_lora_without_guidance_is_re_dilated(kind: str, files: dict[
     plain = task(reference).run(SIZE)
     reference.fuse_lora()
     reference.unload_lora_weights()
-    with plainly(reference, tomllib.loads(DAMPED), pairs=False):
+    with reference_unet(reference, tomllib.loads(DAMPED), guided=False):
         wanted = task(reference).run(SIZE)
     result = task(scalecrafter.apply(distilled(), recipe=Recipe.parse(DAMPED))).run(SIZE)
     assert relative(result, plain) > CHANGE
@@ -235,7 +235,7 @@ def inverted(kind: str, folder: Path) -> Any:
 
 def test_a_textual_inversion_is_a_word_like_others(kind: str, tmp_path: Path) -> None:
     pipe = inverted(kind, tmp_path)
-    check(Task(pipe, lambda size: {"prompt": "a <fox>", **sized(size)}), DAMPED, pairs=True)
+    check(Task(pipe, lambda size: {"prompt": "a <fox>", **sized(size)}), DAMPED, guided=True)
     with scalecrafter.applied(pipe, recipe=Recipe.parse(DAMPED)):
         assert relative(run(pipe, "a <fox>"), run(pipe, "a fix")) > CHANGE / 10
         known = run(pipe, "a <fox>")

@@ -14,8 +14,8 @@ from torch import Tensor
 import scalecrafter
 from scalecrafter import Recipe, RecipeError
 from scalecrafter.unet.branches import guides_otherwise, repeats_its_latents
-from tests.compatibility.test_tasks import DAMPED, DILATED, base, fresh, of_class
-from tests.models import tiny_sd_unet
+from tests.support.tasks import DAMPED, DILATED, base, fresh, of_class
+from tests.support.tiny_models import tiny_sd_unet
 
 OTHERWISE = [
     "CycleDiffusionPipeline",
@@ -140,7 +140,7 @@ def test_edits_are_refused_damping_by_name_and_run_re_dilated() -> None:
 
 
 def test_without_guidance_a_controlnet_in_guess_mode_is_re_dilated_alone(tmp_path: Any) -> None:
-    from tests.compatibility.test_tasks import controlnet_in_guess_mode
+    from tests.support.tasks import controlnet_in_guess_mode
 
     pipe = controlnet_in_guess_mode("sd", tmp_path).pipe
     picture = Image.linear_gradient("L").convert("RGB").resize((192, 192))

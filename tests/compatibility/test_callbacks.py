@@ -21,9 +21,8 @@ import scalecrafter
 from scalecrafter import Cancelled, ProgressCallback, Recipe
 from scalecrafter.generation.generate import generate
 from scalecrafter.request.request import Request
-
-from ..models import tiny_sd_pipeline, tiny_sd_unet, tiny_sdxl_pipeline
-from .small import RECIPE, SMALL, small_pipeline
+from tests.support.small_pipeline import RECIPE, SMALL, small_pipeline
+from tests.support.tiny_models import tiny_sd_pipeline, tiny_sd_unet, tiny_sdxl_pipeline
 
 DILATED = Recipe.parse('[redilation]\nuntil = 0.6\nlayers = { "mid_block" = 2 }')
 STEPS = 4

@@ -19,11 +19,11 @@ from typer.testing import CliRunner
 import scalecrafter
 from scalecrafter import ModelError, load_pipeline
 from scalecrafter.models.checkpoint_config import checkpoint_family, unet_configuration
-from tests.models import MAX_LENGTH, sd15_unet_meta, sd21_unet_meta, sdxl_unet_meta, tiny_tokenizer
-
-from . import tiny
-from .ldm_checkpoint import ldm_state, unet_state, with_prefix
-from .oracle import relative_difference
+from scalecrafter.models.loading import embedded_folder
+from tests.support import tiny_architectures as tiny
+from tests.support.ldm_checkpoint import ldm_state, unet_state, with_prefix
+from tests.support.reference_in_pipelines import relative_difference
+from tests.support.tiny_models import MAX_LENGTH, sd15_unet_meta, sd21_unet_meta, sdxl_unet_meta, tiny_tokenizer
 
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 
@@ -218,7 +218,7 @@ def test_what_a_single_file_needs_is_said_where_it_is_not_to_be_had(one: Files, 
 
 @pytest.mark.usefixtures("no_hub")
 def test_a_vocabulary_of_another_model_is_told(one: Files) -> None:
-    critters = scalecrafter.loading.embedded_folder("critters")
+    critters = embedded_folder("critters")
     with pytest.raises(ModelError, match=r"vocabulary in .* has \d+ tokens, and the text encoder in the file knows"):
         load_pipeline(one.file, device="cpu", config=critters / "tokenizer")
 

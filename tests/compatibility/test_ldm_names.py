@@ -15,9 +15,8 @@ from scalecrafter import Recipe, RecipeError
 from scalecrafter.recipes.planning import resolve
 from scalecrafter.recipes.recipe import shipped_recipes
 from scalecrafter.unet.architecture import read_architecture
-from tests.models import sd15_unet_meta, sd21_unet_meta, sdxl_unet_meta
-
-from . import tiny
+from tests.support import tiny_architectures as tiny
+from tests.support.tiny_models import sd15_unet_meta, sd21_unet_meta, sdxl_unet_meta
 
 UNETS = {"sd15": sd15_unet_meta(), "sd21": sd21_unet_meta(), "sdxl": sdxl_unet_meta()}
 

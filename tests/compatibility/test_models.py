@@ -14,9 +14,8 @@ from torch import Tensor
 
 import scalecrafter
 from scalecrafter import Recipe, RecipeError
-
-from . import tiny
-from .oracle import plainly, relative_difference
+from tests.support import tiny_architectures as tiny
+from tests.support.reference_in_pipelines import reference_unet, relative_difference
 
 STEPS = 4
 CHANGE = 1e-2
@@ -156,7 +155,7 @@ def test_effect_is_on_right_and_gone_after_remove(name: str) -> None:
     before = cell.call(pipe)
     recipe = plan.recipe
     assert recipe is not None
-    with plainly(pipe, tomllib.loads(recipe.to_toml()), guided=False):
+    with reference_unet(pipe, tomllib.loads(recipe.to_toml()), guided=False):
         expected = cell.call(pipe)
     keys, states = list(pipe.unet.state_dict()), {n: dict(m.__dict__) for n, m in pipe.unet.named_modules()}
 
@@ -170,9 +169,9 @@ def test_effect_is_on_right_and_gone_after_remove(name: str) -> None:
         scalecrafter.apply(pipe, recipe=damped)
         ours = cell.call(pipe)
         scalecrafter.remove(pipe)
-        with plainly(pipe, tomllib.loads(damped.to_toml()), guided=True, variance=cell.variance):
+        with reference_unet(pipe, tomllib.loads(damped.to_toml()), guided=True, variance=cell.variance):
             assert relative_difference(ours, cell.call(pipe)) < TOLERANCE
-        with plainly(pipe, tomllib.loads(damped.to_toml()), guided=False):
+        with reference_unet(pipe, tomllib.loads(damped.to_toml()), guided=False):
             assert relative_difference(ours, cell.call(pipe)) > CHANGE
     else:
         with pytest.raises(RecipeError, match=f"{type(pipe).__name__} is told nothing to draw"):

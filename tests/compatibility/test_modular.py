@@ -18,8 +18,7 @@ from torch import Tensor
 import scalecrafter
 from scalecrafter import NoiseDampedGuidance, Recipe, RecipeError
 from scalecrafter.patching.damping import GuidanceNotice
-
-from ..models import tiny_sdxl_pipeline
+from tests.support.tiny_models import tiny_sdxl_pipeline
 
 DILATED = Recipe.parse('[redilation]\nuntil = 0.6\nlayers = { "down_blocks.1" = 2, "mid_block" = 2.5 }')
 DAMPED = Recipe.parse(
@@ -184,7 +183,7 @@ def test_the_guider_is_saved_and_copied_as_those_of_diffusers(tmp_path: Path) ->
 
 def test_a_diffusers_without_guiders_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "diffusers.guiders", None)
-    monkeypatch.delitem(sys.modules, "scalecrafter.guider")
-    monkeypatch.delitem(vars(scalecrafter), "NoiseDampedGuidance")
+    monkeypatch.delitem(sys.modules, "scalecrafter.patching.guider", raising=False)
+    monkeypatch.delitem(vars(scalecrafter), "NoiseDampedGuidance", raising=False)
     with pytest.raises(ImportError, match=r"needs the guiders of diffusers 0.35 or newer; this is diffusers \d"):
         scalecrafter.NoiseDampedGuidance  # noqa: B018

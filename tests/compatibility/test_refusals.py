@@ -13,9 +13,8 @@ import scalecrafter
 from scalecrafter import ModelError
 from scalecrafter.generation.generate import generate
 from scalecrafter.request.request import Request
-from tests.models import tiny_sd_unet
-
-from . import tiny
+from tests.support import tiny_architectures as tiny
+from tests.support.tiny_models import tiny_sd_unet
 
 
 def sd3() -> Any:

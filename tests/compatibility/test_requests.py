@@ -20,8 +20,8 @@ from scalecrafter.generation.generate import Result, generate
 from scalecrafter.generation.picture_files import read_request, save_picture
 from scalecrafter.request.control import parse_control
 from scalecrafter.request.request import Request, RequestError
-from tests.compatibility.adapters import controlnet_folder
-from tests.compatibility.test_tasks import base, gradient, of_class
+from tests.support.adapters import controlnet_folder
+from tests.support.tasks import base, gradient, of_class
 
 KINDS = ("sd", "sdxl")
 SIZE = {"width": 192, "height": 128}

@@ -24,9 +24,8 @@ from torch._dynamo.testing import CompileCounter
 
 import scalecrafter
 from scalecrafter import Recipe
-
-from ..models import tiny_sd_unet
-from .small import RECIPE, SMALL, difference, expected, latents, small_pipeline
+from tests.support.small_pipeline import RECIPE, SMALL, difference, expected, latents, small_pipeline
+from tests.support.tiny_models import tiny_sd_unet
 
 
 class Runtime(NamedTuple):

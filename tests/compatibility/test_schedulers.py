@@ -25,10 +25,9 @@ from torch import Tensor
 import scalecrafter
 from scalecrafter import Recipe
 from scalecrafter.patching.damping import GuidanceNotice
-
-from ..models import ddim, tiny_sd_unet
-from ..reference import denoise
-from .small import SMALL, small_pipeline
+from tests.support.reference import denoise
+from tests.support.small_pipeline import SMALL, small_pipeline
+from tests.support.tiny_models import ddim, tiny_sd_unet
 
 UNTIL = "0.55"
 DILATED = Recipe.parse(f'[redilation]\nuntil = {UNTIL}\nlayers = {{ "mid_block" = 2 }}')
@@ -208,7 +207,7 @@ def test_timesteps_that_stand_twice_in_the_table_are_told_apart(
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_each_scheduler_agrees_with_the_method_written_plainly(name: str) -> None:
+def test_each_scheduler_agrees_with_the_reference_implementation(name: str) -> None:
     pipe = pipeline()
     pipe.scheduler = scheduler(name)
     steps = 6

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 import scalecrafter
 from scalecrafter import Recipe
-
-from ..models import also_in_float64
-from . import tiny
-from .oracle import plainly, relative_difference
+from tests.support import tiny_architectures as tiny
+from tests.support.reference_in_pipelines import reference_unet, relative_difference
+from tests.support.tiny_models import also_in_float64
 
 STEPS = 2
 FRAMES = 2
@@ -99,10 +98,10 @@ def test_effect_is_on_right_and_gone_after_remove(cell: tuple[Cell, Any]) -> Non
         with scalecrafter.applied(pipe, recipe=recipe):
             ours = kind.call(pipe)
         acting = recipe or plan.recipe
-        with plainly(pipe, tomllib.loads(acting.to_toml()), guided=True):
+        with reference_unet(pipe, tomllib.loads(acting.to_toml()), guided=True):
             assert relative_difference(ours, kind.call(pipe)) < TOLERANCE
         assert relative_difference(ours, before) > CHANGE
-    with plainly(pipe, tomllib.loads(DAMPED.to_toml()), guided=False):
+    with reference_unet(pipe, tomllib.loads(DAMPED.to_toml()), guided=False):
         assert relative_difference(ours, kind.call(pipe)) > CHANGE / 10  # the damping, which has an effect of its own
     assert torch.equal(kind.call(pipe), before)
     assert {name: list(module.__dict__) for name, module in pipe.unet.named_modules()} == modules

@@ -26,8 +26,8 @@ from scalecrafter.evaluation.sheets import write_sheet
 from scalecrafter.evaluation.store import RunFolder
 from scalecrafter.evaluation.tables import comma_separated, in_words, markdown
 from scalecrafter.request.request import RequestError
-from tests.evaluation.eyes import disc_examiner, draw, uncounted
-from tests.evaluation.small_run import run
+from tests.support.disc_observer import disc_examiner, draw, uncounted
+from tests.support.small_evaluation import run
 
 EXAMINER = disc_examiner()
 SIZE = (96, 96)

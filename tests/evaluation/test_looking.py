@@ -13,7 +13,7 @@ from scalecrafter.errors import ScaleCrafterError
 from scalecrafter.evaluation.inception import load_inception, resized
 from scalecrafter.evaluation.looking import CROPS, Examiner, Findings, crops, make_examiner, same_signature
 from scalecrafter.request.request import RequestError
-from tests.evaluation.eyes import DiscObserver, disc_examiner, draw
+from tests.support.disc_observer import DiscObserver, disc_examiner, draw
 
 
 def test_findings_are_the_observers_with_the_spectrum_of_the_picture() -> None:

@@ -24,9 +24,9 @@ from scalecrafter.evaluation.settings import Choice
 from scalecrafter.evaluation.store import RUN, RunFolder
 from scalecrafter.generation.picture_files import read_request
 from scalecrafter.request.request import RequestError
-from tests.evaluation.eyes import DiscObserver, disc_examiner, uncounted
-from tests.evaluation.small_run import DIRECT, PROMPTS, run, small_settings
-from tests.models import tiny_sd_pipeline
+from tests.support.disc_observer import DiscObserver, disc_examiner, uncounted
+from tests.support.small_evaluation import DIRECT, PROMPTS, run, small_settings
+from tests.support.tiny_models import tiny_sd_pipeline
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,8 +39,9 @@ def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 
 def start(folder: Path, pictures: int, **options: Any) -> subprocess.Popen[str]:
+    threads = str(torch.get_num_threads())
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.evaluation.small_run", str(folder), str(pictures), str(torch.get_num_threads())],
+        [sys.executable, "-m", "tests.support.small_evaluation", str(folder), str(pictures), threads],
         cwd=ROOT, env={**os.environ, "HF_HUB_OFFLINE": "1"}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
     )  # fmt: skip
@@ -298,6 +299,6 @@ def test_peak_memory_is_of_one_picture_not_of_the_largest_so_far() -> None:
 
 
 def test_the_observer_of_these_tests_can_count() -> None:
-    from tests.evaluation.eyes import draw
+    from tests.support.disc_observer import draw
 
     assert [DiscObserver().observe([draw(discs)])[0].animals for discs in (0, 1, 3)] == [0, 1, 3]

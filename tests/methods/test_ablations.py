@@ -14,7 +14,7 @@ from scalecrafter.methods.ablations import ablated
 from scalecrafter.recipes.planning import Plan
 from scalecrafter.request.request import Request
 from scalecrafter.unet.architecture import Architecture, read_architecture
-from tests.models import sd15_unet_meta, sdxl_unet_meta, tiny_sd_pipeline, tiny_sd_unet
+from tests.support.tiny_models import sd15_unet_meta, sdxl_unet_meta, tiny_sd_pipeline, tiny_sd_unet
 
 STEPS = 10
 FULL = Recipe.load("sd15-2048x2048")  # until 0.7, progressive, damped

@@ -14,8 +14,8 @@ from scalecrafter import ModelError
 from scalecrafter.generation.generate import generate
 from scalecrafter.patching.attention import entropy_scale, scaled_attention
 from scalecrafter.request.request import Request
-from tests.methods.plainly import PROMPT
-from tests.models import NATIVE_LATENTS, tiny_sd_pipeline, tiny_sd_unet
+from tests.support.reference_sampling import PROMPT
+from tests.support.tiny_models import NATIVE_LATENTS, tiny_sd_pipeline, tiny_sd_unet
 
 
 class PlainAttention:

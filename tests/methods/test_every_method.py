@@ -14,7 +14,7 @@ from scalecrafter.generation.picture_files import read_metadata, read_request, s
 from scalecrafter.methods import METHODS
 from scalecrafter.methods.stages import Cascade
 from scalecrafter.request.request import SCHEDULERS, Request, RequestError
-from tests.models import tiny_sd_pipeline, tiny_sdxl_pipeline
+from tests.support.tiny_models import tiny_sd_pipeline, tiny_sdxl_pipeline
 
 PLAIN = '[redilation]\nuntil = 0.8\nlayers = { "down_blocks.2" = [4, 3], "mid_block" = 3 }\n'
 DAMPED = (

@@ -11,8 +11,8 @@ from torch import Tensor
 from scalecrafter.generation.generate import generate
 from scalecrafter.methods.multidiffusion import fused_windows, windows
 from scalecrafter.request.request import Request
-from tests.methods.plainly import PROMPT, ddim_step, decoded, guided, largest_difference, plain
-from tests.models import tiny_sd_pipeline, tiny_sdxl_pipeline
+from tests.support.reference_sampling import PROMPT, ddim_step, decoded, guided, largest_difference, plain
+from tests.support.tiny_models import tiny_sd_pipeline, tiny_sdxl_pipeline
 
 STEPS, GUIDANCE, WINDOW, STRIDE = 3, 7.5, 16, 8
 

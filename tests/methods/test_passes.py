@@ -18,7 +18,7 @@ from scalecrafter.methods.cascade import deep_recipe
 from scalecrafter.methods.stages import Cascade, native_size, stage_sizes
 from scalecrafter.request.request import Request
 from scalecrafter.unet.architecture import read_architecture
-from tests.methods.plainly import (
+from tests.support.reference_sampling import (
     PROMPT,
     Predict,
     decoded,
@@ -29,7 +29,7 @@ from tests.methods.plainly import (
     plain,
     table,
 )
-from tests.models import sd15_unet_meta, sdxl_unet_meta, tiny_sd_pipeline
+from tests.support.tiny_models import sd15_unet_meta, sdxl_unet_meta, tiny_sd_pipeline
 
 GUIDANCE = 5.0
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.models import tiny_sd_pipeline
-
-from .running import Running
+from tests.support.running_server import Running
+from tests.support.tiny_models import tiny_sd_pipeline
 
 QUEUE = 8
 

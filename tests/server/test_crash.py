@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from .running import Running, eventually
+from tests.support.running_server import Running, eventually
 
 TEN = 10
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from .running import Running
+from tests.support.running_server import Running
 
 EXAMPLES = 12
 OPERATIONS = 12

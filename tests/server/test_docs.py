@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from .running import Running
+from tests.support.running_server import Running
 
 PAGE = Path(__file__).parents[2] / "docs" / "server.md"
 DOCUMENTED = "http://127.0.0.1:8000"

@@ -9,8 +9,9 @@ from typing import Any
 
 from PIL import Image
 
+from tests.support.running_server import SMALL, Running
+
 from .conftest import QUEUE
-from .running import SMALL, Running
 
 
 def events(server: Running, job: str) -> list[tuple[str, Any]]:

@@ -16,8 +16,7 @@ from scalecrafter.generation.generate import generate
 from scalecrafter.models.loading import load_pipeline
 from scalecrafter.request.request import Request
 from scalecrafter.server.uploads import opaque_mask
-
-from .running import Running
+from tests.support.running_server import Running
 
 SIZE = (128, 128)
 

@@ -18,8 +18,7 @@ from scalecrafter.generation.generate import generate
 from scalecrafter.generation.picture_files import read_request
 from scalecrafter.models.loading import load_pipeline
 from scalecrafter.request.request import Request
-
-from .running import Running
+from tests.support.running_server import Running
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from tests.support.malformed_requests import requests
+from tests.support.running_server import SMALL, Running
+
 from .conftest import QUEUE
-from .malformed import requests
-from .running import SMALL, Running
 
 BODY = 1 << 20
 MANY = 500

@@ -21,8 +21,7 @@ from scalecrafter.server.liveness import is_dead
 from scalecrafter.server.settings import Limits, Settings
 from scalecrafter.server.telling import NotWantedError, Telling
 from scalecrafter.server.worker import Task, Worker
-
-from .running import eventually
+from tests.support.running_server import eventually
 
 LONG = {"steps": 200, "width": 128, "height": 128}
 SHORT = {"steps": 2, "width": 128, "height": 128, "seed": 3}

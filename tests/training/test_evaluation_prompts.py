@@ -13,7 +13,7 @@ pytest.importorskip("skia")
 
 from scalecrafter.evaluation.prompts import critters_prompts
 from scalecrafter.evaluation.real_pictures import real_rows
-from tests.evaluation.eyes import disc_examiner, uncounted
+from tests.support.disc_observer import disc_examiner, uncounted
 from training.critters.evaluation_prompts import prompts, says
 from training.critters.real_pictures import real_pictures, write_figures, write_pictures
 from training.critters.renderer import render

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.models import tiny_sd_pipeline
-from tests.server.running import Running
+from tests.support.running_server import Running
+from tests.support.tiny_models import tiny_sd_pipeline
 
 KEY = "a-key-that-is-long-enough"
 _OPTIONS = (

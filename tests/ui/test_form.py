@@ -15,7 +15,7 @@ from scalecrafter.request.request import DIRECT, Request, RequestError
 from scalecrafter.server.records import ModelFacts
 from scalecrafter.ui.form import SMALLEST_STRENGTH, Form, default_strength, restored
 from scalecrafter.ui.sizes import ENLARGEMENTS, SHAPES, preset_size
-from tests.models import sdxl_unet_meta
+from tests.support.tiny_models import sdxl_unet_meta
 
 BASE = Request(prompt="a fox", width=512, height=384, seed=0)
 REQUESTS = [

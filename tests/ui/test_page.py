@@ -11,7 +11,7 @@ import httpx
 from PIL import Image
 
 from scalecrafter.generation.picture_files import read_request
-from tests.server.running import Running
+from tests.support.running_server import Running
 
 from .conftest import field, finished, saved
 

@@ -16,8 +16,8 @@ from scalecrafter.generation.auto_fit import chunked_attention, generate_fitting
 from scalecrafter.generation.generate import generate
 from scalecrafter.request.request import Request
 from scalecrafter.vae import VaeNotice, apply_vae_memory, vae_memory_applied
-from tests.models import tiny_sd_pipeline
-from tests.vae.vaes import difference, noise, sd_vae
+from tests.support.tiny_models import tiny_sd_pipeline
+from tests.support.vaes import difference, noise, sd_vae
 
 
 def ask(**values: Any) -> Request:

@@ -25,8 +25,8 @@ from scalecrafter.vae import (
     vae_memory_applied,
 )
 from scalecrafter.vae.ceiling import free_memory
-from tests.models import tiny_sd_pipeline, tiny_sd_unet
-from tests.vae.vaes import difference, noise, sd_vae
+from tests.support.tiny_models import tiny_sd_pipeline, tiny_sd_unet
+from tests.support.vaes import difference, noise, sd_vae
 
 MIB = 1 << 20
 
@@ -236,7 +236,7 @@ _MEASURE = """
 import sys, torch
 from pathlib import Path
 from scalecrafter.vae import apply_vae_memory
-from tests.vae.vaes import noise, sd_vae
+from tests.support.vaes import noise, sd_vae
 
 def resident(field):
     lines = Path("/proc/self/status").read_text().splitlines()

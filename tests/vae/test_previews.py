@@ -12,8 +12,8 @@ from scalecrafter.generation.generate import generate
 from scalecrafter.models.loading import load_pipeline
 from scalecrafter.request.request import Request
 from scalecrafter.vae.previews import WithPreviews, latent_colours, preview
-from tests.models import tiny_sd_pipeline
-from tests.vae.vaes import noise, tiny_autoencoder
+from tests.support.tiny_models import tiny_sd_pipeline
+from tests.support.vaes import noise, tiny_autoencoder
 
 
 def test_a_preview_is_near_to_the_decoded_picture_made_small() -> None:

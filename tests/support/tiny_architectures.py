@@ -26,7 +26,7 @@ from diffusers import (
     VQModel,
 )
 
-from tests.models import (
+from tests.support.tiny_models import (
     _seeded,
     ddim,
     tiny_sd_pipeline,

@@ -9,9 +9,8 @@ from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
 from scalecrafter import Recipe
-
-from ..models import tiny_sd_pipeline, tiny_sd_unet
-from ..reference import denoise
+from tests.support.reference import denoise
+from tests.support.tiny_models import tiny_sd_pipeline, tiny_sd_unet
 
 SMALL = {
     "layers_per_block": 1,
@@ -48,7 +47,7 @@ def latents(pipe: Any, **options: Any) -> Tensor:
 
 
 def expected(pipe: Any, weights: dict[str, Tensor] | None = None, recipe: Recipe = RECIPE) -> Tensor:
-    """What the method written plainly makes of the pipeline's own prompt, in float32.
+    """What the reference implementation makes of the pipeline's own prompt, in float32.
 
     `weights` are the U-Net's where they are not those that it was made with.
     """

@@ -1,6 +1,6 @@
 """An evaluation of a tiny random pipeline, for tests, also as a process that can be killed:
 
-python -m tests.evaluation.small_run FOLDER PICTURES THREADS
+python -m tests.support.small_evaluation FOLDER PICTURES THREADS
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from scalecrafter.evaluation.runs import agree_on_examiner, make_pictures, share
 from scalecrafter.evaluation.settings import Choice, Job, Settings
 from scalecrafter.evaluation.store import RunFolder
 from scalecrafter.request.request import Request
-from tests.evaluation.eyes import disc_examiner, uncounted
-from tests.models import tiny_sd_pipeline
+from tests.support.disc_observer import disc_examiner, uncounted
+from tests.support.tiny_models import tiny_sd_pipeline
 
 PROMPTS = (Prompt("a red disc", {"colour": "red"}), Prompt("a blue disc", {"colour": "blue"}))
 DIRECT, UPSCALE = Choice("direct", {"method": "direct"}), Choice("upscale", {"method": "upscale"})

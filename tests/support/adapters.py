@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from tests.models import _seeded as seeded
+from tests.support.tiny_models import _seeded as seeded
 
 EMBEDDING = 16
 

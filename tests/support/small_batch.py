@@ -1,6 +1,6 @@
 """A batch of a tiny model in a folder, for tests, also as a process that can be killed:
 
-python -m tests.batch.small_batch MODEL JOBS OUT [SECONDS]   (so long it rests after each picture)
+python -m tests.support.small_batch MODEL JOBS OUT [SECONDS]   (so long it rests after each picture)
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The method of ScaleCrafter (He et al., ICLR 2024, arXiv 2310.07702) written plainly: the oracle of the tests.
+"""The reference implementation of ScaleCrafter (He et al., ICLR 2024, arXiv 2310.07702): slow and plain.
 
 It shares no code with `src/`. Everything is done the dullest way: the U-Net is patched anew for each evaluation, every
 re-dilated feature map is resized whether it must be or not, dispersed kernels are computed at each use, and noise

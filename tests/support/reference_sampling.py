@@ -1,4 +1,4 @@
-"""DDIM with guidance, image to image and the VAE, written plainly: what the methods' oracles are made of."""
+"""DDIM with guidance, image to image and the VAE, in the plainest way: what the methods are compared with."""
 
 from __future__ import annotations
 
