@@ -13,8 +13,8 @@ from pathlib import Path
 
 from scalecrafter.batch.folder import now
 from scalecrafter.batch.jobs import read_lines, to_request, to_task
-from scalecrafter.batch.manifest import MANIFEST, Journal, Row, compact
-from scalecrafter.batch.places import Place
+from scalecrafter.batch.manifest import MANIFEST, Journal, ManifestRow, compact
+from scalecrafter.batch.storage import Storage
 from scalecrafter.generation.picture_files import package_versions
 from scalecrafter.models.loading import load_outline
 from scalecrafter.unet.architecture import read_architecture
@@ -36,11 +36,11 @@ def main() -> None:
         tasks = [to_task(line, to_request(line, {}), architecture) for line in read_lines(str(jobs))]
         settling = (time.perf_counter() - started) / lines
 
-        place = Place(f"{folder}/out")
+        place = Storage(f"{folder}/out")
         journal = Journal(place, "benchmark")
         versions = json.dumps(package_versions())
         rows = [
-            Row(
+            ManifestRow(
                 hash=task.hash, line=task.line, request=task.request.model_dump_json(), status="made", seconds=1.0,
                 attempts=1, file=f"{task.hash}.png", versions=versions, finished=now(),
             )

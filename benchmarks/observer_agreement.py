@@ -1,4 +1,4 @@
-"""Does the observer see what people see?  Its findings of a run beside counts made by eye.
+"""Does the observer see what people see?  Its metrics of a run beside counts made by eye.
 
 python -m benchmarks.observer_agreement runs/quality hand-counts.csv
 
@@ -61,11 +61,11 @@ def table(rows: Iterable[Row], by_eye: dict[str, ByEye]) -> list[str]:
         judged = [(row, eye) for row, eye in pairs if eye.well_formed is not None]
         figures = (
             bootstrap([eye.animals == 1 for _, eye in pairs]),
-            bootstrap([row.findings.animals == 1 for row, _ in pairs]),
-            bootstrap([row.findings.animals == eye.animals for row, eye in pairs]),
+            bootstrap([row.metrics.animals == 1 for row, _ in pairs]),
+            bootstrap([row.metrics.animals == eye.animals for row, eye in pairs]),
             bootstrap([eye.well_formed for _, eye in judged]),
-            bootstrap([row.findings.well_formed for row, _ in judged]),
-            bootstrap([row.findings.well_formed == eye.well_formed for row, eye in judged]),
+            bootstrap([row.metrics.well_formed for row, _ in judged]),
+            bootstrap([row.metrics.well_formed == eye.well_formed for row, eye in judged]),
         )
         lines.append(f"| {cell} | {len(pairs)} | " + " | ".join(_percent(figure) for figure in figures) + " |")
     return lines

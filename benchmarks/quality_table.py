@@ -17,11 +17,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from scalecrafter.evaluation.looking import make_examiner
+from scalecrafter.evaluation.inspection import make_inspector
 from scalecrafter.evaluation.real_pictures import SHIPPED
 from scalecrafter.evaluation.reporting import report
 from scalecrafter.evaluation.rows import read_parquet, write_parquet
-from scalecrafter.evaluation.runs import agree_on_examiner
+from scalecrafter.evaluation.runs import agree_on_inspector
 from scalecrafter.evaluation.store import RUN, RunFolder
 
 MAY_DIFFER = ("device", "dtype", "weights")
@@ -37,17 +37,17 @@ def main() -> None:
     runs = [json.loads(metadata[RUN]) for _, metadata in found]
     all_of = {name: ", ".join(dict.fromkeys(run["shared"][name] for run in runs)) for name in MAY_DIFFER}
 
-    store, examiner = RunFolder(options.output), make_examiner("critters", observe=True)
+    store, inspector = RunFolder(options.output), make_inspector("critters", observe=True)
     command = f"python -m benchmarks.quality_table {' '.join(map(str, options.files))}"
     store.claim(runs[0]["shared"] | all_of, runs[0]["choices"], command, ", ".join(runs[0]["machines"]))
-    agree_on_examiner(store, examiner, lambda _done, _total: None, again=False)
+    agree_on_inspector(store, inspector, lambda _done, _total: None, again=False)
     with TemporaryDirectory() as folder:
         for number in reversed(range(len(runs))):  # a later join goes before an earlier one
             run = runs[number] | {"shared": runs[number]["shared"] | all_of}
             part = Path(folder) / f"{number}.parquet"
             write_parquet(found[number][0], part, {RUN: json.dumps(run)})
-            store.join(part, examiner.signature())
-        for table in report(store, examiner, None, SHIPPED, lambda _name: nullcontext(lambda _done, _total: None)):
+            store.join(part, inspector.signature())
+        for table in report(store, inspector, None, SHIPPED, lambda _name: nullcontext(lambda _done, _total: None)):
             print(table)
 
 

@@ -23,16 +23,16 @@ from typing import Any
 
 import torch
 
-from scalecrafter.evaluation.looking import make_examiner
+from scalecrafter.evaluation.inspection import make_inspector
 from scalecrafter.evaluation.prompts import critters_prompts
 from scalecrafter.evaluation.runs import (
-    agree_on_examiner,
+    agree_on_inspector,
     make_picture,
     native_size,
     shared_choices,
     shared_settings,
 )
-from scalecrafter.evaluation.settings import NATIVE, Choice, Job, Settings, Size
+from scalecrafter.evaluation.settings import NATIVE, Choice, EvaluationSettings, Sample, Size
 from scalecrafter.evaluation.store import RunFolder
 from scalecrafter.models.loading import load_pipeline
 from scalecrafter.request.request import DEFAULT_STEPS, Request, parse_size
@@ -40,7 +40,7 @@ from scalecrafter.request.request import DEFAULT_STEPS, Request, parse_size
 MODEL = "critters"
 
 
-def settings_of(cell: str) -> Settings:
+def settings_of(cell: str) -> EvaluationSettings:
     """The evaluation that `WxH:method,method:count` stands for; the method `native` is its native pictures."""
     size, methods, count = cell.split(":")
     count = count.rpartition("-")[2]
@@ -48,18 +48,22 @@ def settings_of(cell: str) -> Settings:
     chosen = tuple(Choice(name, {"method": name}) for name in methods.split(",") if name != NATIVE)
     native = int(count) if NATIVE in methods.split(",") else 0
     stand_in = (Choice("direct", {"method": "direct"}),)
-    return Settings(base, tuple(critters_prompts()), (parse_size(size),), chosen or stand_in, int(count), native)
+    return EvaluationSettings(
+        base, tuple(critters_prompts()), (parse_size(size),), chosen or stand_in, int(count), native
+    )
 
 
-def jobs_of(cells: Iterable[str], native: Size) -> list[Job]:
+def jobs_of(cells: Iterable[str], native: Size) -> list[Sample]:
     """All pictures, prompt by prompt, of each prompt the largest first."""
-    jobs = []
+    samples = []
     for cell in cells:
         _, methods, count = cell.split(":")
         first = int(count.rpartition("-")[0] or 0)
         wanted = methods.split(",")
-        jobs += [job for job in settings_of(cell).jobs(native) if job.label in wanted and job.index >= first]
-    return sorted(jobs, key=lambda job: (job.index, -job.size[0] * job.size[1]))
+        samples += [
+            sample for sample in settings_of(cell).samples(native) if sample.label in wanted and sample.index >= first
+        ]
+    return sorted(samples, key=lambda sample: (sample.index, -sample.size[0] * sample.size[1]))
 
 
 def load() -> Any:
@@ -69,15 +73,15 @@ def load() -> Any:
 
 def work(folder: Path, cells: list[str], taken: Any, deadline: float) -> None:
     """Make pictures until there are none left or the time is over; `taken` counts those that some process has."""
-    pipe, store, examiner = load(), RunFolder(folder), make_examiner(MODEL, observe=True)
-    jobs = jobs_of(cells, native_size(pipe))
+    pipe, store, inspector = load(), RunFolder(folder), make_inspector(MODEL, observe=True)
+    samples = jobs_of(cells, native_size(pipe))
     while time.time() < deadline:
         with taken.get_lock():
             number, taken.value = taken.value, taken.value + 1
-        if number >= len(jobs):
+        if number >= len(samples):
             return
-        if not store.finished(jobs[number]):
-            make_picture(pipe, jobs[number], store, examiner)
+        if not store.finished(samples[number]):
+            make_picture(pipe, samples[number], store, inspector)
 
 
 def main() -> None:
@@ -96,7 +100,7 @@ def main() -> None:
         command = f"python -m benchmarks.shared_out_evaluation {cell}"
         machine = f"{where}, {options.workers} processes"
         store.claim(shared_settings(pipe, settings), shared_choices(settings), command, machine)
-    agree_on_examiner(store, make_examiner(MODEL, observe=True), lambda _done, _total: None, again=False)
+    agree_on_inspector(store, make_inspector(MODEL, observe=True), lambda _done, _total: None, again=False)
 
     context = multiprocessing.get_context("spawn")
     taken = context.Value("i", 0)

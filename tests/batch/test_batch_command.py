@@ -58,7 +58,7 @@ def test_a_failed_line_is_told_with_its_reason_and_exit_code_1(model: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["none.jsonl"], "there is no file"),
         (["jobs.txt"], "JSONL, CSV or Parquet"),
@@ -69,9 +69,9 @@ def test_a_failed_line_is_told_with_its_reason_and_exit_code_1(model: str) -> No
         (["jobs.jsonl", "-o", "nowhere://out"], "cannot use"),
     ],
 )
-def test_wrong_use_is_exit_code_2(arguments: list[str], told: str) -> None:
+def test_wrong_use_is_exit_code_2(arguments: list[str], message: str) -> None:
     write_jobs(Path("jobs.jsonl"), [{"prompt": "a fox"}])
-    assert told in run("-o", "out", *arguments, code=2).stderr
+    assert message in run("-o", "out", *arguments, code=2).stderr
 
 
 def test_ctrl_c_leaves_what_is_made_and_says_how_to_go_on(model: str, tmp_path: Path) -> None:

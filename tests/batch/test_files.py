@@ -1,4 +1,4 @@
-"""What is read and written: job files of every kind, places of every kind, a manifest that outlives its writer."""
+"""What is read and written: job files of every kind, storage of every kind, a manifest that outlives its writer."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from scalecrafter.batch.groups import grouped
-from scalecrafter.batch.jobs import Line, Task, count_lines, read_lines, to_request
-from scalecrafter.batch.manifest import Journal, Row, compact, read_manifest
-from scalecrafter.batch.places import Place, PlaceError
+from scalecrafter.batch.jobs import BatchTask, Line, count_lines, read_lines, to_request
+from scalecrafter.batch.manifest import Journal, ManifestRow, compact, read_manifest
+from scalecrafter.batch.storage import Storage, StorageError
 from scalecrafter.request.batching import shape_of
 from scalecrafter.request.request import Request, RequestError
 
@@ -66,7 +66,7 @@ def test_a_line_of_csv_with_too_many_cells_is_named_by_its_place_in_the_file(tmp
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("jobs.txt", b"a fox", "JSONL, CSV or Parquet"),
         ("jobs.csv", b"text\na fox\n", "no column named prompt"),
@@ -76,11 +76,11 @@ def test_a_line_of_csv_with_too_many_cells_is_named_by_its_place_in_the_file(tmp
         ("nowhere://jobs.jsonl", None, "cannot"),
     ],
 )
-def test_a_file_that_is_no_jobs_file_is_refused(tmp_path: Path, name: str, content: bytes | None, told: str) -> None:
+def test_a_file_that_is_no_jobs_file_is_refused(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
     url = name if "://" in name else str(tmp_path / name)
     if content is not None:
         Path(url).write_bytes(content)
-    with pytest.raises(RequestError, match=told):
+    with pytest.raises(RequestError, match=message):
         list(read_lines(url))
 
 
@@ -118,9 +118,9 @@ def test_only_requests_of_one_shape_have_a_shape_in_common() -> None:
 
 
 def test_groups_are_of_one_shape_and_keep_models_together() -> None:
-    def task(line: int, **values: Any) -> Task:
+    def task(line: int, **values: Any) -> BatchTask:
         request = Request(prompt=f"fox {line}", seed=line, **values)
-        return Task(line, request.digest(), request)
+        return BatchTask(line, request.digest(), request)
 
     tasks = [task(1), task(2, model="m"), task(3), task(4, method="upscale"), task(5), task(6, method="upscale")]
     groups = [[task.line for task in group] for group in grouped(tasks, lambda _: 2)]
@@ -148,13 +148,13 @@ class PlainMemory(MemoryFileSystem):
 
 
 @pytest.fixture(params=["local", "memory", "plainmemory"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
     fsspec.register_implementation("plainmemory", PlainMemory, clobber=True)
-    yield Place(str(tmp_path / "place") if request.param == "local" else f"{request.param}://place/{tmp_path.name}")
+    yield Storage(str(tmp_path / "place") if request.param == "local" else f"{request.param}://place/{tmp_path.name}")
     PlainMemory.full = False
 
 
-def test_a_place_of_any_kind_keeps_whole_files(place: Place) -> None:
+def test_a_place_of_any_kind_keeps_whole_files(place: Storage) -> None:
     assert place.names() == set()
     place.write("a.bin", b"1")
     place.write("a.bin", b"22")
@@ -163,33 +163,33 @@ def test_a_place_of_any_kind_keeps_whole_files(place: Place) -> None:
     assert place.names() == {"a.bin", "sub"}
     assert place.names("sub") == {"b.bin"}
     assert (place.exists("a.bin"), place.exists("c.bin")) == (True, False)
-    again = Place(place.url)
+    again = Storage(place.url)
     assert again.read("a.bin") == b"22"
     place.delete("a.bin")
     place.delete("a.bin")
     assert again.names() == {"sub"}
-    with pytest.raises(PlaceError, match=r"cannot read .*a\.bin"):
+    with pytest.raises(StorageError, match=r"cannot read .*a\.bin"):
         place.read("a.bin")
 
 
 def test_a_failed_rename_leaves_what_was_there_and_nothing_else() -> None:
     fsspec.register_implementation("plainmemory", PlainMemory, clobber=True)
-    place = Place("plainmemory://full")
+    place = Storage("plainmemory://full")
     place.write("a.bin", b"old")
     PlainMemory.full = True
     try:
-        with pytest.raises(PlaceError, match="No space left"):
+        with pytest.raises(StorageError, match="No space left"):
             place.write("a.bin", b"new")
     finally:
         PlainMemory.full = False
     assert (place.names(), place.read("a.bin")) == ({"a.bin"}, b"old")
 
 
-def row(number: int, **values: Any) -> Row:
-    return Row(**{"hash": f"{number:064x}", "line": number, "request": "{}", "status": "made", **values})
+def row(number: int, **values: Any) -> ManifestRow:
+    return ManifestRow(**{"hash": f"{number:064x}", "line": number, "request": "{}", "status": "made", **values})
 
 
-def test_the_journal_is_read_while_it_is_written_and_never_grows_many_files(place: Place) -> None:
+def test_the_journal_is_read_while_it_is_written_and_never_grows_many_files(place: Storage) -> None:
     journal = Journal(place, "w", most_parts=8)
     count = 11
     for number in range(count):
@@ -200,7 +200,7 @@ def test_the_journal_is_read_while_it_is_written_and_never_grows_many_files(plac
     assert sorted(found.line for found in read_manifest(place.url)) == list(range(count))
 
 
-def test_of_several_rows_of_a_request_the_last_one_counts_whoever_wrote_it(place: Place) -> None:
+def test_of_several_rows_of_a_request_the_last_one_counts_whoever_wrote_it(place: Storage) -> None:
     late, early = Journal(place, "late"), Journal(place, "early")
     early.add([row(1, status="failed", finished="2026-01-02"), row(2, finished="2026-01-01")])
     late.add([row(1, finished="2026-01-01"), row(2, status="failed", finished="2026-01-02"), row(3)])
@@ -211,7 +211,7 @@ def test_of_several_rows_of_a_request_the_last_one_counts_whoever_wrote_it(place
     assert compact(place, lambda _: True) == kept
 
 
-def test_a_damaged_manifest_is_named_with_the_remedy(place: Place) -> None:
+def test_a_damaged_manifest_is_named_with_the_remedy(place: Storage) -> None:
     place.write("manifest.parquet", b"PAR1 and then nothing")
-    with pytest.raises(PlaceError, match=r"damaged.*delete it"):
+    with pytest.raises(StorageError, match=r"damaged.*delete it"):
         read_manifest(place.url)

@@ -14,11 +14,11 @@ import torch
 
 pytest.importorskip("ray")
 
-from scalecrafter.batch.jobs import Task
-from scalecrafter.batch.making import ATTEMPTS
-from scalecrafter.batch.manifest import Row, read_manifest
-from scalecrafter.batch.on_ray import Beginnings, Cluster, RayWorker, _encoded, ray_cluster
-from scalecrafter.batch.places import Place
+from scalecrafter.batch.jobs import BatchTask
+from scalecrafter.batch.manifest import ManifestRow, read_manifest
+from scalecrafter.batch.on_ray import Attempts, Cluster, RayWorker, _encoded, ray_cluster
+from scalecrafter.batch.storage import Storage
+from scalecrafter.batch.worker import ATTEMPTS
 from scalecrafter.request.request import Request, RequestError
 from tests.support.small_batch import Notes, pictures, run, write_jobs
 
@@ -40,7 +40,7 @@ class Killer(Notes):
         super().__init__()
         self.killed: int | None = None
 
-    def finished(self, row: Row) -> None:
+    def finished(self, row: ManifestRow) -> None:
         super().finished(row)
         if len(self.rows) == 3:
             assert row.worker is not None
@@ -53,7 +53,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_pictures_are_those_made_in_
 ) -> None:
     lines = [{"prompt": f"fox number {number}", "scheduler": "euler-a"} for number in range(10)]
     jobs = write_jobs(tmp_path / "jobs.jsonl", [*lines, lines[0], "no request"])
-    killer, place = Killer(), Place(str(tmp_path / "ray"))
+    killer, place = Killer(), Storage(str(tmp_path / "ray"))
     summary, _ = run(jobs, tmp_path / "ray", model, notes=killer, execute=cluster.executor(place, "auto"))
     assert (summary.made, summary.twice, summary.failed) == (10, 1, 1)
     rows = read_manifest(str(tmp_path / "ray"))
@@ -80,25 +80,25 @@ def test_a_request_with_which_workers_died_is_made_alone_and_given_up_in_the_end
 
     assert cluster.workers == 2
     tasks = [_task(model, line) for line in (1, 2, 3)]
-    beginnings = ray.remote(num_cpus=0)(Beginnings).remote()
-    worker = RayWorker(str(tmp_path), "auto", str(tmp_path), torch.get_num_threads(), beginnings)
+    attempts = ray.remote(num_cpus=0)(Attempts).remote()
+    worker = RayWorker(str(tmp_path), "auto", str(tmp_path), torch.get_num_threads(), attempts)
     for _ in range(ATTEMPTS):
-        ray.get(beginnings.begin.remote([tasks[1].hash]))
+        ray.get(attempts.begin.remote([tasks[1].hash]))
     answer = worker({"tasks": _encoded(tasks)})
-    rows = [Row(**values) for values in json.loads(answer["rows"])]
+    rows = [ManifestRow(**values) for values in json.loads(answer["rows"])]
     assert [(row.status, row.attempts) for row in rows] == [("made", 1), ("failed", ATTEMPTS), ("made", 1)]
     assert "the worker died" in str(rows[1].error)
     assert sorted(pictures(tmp_path)) == sorted(f"{task.hash}.png" for task in (tasks[0], tasks[2]))
 
 
-def _task(model: str, line: int) -> Task:
+def _task(model: str, line: int) -> BatchTask:
     request = Request(prompt="a fox", model=model, seed=line, steps=1, width=128, height=128, device="cpu")
-    return Task(line, request.digest(), request)
+    return BatchTask(line, request.digest(), request)
 
 
 def test_memory_is_refused_since_workers_cannot_reach_it(cluster: Cluster) -> None:
     with pytest.raises(RequestError, match="shared folder"):
-        cluster.executor(Place("memory://somewhere"), "auto")
+        cluster.executor(Storage("memory://somewhere"), "auto")
 
 
 def _told(folder: Path) -> set[tuple[object, ...]]:

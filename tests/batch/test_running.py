@@ -20,8 +20,8 @@ from PIL import Image
 
 from scalecrafter.batch.folder import opened_folder
 from scalecrafter.batch.manifest import read_manifest
-from scalecrafter.batch.places import Place, PlaceError
 from scalecrafter.batch.running import Summary
+from scalecrafter.batch.storage import Storage, StorageError
 from scalecrafter.generation.picture_files import read_request
 from scalecrafter.request.request import Request, RequestError
 from tests.support.small_batch import Notes, pictures, run, write_jobs
@@ -46,11 +46,11 @@ def test_a_killed_batch_goes_on_and_makes_the_missing_pictures_alone(model: str,
         cwd=ROOT, env={**os.environ, "HF_HUB_OFFLINE": "1"}, text=True, stdout=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
-    told = [process.stdout.readline().strip() for _ in range(5)]
+    message = [process.stdout.readline().strip() for _ in range(5)]
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
     before = times(out)
-    assert {f"{name}.png" for name in told} <= set(before)
+    assert {f"{name}.png" for name in message} <= set(before)
     assert 5 <= len(before) < 12
     assert {row.file for row in read_manifest(str(out)) if row.seconds} >= set(before)  # rows outlive the process
 
@@ -100,7 +100,7 @@ def test_lines_that_cannot_be_are_failed_rows_with_their_number_and_the_rest_is_
     summary, notes = run(jobs, tmp_path / "out", model)
     assert (notes.total, summary.made, summary.failed) == (9, 2, 7)
     errors = {row.line: str(row.error) for row in read_manifest(str(tmp_path / "out")) if row.status == "failed"}
-    for line, told in {
+    for line, message in {
         2: "not JSON",
         3: "'seed'",
         4: "64 and 128",
@@ -110,7 +110,7 @@ def test_lines_that_cannot_be_are_failed_rows_with_their_number_and_the_rest_is_
         9: "WIDTH",
     }.items():
         assert errors.pop(line).startswith(f"line {line}: ")
-        assert told in str(next(row.error for row in notes.rows if row.line == line))
+        assert message in str(next(row.error for row in notes.rows if row.line == line))
     assert errors == {}
     run(write_jobs(tmp_path / "jobs.jsonl", [lines[0], lines[-1]]), tmp_path / "out", model)
     assert [row.status for row in read_manifest(str(tmp_path / "out"))] == ["made", "made"]
@@ -200,7 +200,7 @@ def test_a_full_disk_stops_the_batch_with_the_reason_and_nothing_is_lost(model: 
     before = times(out)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
-        with pytest.raises(PlaceError, match=r"cannot write .*png"):
+        with pytest.raises(StorageError, match=r"cannot write .*png"):
             run(jobs, out, model, defaults=large)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -240,7 +240,7 @@ def test_jobs_and_results_may_lie_on_any_file_system(model: str, tmp_path: Path)
     summary, _ = run("memory://bucket/jobs.jsonl", out, model)
     assert summary.made == 2
     run(jobs, tmp_path / "here", model)
-    place = Place(out)
+    place = Storage(out)
     here = pictures(tmp_path / "here")
     assert place.names() - {"journal"} == {"manifest.parquet", *here}
     assert {name: place.read(name) for name in here} == here

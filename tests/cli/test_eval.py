@@ -166,7 +166,7 @@ def test_report_only_looks_at_the_pictures_that_are_there(model: str) -> None:
     assert cells() == {("direct", 256): 2}
     assert Path("run/report.md").is_file()
     rows = [json.loads(Path(f"run/rows/256x128/direct/000{index}.json").read_text()) for index in range(2)]
-    assert [row["findings"]["top_octave"] < 1e-12 for row in rows] == [False, True]
+    assert [row["metrics"]["top_octave"] < 1e-12 for row in rows] == [False, True]
 
 
 @pytest.mark.parametrize(

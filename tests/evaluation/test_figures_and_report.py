@@ -16,33 +16,33 @@ from PIL import Image, ImageFilter
 
 from scalecrafter.evaluation.distances import fid
 from scalecrafter.evaluation.figures import CellFigures, measure, measure_cell
+from scalecrafter.evaluation.inspection import Inspector
 from scalecrafter.evaluation.intervals import Interval
-from scalecrafter.evaluation.looking import Examiner
 from scalecrafter.evaluation.real_pictures import SHIPPED, SIGNATURE, real_rows
 from scalecrafter.evaluation.reporting import report
-from scalecrafter.evaluation.rows import Row, write_parquet
+from scalecrafter.evaluation.rows import PictureRow, write_parquet
 from scalecrafter.evaluation.settings import NATIVE, REAL
 from scalecrafter.evaluation.sheets import write_sheet
 from scalecrafter.evaluation.store import RunFolder
 from scalecrafter.evaluation.tables import comma_separated, in_words, markdown
 from scalecrafter.request.request import RequestError
-from tests.support.disc_observer import disc_examiner, draw, uncounted
+from tests.support.disc_observer import disc_inspector, draw, uncounted
 from tests.support.small_evaluation import run
 
-EXAMINER = disc_examiner()
+EXAMINER = disc_inspector()
 SIZE = (96, 96)
 
 
-def row(picture: Image.Image, index: int, method: str = "direct", **changed: Any) -> Row:
+def row(picture: Image.Image, index: int, method: str = "direct", **changed: Any) -> PictureRow:
     values: dict[str, Any] = {
         "file": f"{method}/{index}.png", "method": method, "width": picture.width, "height": picture.height,
         "index": index, "prompt": "a red disc", "expected": {"colour": "red"}, "seconds": 1.0 + index,
-        "peak_memory": 2**30, "findings": EXAMINER.examine(picture),
+        "peak_memory": 2**30, "metrics": EXAMINER.inspect(picture),
     }  # fmt: skip
-    return Row(**(values | changed))
+    return PictureRow(**(values | changed))
 
 
-def some_rows(number: int, method: str = "direct", seed: int = 0, blur: float = 0.0) -> list[Row]:
+def some_rows(number: int, method: str = "direct", seed: int = 0, blur: float = 0.0) -> list[PictureRow]:
     """Noisy pictures of a disc, so that features and spectra vary."""
     rng = np.random.default_rng(seed)
     rows = []
@@ -72,14 +72,14 @@ def test_distances_are_over_equally_many_pictures_on_both_sides() -> None:
     ours, real, native = some_rows(9), some_rows(6, seed=1), some_rows(30, seed=2)
     found = measure_cell("direct", SIZE, ours, real, native)
     assert (found.compared_real, found.compared_native) == (6, 9)
-    features = [[seen.findings.features for seen in side] for side in (ours[:6], real)]
+    features = [[seen.metrics.features for seen in side] for side in (ours[:6], real)]
     assert found.figures["fid_real"] == fid(*features)
-    features = [[seen.findings.features for seen in side] for side in (ours, native[:9])]
+    features = [[seen.metrics.features for seen in side] for side in (ours, native[:9])]
     assert found.figures["fid_native"] == fid(*features)
 
 
 def test_the_distance_of_crops_sees_the_blur_that_reduced_features_do_not() -> None:
-    def rows(number: int, seed: int, enlarged: bool = False) -> list[Row]:
+    def rows(number: int, seed: int, enlarged: bool = False) -> list[PictureRow]:
         rng = np.random.default_rng(seed)
         found = []
         for index in range(number):
@@ -88,21 +88,21 @@ def test_the_distance_of_crops_sees_the_blur_that_reduced_features_do_not() -> N
             picture = Image.fromarray(np.clip(large, 0, 255).astype(np.uint8))
             if enlarged:
                 picture = picture.resize((32, 32), Image.Resampling.BOX).resize((128, 128), Image.Resampling.LANCZOS)
-            found.append(row(picture, index, findings=reduced.examine(picture)))
+            found.append(row(picture, index, metrics=reduced.inspect(picture)))
         return found
 
     def statistics(picture: Image.Image) -> Any:
         pixels = np.asarray(picture.resize((32, 32), Image.Resampling.BOX), np.float32)
         return np.array([pixels.mean(), pixels.std(), np.abs(np.diff(pixels, axis=0)).mean()], np.float32) / 255
 
-    reduced = Examiner("inception", None, statistics, 32)
+    reduced = Inspector("inception", None, statistics, 32)
     real, sharp, blurred = rows(12, 1), rows(12, 2), rows(12, 2, enlarged=True)
     cells = [measure_cell("a", (128, 128), side, real, ()) for side in (sharp, blurred)]
     crops, whole = ([cell.figures[key] for cell in cells] for key in ("fid_crops", "fid_real"))
     assert cells[0].compared_crops == 12
     assert crops[1].low > crops[0].high
     assert whole[1].low < whole[0].high
-    features = [[view for one in side for view in one.findings.crops] for side in (sharp, real)]
+    features = [[view for one in side for view in one.metrics.crops] for side in (sharp, real)]
     assert crops[0] == fid(*features, each=4, resamples=500)
 
 
@@ -135,7 +135,7 @@ def test_real_pictures_of_a_folder_are_reduced_to_the_size(tmp_path: Path) -> No
         draw(1, side=200).save(tmp_path / f"{index}.png")
     (tmp_path / "notes.txt").write_text("x")
     rows, origin = real_rows(SIZE, 2, EXAMINER, tmp_path, None, uncounted)
-    assert [(found.width, found.height, found.findings.animals) for found in rows] == [(96, 96, 1)] * 2
+    assert [(found.width, found.height, found.metrics.animals) for found in rows] == [(96, 96, 1)] * 2
     assert str(tmp_path) in origin
 
 
@@ -145,7 +145,7 @@ def test_of_folders_named_after_sizes_only_the_one_of_this_size_counts(tmp_path:
         draw(1).save(tmp_path / "96x96" / f"{index}.png")
         draw(2, side=200).save(tmp_path / f"{index}.png")
     rows, _ = real_rows(SIZE, 9, EXAMINER, tmp_path, None, uncounted)
-    assert [found.findings.animals for found in rows] == [1, 1]
+    assert [found.metrics.animals for found in rows] == [1, 1]
     rows, why = real_rows((96, 48), 9, EXAMINER, tmp_path, None, uncounted)
     assert rows == []
     assert "none named 96x48" in why
@@ -177,7 +177,7 @@ def test_without_real_pictures_the_report_says_why() -> None:
 def test_shipped_figures_of_another_observer_or_size_are_not_compared_with(tmp_path: Path) -> None:
     shipped = tmp_path / "real.parquet"
 
-    def asked(size: tuple[int, int] = SIZE) -> tuple[list[Row], str]:
+    def asked(size: tuple[int, int] = SIZE) -> tuple[list[PictureRow], str]:
         return real_rows(size, 3, EXAMINER, None, shipped, uncounted)
 
     assert "no figures of real renders are installed" in asked()[1]

@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 
 from benchmarks.observer_agreement import ByEye, read_counts, table
-from scalecrafter.evaluation.looking import Findings
-from scalecrafter.evaluation.rows import Row
+from scalecrafter.evaluation.inspection import PictureMetrics
+from scalecrafter.evaluation.rows import PictureRow
 
 
-def row(method: str, index: int, animals: int, well_formed: bool) -> Row:
-    found = Findings(animals=animals, one_object=animals == 1, well_formed=well_formed, spectrum=[0.0], top_octave=0.0)
+def row(method: str, index: int, animals: int, well_formed: bool) -> PictureRow:
+    found = PictureMetrics(
+        animals=animals, one_object=animals == 1, well_formed=well_formed, spectrum=[0.0], top_octave=0.0
+    )
     file = f"pictures/512x512/{method}/{index:04d}.png"
-    return Row(file=file, method=method, width=512, height=512, index=index, prompt="", findings=found)
+    return PictureRow(file=file, method=method, width=512, height=512, index=index, prompt="", metrics=found)
 
 
 def test_equal_rates_of_different_pictures_are_no_agreement() -> None:

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from scalecrafter.evaluation.prompts import Prompt, critters_prompts, read_prompts
-from scalecrafter.evaluation.settings import Choice, Settings
+from scalecrafter.evaluation.settings import Choice, EvaluationSettings
 from scalecrafter.request.request import Request, RequestError
 
 NATIVE = (128, 128)
 
 
-def settings(**changed: Any) -> Settings:
+def settings(**changed: Any) -> EvaluationSettings:
     values: dict[str, Any] = {
         "base": Request(prompt="evaluation", seed=10, steps=3, guidance=2.0),
         "prompts": (Prompt("a fox", {"species": "fox"}), Prompt("a cat", {"species": "cat"})),
@@ -25,7 +25,7 @@ def settings(**changed: Any) -> Settings:
         "pictures": 3,
         "native_pictures": 4,
     }
-    return Settings(**(values | changed))
+    return EvaluationSettings(**(values | changed))
 
 
 def test_the_shipped_prompts_promise_all_attributes_and_are_balanced() -> None:
@@ -70,10 +70,10 @@ def test_prompts_that_are_missing_or_empty_are_errors(tmp_path: Path) -> None:
 
 def test_every_cell_has_the_same_prompts_and_seeds() -> None:
     cells: dict[tuple[str, tuple[int, int]], list[tuple[str, int | None]]] = {}
-    for job in settings().jobs(NATIVE):
-        assert (job.request.width, job.request.height) == job.size
-        assert (job.request.steps, job.request.guidance, job.request.prompt) == (3, 2.0, job.prompt.text)
-        cells.setdefault((job.label, job.size), []).append((job.request.prompt, job.request.seed))
+    for sample in settings().samples(NATIVE):
+        assert (sample.request.width, sample.request.height) == sample.size
+        assert (sample.request.steps, sample.request.guidance, sample.request.prompt) == (3, 2.0, sample.prompt.text)
+        cells.setdefault((sample.label, sample.size), []).append((sample.request.prompt, sample.request.seed))
     native = cells.pop(("native", NATIVE))
     assert len(cells) == 4
     assert all(cell == [("a fox", 10), ("a cat", 11), ("a fox", 12)] for cell in cells.values())
@@ -81,23 +81,23 @@ def test_every_cell_has_the_same_prompts_and_seeds() -> None:
 
 
 def test_native_pictures_have_seeds_of_their_own() -> None:
-    jobs = list(settings(pictures=50, native_pictures=50).jobs(NATIVE))
-    native = {job.request.seed for job in jobs if job.label == "native"}
+    samples = list(settings(pictures=50, native_pictures=50).samples(NATIVE))
+    native = {sample.request.seed for sample in samples if sample.label == "native"}
     assert len(native) == 50
-    assert not native & {job.request.seed for job in jobs if job.label != "native"}
+    assert not native & {sample.request.seed for sample in samples if sample.label != "native"}
 
 
 def test_a_run_that_was_stopped_has_the_same_prompts_of_all_methods() -> None:
-    jobs = list(settings().jobs(NATIVE))
-    for stopped in range(5, len(jobs)):
-        made = Counter(job.label + str(job.size) for job in islice(jobs, stopped))
+    samples = list(settings().samples(NATIVE))
+    for stopped in range(5, len(samples)):
+        made = Counter(sample.label + str(sample.size) for sample in islice(samples, stopped))
         assert max(made.values()) - min(made.values()) <= 1
 
 
 def test_a_choice_carries_any_setting_of_a_request() -> None:
     choice = Choice("slow", {"method": "scalecrafter", "steps": 9, "guidance": 5.0})
-    job = next(job for job in settings(choices=(choice,)).jobs(NATIVE) if job.label == "slow")
-    assert (job.request.steps, job.request.guidance) == (9, 5.0)
+    sample = next(sample for sample in settings(choices=(choice,)).samples(NATIVE) if sample.label == "slow")
+    assert (sample.request.steps, sample.request.guidance) == (9, 5.0)
 
 
 @pytest.mark.parametrize(

@@ -17,14 +17,14 @@ from PIL import Image
 
 from scalecrafter.errors import ScaleCrafterError, SizeError
 from scalecrafter.evaluation import peak_memory
-from scalecrafter.evaluation.looking import Examiner, make_examiner
+from scalecrafter.evaluation.inspection import Inspector, make_inspector
 from scalecrafter.evaluation.rows import read_parquet, write_parquet
-from scalecrafter.evaluation.runs import agree_on_examiner, check, weights_digest
+from scalecrafter.evaluation.runs import agree_on_inspector, check, weights_digest
 from scalecrafter.evaluation.settings import Choice
 from scalecrafter.evaluation.store import RUN, RunFolder
 from scalecrafter.generation.picture_files import read_request
 from scalecrafter.request.request import RequestError
-from tests.support.disc_observer import DiscObserver, disc_examiner, uncounted
+from tests.support.disc_observer import DiscObserver, disc_inspector, uncounted
 from tests.support.small_evaluation import DIRECT, PROMPTS, run, small_settings
 from tests.support.tiny_models import tiny_sd_pipeline
 
@@ -70,7 +70,7 @@ def test_every_picture_has_its_file_its_row_and_its_request(finished: Path) -> N
         assert row.seconds > 0
         with Image.open(finished / row.file) as picture:
             assert picture.size == (row.width, row.height)
-            assert row.findings == disc_examiner().examine(picture)
+            assert row.metrics == disc_inspector().inspect(picture)
 
 
 def test_a_finished_run_makes_nothing_again(finished: Path) -> None:
@@ -185,21 +185,21 @@ def test_another_number_for_a_token_is_noticed() -> None:
 
 
 def test_pictures_that_another_examiner_looked_at_are_looked_at_again(tmp_path: Path) -> None:
-    run(tmp_path, examiner=make_examiner("none", observe=False))
+    run(tmp_path, inspector=make_inspector("none", observe=False))
     store = RunFolder(tmp_path)
-    assert all(row.findings.animals is None for row in store.rows())
+    assert all(row.metrics.animals is None for row in store.rows())
     before = snapshot(tmp_path)
-    assert run(tmp_path, examiner=disc_examiner()).made == []
-    assert all(row.findings.animals is not None for row in store.rows())
+    assert run(tmp_path, inspector=disc_inspector()).made == []
+    assert all(row.metrics.animals is not None for row in store.rows())
     assert snapshot(tmp_path) == before
 
 
 def test_looking_again_is_left_out_unless_the_examiner_changed_or_it_is_asked_for(finished: Path) -> None:
     store = RunFolder(finished)
     told: list[int] = []
-    agree_on_examiner(store, disc_examiner(), lambda seen, _: told.append(seen), again=False)
+    agree_on_inspector(store, disc_inspector(), lambda seen, _: told.append(seen), again=False)
     assert told == []
-    agree_on_examiner(store, disc_examiner(), lambda seen, _: told.append(seen), again=True)
+    agree_on_inspector(store, disc_inspector(), lambda seen, _: told.append(seen), again=True)
     assert told == [1, 2, 3, 4, 5, 6]
 
 
@@ -212,15 +212,15 @@ def test_what_another_examiner_saw_is_not_joined_and_own_pictures_count_before_j
         [*rows, rows[0].model_copy(update={"file": "pictures/256x128/direct/0009.png"})], tmp_path / "p", metadata
     )
     with pytest.raises(RequestError, match="another observer saw"):
-        store.join(tmp_path / "p", make_examiner("none", observe=False).signature())
+        store.join(tmp_path / "p", make_inspector("none", observe=False).signature())
     assert len(store.rows()) == 6
-    store.join(tmp_path / "p", disc_examiner().signature())
+    store.join(tmp_path / "p", disc_inspector().signature())
     assert [row.file for row in store.rows() if row.seconds == 1e6] == ["pictures/256x128/direct/0009.png"]
     assert store.manifest["commands"] == ["another", "scalecrafter eval"]
     assert store.manifest["machines"] == ["fast", "unknown"]
     write_parquet(rows, tmp_path / "q")
     with pytest.raises(RequestError, match="does not say how"):
-        store.join(tmp_path / "q", disc_examiner().signature())
+        store.join(tmp_path / "q", disc_inspector().signature())
 
 
 def test_a_picture_that_cannot_be_made_names_its_cell(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_damaged_rows_and_pictures_are_named_with_the_remedy(tmp_path: Path) -> 
     picture = tmp_path / "pictures/256x128/direct/0000.png"
     picture.write_bytes(picture.read_bytes()[:200])
     with pytest.raises(ScaleCrafterError, match=r"0000\.png.*delete it"):
-        agree_on_examiner(RunFolder(tmp_path), disc_examiner(), uncounted, again=True)
+        agree_on_inspector(RunFolder(tmp_path), disc_inspector(), uncounted, again=True)
     (tmp_path / "rows/256x128/direct/0001.json").write_text("{")
     with pytest.raises(ScaleCrafterError, match=r"0001\.json.*delete it"):
         RunFolder(tmp_path).rows()
@@ -253,10 +253,10 @@ def test_parquet_holds_a_row_a_picture_and_can_be_read_back(finished: Path, tmp_
     assert metadata["note"] == "x"
     assert len(again) == 6
     for row, same in zip(rows, again, strict=True):
-        assert same.model_dump(exclude={"findings"}) == row.model_dump(exclude={"findings"})
-        assert same.findings.parts == row.findings.parts
-        assert same.findings.attributes == row.findings.attributes
-        np.testing.assert_allclose(same.findings.features, row.findings.features, rtol=1e-6)
+        assert same.model_dump(exclude={"metrics"}) == row.model_dump(exclude={"metrics"})
+        assert same.metrics.parts == row.metrics.parts
+        assert same.metrics.attributes == row.metrics.attributes
+        np.testing.assert_allclose(same.metrics.features, row.metrics.features, rtol=1e-6)
 
     import pyarrow.parquet
 
@@ -265,14 +265,14 @@ def test_parquet_holds_a_row_a_picture_and_can_be_read_back(finished: Path, tmp_
 
 
 def test_what_nobody_was_there_to_tell_is_missing_in_parquet_too(tmp_path: Path) -> None:
-    run(tmp_path / "run", small_settings(native_pictures=0), examiner=Examiner("none", None, make_no_features()))
+    run(tmp_path / "run", small_settings(native_pictures=0), inspector=Inspector("none", None, make_no_features()))
     rows = RunFolder(tmp_path / "run").rows()
     write_parquet(rows, tmp_path / "p.parquet")
-    assert read_parquet(tmp_path / "p.parquet")[0][0].findings.animals is None
+    assert read_parquet(tmp_path / "p.parquet")[0][0].metrics.animals is None
 
 
 def make_no_features() -> Any:
-    return make_examiner("none", observe=False).extractor
+    return make_inspector("none", observe=False).extractor
 
 
 def test_the_steps_of_each_picture_are_told(tmp_path: Path) -> None:

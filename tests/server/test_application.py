@@ -14,25 +14,25 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from scalecrafter.server.app import create_app
-from scalecrafter.server.claims import Claims, Made
-from scalecrafter.server.settings import Settings
+from scalecrafter.server.claims import Claims, FinishedPicture
+from scalecrafter.server.settings import ServerSettings
 
 KEY, OTHER = "k" * 32, "o" * 32
 BODY = {"prompt": "a fox", "size": "128x128", "steps": 1}
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(data=tmp_path / "data", models={"tiny": "/nowhere"}, patience=0.3)
+def settings(tmp_path: Path) -> ServerSettings:
+    return ServerSettings(data=tmp_path / "data", models={"tiny": "/nowhere"}, patience=0.3)
 
 
-def client(settings: Settings) -> TestClient:
+def client(settings: ServerSettings) -> TestClient:
     """Requests to the application; without a lifespan, so no workers make pictures."""
     return TestClient(create_app(settings), raise_server_exceptions=False)
 
 
 @pytest.fixture
-def app(settings: Settings) -> Iterator[FastAPI]:
+def app(settings: ServerSettings) -> Iterator[FastAPI]:
     app = create_app(settings)
     yield app
     app.state.jobs.close()
@@ -53,7 +53,7 @@ def app(settings: Settings) -> Iterator[FastAPI]:
     ],
 )
 @pytest.mark.parametrize("path", ["/v1/models", "/metrics", "/openapi.json", "/nowhere", "/"])
-def test_without_a_key_nothing_is_told(settings: Settings, header: str | None, path: str) -> None:
+def test_without_a_key_nothing_is_told(settings: ServerSettings, header: str | None, path: str) -> None:
     asked = client(settings.model_copy(update={"keys": (SecretStr(KEY), SecretStr(OTHER))}))
     headers = {} if header is None else {"Authorization": header.encode("latin-1")}
     answer = asked.get(path, headers=headers)  # type: ignore[arg-type]
@@ -63,7 +63,9 @@ def test_without_a_key_nothing_is_told(settings: Settings, header: str | None, p
     assert KEY not in answer.text
 
 
-def test_each_key_opens_and_signs_of_life_need_none(settings: Settings, capfd: pytest.CaptureFixture[str]) -> None:
+def test_each_key_opens_and_signs_of_life_need_none(
+    settings: ServerSettings, capfd: pytest.CaptureFixture[str]
+) -> None:
     asked = client(settings.model_copy(update={"keys": (SecretStr(KEY), SecretStr(OTHER))}))
     for key in (KEY, OTHER):
         assert asked.get("/v1/models", headers={"Authorization": f"Bearer {key}"}).status_code == 200
@@ -75,7 +77,7 @@ def test_each_key_opens_and_signs_of_life_need_none(settings: Settings, capfd: p
     assert OTHER not in said
 
 
-def test_sites_that_were_named_may_ask(settings: Settings) -> None:
+def test_sites_that_were_named_may_ask(settings: ServerSettings) -> None:
     friend = {"Origin": "https://friend.example"}
     asked = client(settings.model_copy(update={"origins": ("https://friend.example",)}))
     assert asked.get("/v1/models", headers=friend).headers["access-control-allow-origin"] == "https://friend.example"
@@ -128,7 +130,7 @@ def test_pictures_of_a_job_are_found_until_they_expire(app: FastAPI) -> None:
     assert claim is not None
     path = jobs.picture_path(claim.picture)
     path.write_bytes(b"png")
-    claims.finish(claim, Made(1.0, 3, 128, 128))
+    claims.finish(claim, FinishedPicture(1.0, 3, 128, 128))
     url = asked.get(f"/v1/jobs/{job}").json()["pictures"][0]["url"]
     assert asked.get(url).content == b"png"
     path.unlink()

@@ -41,9 +41,9 @@ def test_ten_accepted_pictures_are_made_once_each_though_the_server_is_killed(ti
         eventually(lambda: second.figure("queue_pictures") >= 2)
         eventually(lambda: second.job(rest)["pictures"][0]["step"])
         assert second.stop() == 0
-        told = waiting.result()
-    assert told.status_code == 503
-    assert f"the job {told.headers['x-job-id']} is kept" in told.json()["error"]["message"]
+        message = waiting.result()
+    assert message.status_code == 503
+    assert f"the job {message.headers['x-job-id']} is kept" in message.json()["error"]["message"]
     kept = subprocess.run(
         [sys.executable, "-c", _STATUSES, str(tmp_path / "data" / "jobs.sqlite3"), rest],
         capture_output=True, text=True, check=True,

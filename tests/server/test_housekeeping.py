@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from scalecrafter.request.request import Request
-from scalecrafter.server.claims import Claims, Made
+from scalecrafter.server.claims import Claims, FinishedPicture
 from scalecrafter.server.housekeeping import Housekeeper
 from scalecrafter.server.jobs import Jobs
-from scalecrafter.server.settings import Settings
+from scalecrafter.server.settings import ServerSettings
 from scalecrafter.server.store import UnknownJobError
 
 SIZE = 1 << 20
@@ -22,7 +22,7 @@ class Kept:
     """A data folder with pictures that were never really made: only their files and rows matter here."""
 
     def __init__(self, data: Path, **settings: float) -> None:
-        self.settings = Settings.model_validate({"data": data, "models": {"tiny": "x"}, **settings})
+        self.settings = ServerSettings.model_validate({"data": data, "models": {"tiny": "x"}, **settings})
         self.jobs = Jobs(self.settings)
         self.housekeeper = Housekeeper(self.settings, self.jobs.folders, self.jobs.store.database)
 
@@ -35,7 +35,7 @@ class Kept:
             claim = claims.claim()
             assert claim is not None
             self.jobs.picture_path(claim.picture).write_bytes(b"x" * SIZE)
-            claims.finish(claim, Made(1.0, SIZE, 8, 8))
+            claims.finish(claim, FinishedPicture(1.0, SIZE, 8, 8))
             with self.jobs.store.database.writing() as connection:
                 connection.execute("UPDATE pictures SET finished = finished - ? WHERE job = ?", (3600 * hours_ago, job))
         return job

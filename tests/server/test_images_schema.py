@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from scalecrafter.request.request import Request, RequestError
-from scalecrafter.server.images_schema import KNOWN, OWN, asked, image_bytes
+from scalecrafter.server.images_schema import KNOWN, OWN, image_bytes, parse_images_request
 from scalecrafter.server.spec import GENERATION_BODY
 
 
 def test_a_prompt_alone_is_the_command_lines_default() -> None:
-    given = asked({"prompt": "a fox"}, "tiny")
+    given = parse_images_request({"prompt": "a fox"}, "tiny")
     assert given.request == Request(prompt="a fox", model="tiny")
     assert (given.pictures, given.formats) == (1, ("b64_json", "url"))
 
@@ -25,7 +25,7 @@ def test_every_parameter_of_ours_arrives() -> None:
         "seed": 4, "scheduler": "euler", "cascade": {"restart": [0.5]}, "user": "u", "quality": "standard",
         "stream": False, "style": None,
     }  # fmt: skip
-    given = asked(body, "tiny")
+    given = parse_images_request(body, "tiny")
     assert given.request == Request.from_mapping(
         {
             "prompt": "a fox", "model": "big", "width": 256, "height": 128, "negative": "blur", "method": "cascade",
@@ -45,7 +45,7 @@ def test_a_form_says_numbers_as_text() -> None:
         "freeu": "true",
         "seed": "",
     }
-    given = asked(texts, "tiny", files=["image"], from_form=True)
+    given = parse_images_request(texts, "tiny", files=["image"], from_form=True)
     assert given.request == Request(
         prompt="a fox", model="tiny", steps=9, strength=0.5, guidance=5.5, freeu=True, image="upload"
     )
@@ -53,7 +53,7 @@ def test_a_form_says_numbers_as_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"steps": 0}, "steps is 0: input should be greater than or equal to 1"),
         ({"steps": "5"}, "steps is '5': input should be a number"),
@@ -77,16 +77,16 @@ def test_a_form_says_numbers_as_text() -> None:
         ({"prompt": None}, "prompt: field required"),
     ],
 )
-def test_what_cannot_be_is_refused_in_the_command_lines_words(changes: dict[str, Any], told: str) -> None:
+def test_what_cannot_be_is_refused_in_the_command_lines_words(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError) as raised:
-        asked({"prompt": "a fox", **changes}, "tiny")
-    assert told.lower() in str(raised.value).lower()
+        parse_images_request({"prompt": "a fox", **changes}, "tiny")
+    assert message.lower() in str(raised.value).lower()
 
 
 @pytest.mark.parametrize("body", [None, [], "text", 5])
 def test_a_body_that_is_no_object_is_refused(body: Any) -> None:
     with pytest.raises(RequestError, match="not a JSON object"):
-        asked(body, "tiny")
+        parse_images_request(body, "tiny")
 
 
 def test_images_in_json_are_base64_or_data_urls() -> None:

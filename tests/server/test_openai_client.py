@@ -103,12 +103,14 @@ def test_edit_starts_from_the_uploaded_picture(client: openai.OpenAI, tiny: Path
         got = http.get(url).content
     np.testing.assert_array_equal(pixels(got), np.asarray(generate(load_pipeline(tiny), request).image))
     (tmp_path / "a.png").write_bytes(got)
-    told = read_request(tmp_path / "a.png")
-    assert told.image == f"{told.image_sha256}.{kind.lower().replace('jpeg', 'jpg')}"  # and not where the server has it
+    message = read_request(tmp_path / "a.png")
+    assert (
+        message.image == f"{message.image_sha256}.{kind.lower().replace('jpeg', 'jpg')}"
+    )  # and not where the server has it
 
 
 @pytest.mark.parametrize(
-    ("image", "told"),
+    ("image", "message"),
     [
         (b"not a picture", "image cannot be read"),
         (photo()[:300], "image cannot be read"),
@@ -116,8 +118,8 @@ def test_edit_starts_from_the_uploaded_picture(client: openai.OpenAI, tiny: Path
         (photo((513, 512), "JPEG"), "513x512 pixels"),
     ],
 )
-def test_what_is_no_picture_to_start_from_is_refused(client: openai.OpenAI, image: bytes, told: str) -> None:
-    with pytest.raises(openai.BadRequestError, match=told):
+def test_what_is_no_picture_to_start_from_is_refused(client: openai.OpenAI, image: bytes, message: str) -> None:
+    with pytest.raises(openai.BadRequestError, match=message):
         client.images.edit(image=("a.png", image), prompt="a fox", size="128x128", extra_body={"steps": 4})
 
 
@@ -136,7 +138,7 @@ def test_a_model_that_is_not_served_is_not_found(client: openai.OpenAI) -> None:
 
 
 @pytest.mark.parametrize(
-    ("own", "told", "param"),
+    ("own", "message", "param"),
     [
         ({"steps": 0}, "steps is 0: input should be greater than or equal to 1", "steps"),
         ({"steps": 9}, "steps is 9: this server runs at most 8", "steps"),
@@ -152,13 +154,13 @@ def test_a_model_that_is_not_served_is_not_found(client: openai.OpenAI) -> None:
     ],
 )
 def test_errors_have_openais_shape_and_the_command_lines_words(
-    client: openai.OpenAI, own: dict[str, object], told: str, param: str | None
+    client: openai.OpenAI, own: dict[str, object], message: str, param: str | None
 ) -> None:
     body: dict[str, object] = {"steps": 1, **own}
     with pytest.raises(openai.BadRequestError) as raised:
         client.images.generate(prompt="a fox", extra_body=body)
     error = raised.value
-    assert told in str(error)
+    assert message in str(error)
     assert (error.status_code, error.type, error.param) == (400, "invalid_request_error", param)
 
 

@@ -38,13 +38,13 @@ def test_five_hundred_malformed_requests_get_a_clear_no(server: Running) -> None
     for method, path, headers, body in requests(MANY, BODY):
         answer = server.http.request(method, path, headers=headers, content=body, timeout=10)
         found[answer.status_code] += 1
-        told = (method, path[:60], headers, body[:100], answer.status_code, answer.text[:200])
-        assert 400 <= answer.status_code < 500, told
+        message = (method, path[:60], headers, body[:100], answer.status_code, answer.text[:200])
+        assert 400 <= answer.status_code < 500, message
         if (method != "HEAD" and answer.status_code != 400) or "json" in answer.headers.get("content-type", ""):
             error = answer.json()["error"] if method != "HEAD" else {"message": "-", "type": "-"}
-            assert error["message"], told
-            assert len(answer.content) < 2000, told
-            assert "Traceback" not in answer.text, told
+            assert error["message"], message
+            assert len(answer.content) < 2000, message
+            assert "Traceback" not in answer.text, message
     assert found.total() == MANY
     assert {400, 404, 405, 413, 415} <= set(found)
     assert time.monotonic() - began < 60

@@ -10,7 +10,7 @@ from scalecrafter.request.request import Request, RequestError
 from scalecrafter.server.settings import (
     LimitError,
     Limits,
-    Settings,
+    ServerSettings,
     check_exposure,
     name_models,
     read_keys,
@@ -27,10 +27,10 @@ def test_models_are_called_what_they_are_or_what_they_are_given(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("given", "told"), [(["critters", "critters"], "two models"), (["=x"], "NAME=MODEL"), (["x="], "NAME=MODEL")]
+    ("given", "message"), [(["critters", "critters"], "two models"), (["=x"], "NAME=MODEL"), (["x="], "NAME=MODEL")]
 )
-def test_models_that_could_be_mixed_up_are_refused(given: list[str], told: str) -> None:
-    with pytest.raises(RequestError, match=told):
+def test_models_that_could_be_mixed_up_are_refused(given: list[str], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
         name_models(given)
 
 
@@ -40,15 +40,15 @@ def test_keys_come_from_file_and_environment(tmp_path: Path) -> None:
     assert [key.get_secret_value() for key in keys] == [OTHER, KEY]
 
 
-@pytest.mark.parametrize(("text", "told"), [("short", "shorter than 16"), ("# none\n", "holds no API key")])
-def test_key_files_that_would_protect_nothing_are_refused(tmp_path: Path, text: str, told: str) -> None:
+@pytest.mark.parametrize(("text", "message"), [("short", "shorter than 16"), ("# none\n", "holds no API key")])
+def test_key_files_that_would_protect_nothing_are_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "keys").write_text(text)
-    with pytest.raises(RequestError, match=told):
+    with pytest.raises(RequestError, match=message):
         read_keys(tmp_path / "keys", {})
 
 
 def test_keys_are_in_nothing_that_is_printed_or_handed_to_a_worker() -> None:
-    settings = Settings(data=Path("x"), models={"a": "a"}, keys=read_keys(None, {"SCALECRAFTER_API_KEYS": KEY}))
+    settings = ServerSettings(data=Path("x"), models={"a": "a"}, keys=read_keys(None, {"SCALECRAFTER_API_KEYS": KEY}))
     assert len(settings.keys) == 1
     assert KEY not in repr(settings) + settings.model_dump_json()
 
@@ -67,7 +67,7 @@ def test_listening_to_this_machine_needs_no_keys(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "pictures", "told"),
+    ("changes", "pictures", "message"),
     [
         ({"steps": 11}, 1, "steps is 11: this server runs at most 10"),
         ({}, 4, "n is 4: this server makes 1 to 3"),
@@ -77,9 +77,9 @@ def test_listening_to_this_machine_needs_no_keys(host: str) -> None:
         ({"width": 128, "height": 136}, 1, "128x136 is 17,408 pixels: this server makes at most 16,384"),
     ],
 )
-def test_limits_say_what_was_asked_and_what_there_is(changes: dict[str, object], pictures: int, told: str) -> None:
+def test_limits_say_what_was_asked_and_what_there_is(changes: dict[str, object], pictures: int, message: str) -> None:
     limits = Limits(pixels=128 * 128, steps=10, pictures=3, prompt=20)
     request = Request(prompt="a fox", steps=10, width=128, height=128)
     limits.check(request, 3)
-    with pytest.raises(LimitError, match=told):
+    with pytest.raises(LimitError, match=message):
         limits.check(request.changed(**changes), pictures)

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from scalecrafter.request.request import LARGEST_SEED, Request
-from scalecrafter.server.claims import Claims, Made, recover
+from scalecrafter.server.claims import Claims, FinishedPicture, recover
 from scalecrafter.server.database import Database, StoreError
-from scalecrafter.server.liveness import Life, is_dead
 from scalecrafter.server.records import Failure
 from scalecrafter.server.store import QueueFullError, Store, UnknownJobError
+from scalecrafter.server.worker_lock import WorkerLock, is_dead
 
 REQUEST = Request(prompt="a fox", seed=7)
-MADE = Made(seconds=0.7, bytes=10, width=128, height=128)
+MADE = FinishedPicture(seconds=0.7, bytes=10, width=128, height=128)
 
 
 @pytest.fixture
@@ -262,10 +262,10 @@ def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_worker_counts_as_dead_once_its_lock_is_gone(tmp_path: Path) -> None:
-    life = Life(tmp_path, "a1")
+    lock = WorkerLock(tmp_path, "a1")
     assert not is_dead(tmp_path, "a1")
-    assert life._file is not None
-    life._file.close()  # what the system does when the process dies
+    assert lock._file is not None
+    lock._file.close()  # what the system does when the process dies
     assert is_dead(tmp_path, "a1")
     assert is_dead(tmp_path, "never was")
     assert list(tmp_path.iterdir()) == []

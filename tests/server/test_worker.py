@@ -17,10 +17,11 @@ from scalecrafter.models.loading import load_pipeline
 from scalecrafter.request.request import Request
 from scalecrafter.server.claims import Claims, recover
 from scalecrafter.server.jobs import Jobs
-from scalecrafter.server.liveness import is_dead
-from scalecrafter.server.settings import Limits, Settings
-from scalecrafter.server.telling import NotWantedError, Telling
-from scalecrafter.server.worker import Task, Worker
+from scalecrafter.server.progress import NotWantedError, ProgressReporter
+from scalecrafter.server.settings import Limits, ServerSettings
+from scalecrafter.server.worker import PictureWorker
+from scalecrafter.server.worker_arguments import WorkerArguments
+from scalecrafter.server.worker_lock import is_dead
 from tests.support.running_server import eventually
 
 LONG = {"steps": 200, "width": 128, "height": 128}
@@ -30,12 +31,12 @@ SHORT = {"steps": 2, "width": 128, "height": 128, "seed": 3}
 class Bench:
     """A data folder with a worker at it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
         self.jobs = Jobs(settings)
         self.stop = threading.Event()
         self.errors: list[BaseException] = []
-        self.worker = Worker(Task(settings=settings), self.stop)
+        self.worker = PictureWorker(WorkerArguments(settings=settings), self.stop)
         self.thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
@@ -65,7 +66,7 @@ class Bench:
 def bench(tiny: Path, tmp_path: Path) -> Iterator[Callable[..., Bench]]:
     def make(**settings: Any) -> Bench:
         values = {"data": tmp_path, "models": {"tiny": str(tiny)}, "limits": Limits(steps=1000), **settings}
-        return Bench(Settings.model_validate(values))
+        return Bench(ServerSettings.model_validate(values))
 
     return make
 
@@ -103,11 +104,11 @@ def test_the_next_step_that_is_told_finds_a_picture_cancelled(bench: Callable[..
     claims = Claims(at.jobs.store.database, "w", 30)
     claim = claims.claim()
     assert claim is not None
-    telling = Telling(claims, claim, None, lambda: False, lambda: False)
-    telling(1, 1)
+    progress = ProgressReporter(claims, claim, None, lambda: False, lambda: False)
+    progress(1, 1)
     at.jobs.cancel(job)
     with pytest.raises(NotWantedError):
-        telling(1, 1)
+        progress(1, 1)
 
 
 def test_a_picture_that_was_written_before_its_worker_died_is_not_made_again(bench: Callable[..., Bench]) -> None:
@@ -154,7 +155,7 @@ def test_a_job_for_a_model_that_is_no_longer_served_is_told_so(bench: Callable[.
     before = bench(models={"old": str(tiny)})
     job = before.submit(model="old", **SHORT)
     before.jobs.close()
-    before.worker.life.end()
+    before.worker.lock.end()
     with bench() as at:
         state = list(at.jobs.events(job, timeout=60))[-1]
         assert state.failure is not None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from scalecrafter.evaluation.looking import Examiner
+from scalecrafter.evaluation.inspection import Inspector
 
 COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
 
@@ -55,8 +55,8 @@ class DiscObserver:
         )
 
 
-def disc_examiner() -> Examiner:
-    return Examiner("critters", DiscObserver())
+def disc_inspector() -> Inspector:
+    return Inspector("critters", DiscObserver())
 
 
 def draw(discs: int, colour: str = "red", eyes: int = 2, side: int = 96) -> Image.Image:

@@ -15,18 +15,18 @@ from typing import Any
 import torch
 
 from scalecrafter.batch.folder import opened_folder
-from scalecrafter.batch.making import Worker
-from scalecrafter.batch.manifest import Row
-from scalecrafter.batch.running import Batch, Executor, Settings, Summary, in_process
+from scalecrafter.batch.manifest import ManifestRow
+from scalecrafter.batch.running import Batch, BatchSettings, Executor, Summary, in_process
+from scalecrafter.batch.worker import BatchWorker
 
 
 class Notes:
-    """A watcher that writes down what it is told."""
+    """A listener that writes down what it is told."""
 
     def __init__(self, rest: float = 0.0) -> None:
         self.total = 0
-        self.rows: list[Row] = []
-        self.told: list[str] = []
+        self.rows: list[ManifestRow] = []
+        self.skips: list[str] = []
         self.steps = 0
         self._rest = rest
 
@@ -36,10 +36,10 @@ class Notes:
     def step(self, _step: int, _steps: int) -> None:
         self.steps += 1
 
-    def passed(self, what: str) -> None:
-        self.told.append(what)
+    def skipped(self, what: str) -> None:
+        self.skips.append(what)
 
-    def finished(self, row: Row) -> None:
+    def finished(self, row: ManifestRow) -> None:
         self.rows.append(row)
         print(row.hash, flush=True)
         time.sleep(self._rest)
@@ -52,8 +52,8 @@ def run(
     defaults = {"model": model, "steps": 2, "width": 64, "height": 64} | more.pop("defaults", {})
     notes = Notes() if notes is None else notes
     with opened_folder(str(out)) as folder:
-        batch = Batch(str(jobs), folder, Settings(defaults, **more), notes)
-        return batch.run(execute or in_process(Worker(folder.results))), notes
+        batch = Batch(str(jobs), folder, BatchSettings(defaults, **more), notes)
+        return batch.run(execute or in_process(BatchWorker(folder.results))), notes
 
 
 def write_jobs(path: Path, lines: Iterable[Mapping[str, Any] | str]) -> Path:

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-from scalecrafter.evaluation.looking import Examiner
+from scalecrafter.evaluation.inspection import Inspector
 from scalecrafter.evaluation.prompts import Prompt
-from scalecrafter.evaluation.runs import agree_on_examiner, make_pictures, shared_choices, shared_settings
-from scalecrafter.evaluation.settings import Choice, Job, Settings
+from scalecrafter.evaluation.runs import agree_on_inspector, make_pictures, shared_choices, shared_settings
+from scalecrafter.evaluation.settings import Choice, EvaluationSettings, Sample
 from scalecrafter.evaluation.store import RunFolder
 from scalecrafter.request.request import Request
-from tests.support.disc_observer import disc_examiner, uncounted
+from tests.support.disc_observer import disc_inspector, uncounted
 from tests.support.tiny_models import tiny_sd_pipeline
 
 PROMPTS = (Prompt("a red disc", {"colour": "red"}), Prompt("a blue disc", {"colour": "blue"}))
@@ -25,7 +25,7 @@ DIRECT, UPSCALE = Choice("direct", {"method": "direct"}), Choice("upscale", {"me
 
 
 class Notes:
-    """A watcher that writes down what it is told."""
+    """A listener that writes down what it is told."""
 
     def __init__(self) -> None:
         self.begun: list[tuple[int, int]] = []
@@ -36,16 +36,16 @@ class Notes:
     def begin(self, done: int, total: int) -> None:
         self.begun.append((done, total))
 
-    def step(self, job: Job, step: int, steps: int) -> None:
-        self.steps.append((job.label, step, steps))
+    def step(self, sample: Sample, step: int, steps: int) -> None:
+        self.steps.append((sample.label, step, steps))
 
-    def finished(self, job: Job, seconds: float) -> None:
-        self.made.append((job.label, job.size, job.index))
+    def finished(self, sample: Sample, seconds: float) -> None:
+        self.made.append((sample.label, sample.size, sample.index))
         self.seconds.append(seconds)
-        print(job.label, job.index, flush=True)
+        print(sample.label, sample.index, flush=True)
 
 
-def small_settings(**changed: Any) -> Settings:
+def small_settings(**changed: Any) -> EvaluationSettings:
     values: dict[str, Any] = {
         "base": Request(prompt="evaluation", model="tiny", seed=0, steps=2, guidance=2.0),
         "prompts": PROMPTS,
@@ -54,19 +54,21 @@ def small_settings(**changed: Any) -> Settings:
         "pictures": 2,
         "native_pictures": 2,
     }
-    return Settings(**(values | changed))
+    return EvaluationSettings(**(values | changed))
 
 
-def run(folder: Path, settings: Settings | None = None, pipe: Any = None, examiner: Examiner | None = None) -> Notes:
+def run(
+    folder: Path, settings: EvaluationSettings | None = None, pipe: Any = None, inspector: Inspector | None = None
+) -> Notes:
     """Claim a folder, and make what it lacks."""
     settings = small_settings() if settings is None else settings
     pipe = tiny_sd_pipeline() if pipe is None else pipe
-    examiner = disc_examiner() if examiner is None else examiner
+    inspector = disc_inspector() if inspector is None else inspector
     store = RunFolder(folder)
     store.claim(shared_settings(pipe, settings), shared_choices(settings), "scalecrafter eval")
-    agree_on_examiner(store, examiner, uncounted, again=False)
+    agree_on_inspector(store, inspector, uncounted, again=False)
     notes = Notes()
-    make_pictures(pipe, settings, store, examiner, notes)
+    make_pictures(pipe, settings, store, inspector, notes)
     return notes
 
 

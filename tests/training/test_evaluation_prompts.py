@@ -13,7 +13,7 @@ pytest.importorskip("skia")
 
 from scalecrafter.evaluation.prompts import critters_prompts
 from scalecrafter.evaluation.real_pictures import real_rows
-from tests.support.disc_observer import disc_examiner, uncounted
+from tests.support.disc_observer import disc_inspector, uncounted
 from training.critters.evaluation_prompts import prompts, says
 from training.critters.real_pictures import real_pictures, write_figures, write_pictures
 from training.critters.renderer import render
@@ -67,11 +67,11 @@ def test_real_pictures_are_the_scenes_of_the_prompts(tmp_path: Path) -> None:
 
 def test_shipped_figures_are_found_again_by_size(tmp_path: Path) -> None:
     shipped = tmp_path / "real" / "critters.parquet"
-    write_figures(shipped, ["64x64", "64x48"], 3, disc_examiner())
-    found, origin = real_rows((64, 48), 2, disc_examiner(), None, shipped, uncounted)
+    write_figures(shipped, ["64x64", "64x48"], 3, disc_inspector())
+    found, origin = real_rows((64, 48), 2, disc_inspector(), None, shipped, uncounted)
     assert origin.startswith("shipped")
     assert [(row.width, row.height, row.index) for row in found] == [(64, 48, 0), (64, 48, 1)]
     prompts = critters_prompts()
     assert [(row.prompt, row.expected) for row in found] == [(prompt.text, prompt.expected) for prompt in prompts[:2]]
     _, picture = next(real_pictures("64x48", 1))
-    assert found[0].findings.animals == disc_examiner().examine(picture).animals
+    assert found[0].metrics.animals == disc_inspector().inspect(picture).animals

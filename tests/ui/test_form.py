@@ -13,7 +13,7 @@ from scalecrafter.recipes.plan_picture import plan_picture
 from scalecrafter.recipes.recipe import Recipe
 from scalecrafter.request.request import DIRECT, Request, RequestError
 from scalecrafter.server.records import ModelFacts
-from scalecrafter.ui.form import SMALLEST_STRENGTH, Form, default_strength, restored
+from scalecrafter.ui.form import SMALLEST_STRENGTH, PageForm, default_strength, restored
 from scalecrafter.ui.sizes import ENLARGEMENTS, SHAPES, preset_size
 from tests.support.tiny_models import sdxl_unet_meta
 
@@ -53,13 +53,13 @@ def test_what_has_no_place_on_the_page_is_told() -> None:
 
 @pytest.mark.parametrize(("model", "guidance"), [("critters", 2.0), ("elsewhere", 7.5)])
 def test_controls_that_were_never_opened_say_the_guidance_of_the_model(model: str, guidance: float) -> None:
-    assert Form(prompt="a fox", model=model).request().guidance == guidance
+    assert PageForm(prompt="a fox", model=model).request().guidance == guidance
 
 
 @pytest.mark.parametrize("text", ["-1", "1.5", "many", "9" * 30])
 def test_a_seed_that_is_no_number_is_refused_in_words(text: str) -> None:
     with pytest.raises(RequestError, match="seed is"):
-        Form(prompt="a fox", seed=text).request()
+        PageForm(prompt="a fox", seed=text).request()
 
 
 @pytest.mark.parametrize(("native", "multiple"), [(256, 64), (512, 64), (1024, 32)])

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from scalecrafter.evaluation.looking import Examiner, make_examiner
+from scalecrafter.evaluation.inspection import Inspector, make_inspector
 from scalecrafter.evaluation.prompts import Prompt, critters_prompts
-from scalecrafter.evaluation.real_pictures import SHIPPED, SIGNATURE, examined
+from scalecrafter.evaluation.real_pictures import SHIPPED, SIGNATURE, inspected
 from scalecrafter.evaluation.rows import write_parquet
 from scalecrafter.request.request import parse_size
 
@@ -47,14 +47,14 @@ def write_pictures(folder: Path, size: str, count: int) -> None:
     print(f"drew {count} pictures in {target}")
 
 
-def write_figures(target: Path, sizes: list[str], count: int, examiner: Examiner) -> None:
-    """Write what an examiner finds in the real pictures of several sizes."""
+def write_figures(target: Path, sizes: list[str], count: int, inspector: Inspector) -> None:
+    """Write what an inspector finds in the real pictures of several sizes."""
     rows = []
     for size in sizes:
         for index, (prompt, picture) in enumerate(real_pictures(size, count)):
-            rows.append(examined(picture, index, f"scene {prompt.scene}", examiner, prompt))
+            rows.append(inspected(picture, index, f"scene {prompt.scene}", inspector, prompt))
         print(f"looked at {count} pictures of {size}")
-    write_parquet(rows, target, {SIGNATURE: json.dumps(examiner.signature())})
+    write_parquet(rows, target, {SIGNATURE: json.dumps(inspector.signature())})
     print(f"wrote {target}: {target.stat().st_size / 1e6:.2f} MB")
 
 
@@ -69,7 +69,7 @@ def main() -> None:
     options = parser.parse_args()
     sizes = options.size or list(SIZES)
     if options.ship:
-        write_figures(TARGET, sizes, options.count, make_examiner("critters", observe=True))
+        write_figures(TARGET, sizes, options.count, make_inspector("critters", observe=True))
     else:
         for size in sizes:
             write_pictures(options.output, size, options.count)

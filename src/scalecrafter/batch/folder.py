@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from ..generation.picture_files import write_png
 from .lock import locked
-from .manifest import Journal, Row, compact, writer_name
-from .places import Place, PlaceError
+from .manifest import Journal, ManifestRow, compact, writer_name
+from .storage import Storage, StorageError
 
 if TYPE_CHECKING:
     from ..generation.generate import Result
@@ -31,21 +31,21 @@ class Results:
     """Where one process puts what it makes."""
 
     def __init__(self, url: str, writer: str | None = None) -> None:
-        self.place = Place(url)
+        self.place = Storage(url)
         self._journal = Journal(self.place, writer or writer_name())
 
     def has(self, hash: str) -> bool:
         """Whether a picture is there already; asks the file system."""
         return self.place.exists(file_of(hash))
 
-    def keep(self, row: Row, result: Result) -> None:
-        """Keep a picture with its row (`PlaceError` when it cannot be written; then it counts as not made)."""
+    def keep(self, row: ManifestRow, result: Result) -> None:
+        """Keep a picture with its row (`StorageError` when it cannot be written; then it counts as not made)."""
         buffer = io.BytesIO()
         write_png(result, buffer)
         self._journal.add([row])
         self.place.write(file_of(str(row.hash)), buffer.getvalue())
 
-    def note(self, row: Row) -> None:
+    def note(self, row: ManifestRow) -> None:
         """Keep a row that has no picture."""
         self._journal.add([row])
 
@@ -72,7 +72,7 @@ class BatchFolder:
         self._pictures = {name.removesuffix(SUFFIX) for name in self.place.names() if name.endswith(SUFFIX)}
         compact(self.place, self._is_true)
 
-    def _is_true(self, row: Row) -> bool:
+    def _is_true(self, row: ManifestRow) -> bool:
         """A row counts while its picture is there; one of no request, in the run that met it."""
         if row.hash is None:
             return (row.finished or "") >= self._started
@@ -85,16 +85,16 @@ def opened_folder(url: str) -> Iterator[BatchFolder]:
 
     Raises:
         RequestError: where another batch is at work in it, or it is a file.
-        PlaceError: where it cannot be read or written.
+        StorageError: where it cannot be read or written.
     """
-    place = Place(url)
+    place = Storage(url)
     place.names()
     with locked(place):
         folder = BatchFolder(url)
         try:
             yield folder
         except BaseException:
-            with suppress(PlaceError):  # on a disk that is full, say; then the next run makes the manifest
+            with suppress(StorageError):  # on a disk that is full, say; then the next run makes the manifest
                 folder.close()
             raise
         folder.close()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from ..request.batching import shape_of
-from .jobs import Task
+from .jobs import BatchTask
 
 WINDOW = 1024
 """So many tasks are looked at to find those of one shape and of one model."""
@@ -20,12 +20,14 @@ native side, four at twice it.  Reasoned, not measured: what fits at four times 
 Model = tuple[str, str | None, str]
 
 
-def model_of(task: Task) -> Model:
+def model_of(task: BatchTask) -> Model:
     """What has to be loaded for a task."""
     return task.request.model, task.request.dtype, task.request.device
 
 
-def grouped(tasks: Iterable[Task], most: Callable[[Task], int], window: int = WINDOW) -> Iterator[list[Task]]:
+def grouped(
+    tasks: Iterable[BatchTask], most: Callable[[BatchTask], int], window: int = WINDOW
+) -> Iterator[list[BatchTask]]:
     """Tasks in groups of one shape, those of one model one after the other, in the order of their first lines.
 
     Args:
@@ -35,7 +37,7 @@ def grouped(tasks: Iterable[Task], most: Callable[[Task], int], window: int = WI
     """
     tasks = iter(tasks)
     while chunk := list(islice(tasks, window)):
-        models: dict[Model, dict[str, list[Task]]] = {}
+        models: dict[Model, dict[str, list[BatchTask]]] = {}
         for task in chunk:
             shape = shape_of(task.request) or task.hash
             models.setdefault(model_of(task), {}).setdefault(shape, []).append(task)
@@ -44,5 +46,5 @@ def grouped(tasks: Iterable[Task], most: Callable[[Task], int], window: int = WI
             yield from sorted(groups, key=lambda group: group[0].line)
 
 
-def _split(alike: list[Task], most: int) -> list[list[Task]]:
+def _split(alike: list[BatchTask], most: int) -> list[list[BatchTask]]:
     return [alike[first : first + most] for first in range(0, len(alike), most)]

@@ -18,7 +18,7 @@ from ..errors import ScaleCrafterError
 from ..generation.generate import settle
 from ..request.request import Request, RequestError, parse_size
 from ..unet.architecture import Architecture
-from .places import as_text, opened
+from .storage import as_text, opened
 
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
 
@@ -35,7 +35,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Task:
+class BatchTask:
     """One picture to make."""
 
     line: int
@@ -92,13 +92,13 @@ def to_request(line: Line, defaults: Mapping[str, Any]) -> Request:
     return request
 
 
-def to_task(line: Line, request: Request, architecture: Architecture) -> Task:
+def to_task(line: Line, request: Request, architecture: Architecture) -> BatchTask:
     """What is to be made, with nothing left open (errors as `generation.settle`, naming the line)."""
     try:
         settled, _ = settle(request, architecture)
     except ScaleCrafterError as error:
         raise type(error)(f"line {line.number}: {error}") from None
-    return Task(line.number, settled.digest(), settled)
+    return BatchTask(line.number, settled.digest(), settled)
 
 
 def _jsonl_lines(url: str) -> Iterator[Line]:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..request.request import RequestError
-from .places import Place, PlaceError
+from .storage import Storage, StorageError
 
 LOCK = ".lock"
 EVERY = 30.0
@@ -32,26 +32,26 @@ SETTLES = 0.5
 
 
 @contextmanager
-def locked(place: Place) -> Iterator[None]:
+def locked(place: Storage) -> Iterator[None]:
     """Hold a folder for the length of a `with` block (`RequestError` where another batch is at work in it)."""
     with _locked_file(place) if place.is_local else _locked_object(place):
         yield
 
 
-def _refused(place: Place, who: str) -> RequestError:
+def _refused(place: Storage, who: str) -> RequestError:
     return RequestError(
         f"another batch is at work in {place.url!r}{who}: wait until it has finished, or name another folder"
     )
 
 
 @contextmanager
-def _locked_file(place: Place) -> Iterator[None]:
+def _locked_file(place: Storage) -> Iterator[None]:
     path = Path(place.path(LOCK))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        raise PlaceError(f"cannot write {str(path)!r}: {error.strerror}") from None
+        raise StorageError(f"cannot write {str(path)!r}: {error.strerror}") from None
     try:
         if not _try_lock(file):
             raise _refused(place, "")
@@ -77,7 +77,7 @@ def _try_lock(file: int) -> bool:
 
 
 @contextmanager
-def _locked_object(place: Place) -> Iterator[None]:
+def _locked_object(place: Storage) -> Iterator[None]:
     token = secrets.token_hex(8)
 
     def sign() -> None:
@@ -98,7 +98,7 @@ def _locked_object(place: Place) -> Iterator[None]:
         while not stop.wait(EVERY):
             try:
                 sign()
-            except PlaceError:  # a store that is gone shows when the next picture is written
+            except StorageError:  # a store that is gone shows when the next picture is written
                 continue
 
     thread = threading.Thread(target=keep_signing, daemon=True)
@@ -111,12 +111,12 @@ def _locked_object(place: Place) -> Iterator[None]:
         place.delete(LOCK)
 
 
-def _found(place: Place) -> dict[str, object] | None:
+def _found(place: Storage) -> dict[str, object] | None:
     if not place.exists(LOCK):
         return None
     try:
         found = json.loads(place.read(LOCK))
-    except (PlaceError, ValueError):
+    except (StorageError, ValueError):
         return None
     return found if isinstance(found, dict) else None
 

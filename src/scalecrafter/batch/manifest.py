@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from .places import Place, PlaceError
+from .storage import Storage, StorageError
 
 MANIFEST = "manifest.parquet"
 JOURNAL = "journal"
@@ -26,7 +26,7 @@ PARTS = 256
 ROWS_AT_ONCE = 10_000
 
 
-class Row(BaseModel):
+class ManifestRow(BaseModel):
     """What came of one line of a jobs file."""
 
     model_config = ConfigDict(frozen=True)
@@ -63,7 +63,7 @@ class Row(BaseModel):
 class Journal:
     """What one process writes of what happens."""
 
-    def __init__(self, place: Place, writer: str, most_parts: int = PARTS) -> None:
+    def __init__(self, place: Storage, writer: str, most_parts: int = PARTS) -> None:
         """Begin a journal.
 
         Args:
@@ -77,8 +77,8 @@ class Journal:
         self._parts: list[str] = []
         self._count = 0
 
-    def add(self, rows: Iterable[Row]) -> None:
-        """Write rows; once this returns they outlive the process (`PlaceError`)."""
+    def add(self, rows: Iterable[ManifestRow]) -> None:
+        """Write rows; once this returns they outlive the process (`StorageError`)."""
         self._parts.append(self._write(rows))
         if len(self._parts) >= self._most_parts:
             self._write([row for part in self._parts for row in _read(self._place, part)])
@@ -86,7 +86,7 @@ class Journal:
                 self._place.delete(part)
             self._parts = []
 
-    def _write(self, rows: Iterable[Row]) -> str:
+    def _write(self, rows: Iterable[ManifestRow]) -> str:
         self._count += 1
         name = f"{JOURNAL}/{self._writer}-{self._count:08d}.parquet"
         self._place.write(name, _encoded([rows]))
@@ -98,7 +98,7 @@ def writer_name() -> str:
     return secrets.token_hex(4)
 
 
-def compact(place: Place, keep: Callable[[Row], bool]) -> dict[str, Row]:
+def compact(place: Storage, keep: Callable[[ManifestRow], bool]) -> dict[str, ManifestRow]:
     """Make the journal part of the manifest.
 
     Args:
@@ -111,16 +111,16 @@ def compact(place: Place, keep: Callable[[Row], bool]) -> dict[str, Row]:
     parts = sorted(name for name in place.names(JOURNAL) if name.endswith(".parquet") and not name.startswith("."))
     sources = ([MANIFEST] if place.exists(MANIFEST) else []) + [f"{JOURNAL}/{name}" for name in parts]
 
-    def stream() -> Iterator[Row]:
+    def stream() -> Iterator[ManifestRow]:
         for source in sources:
             yield from _read(place, source)
 
     last: dict[str, tuple[str, int]] = {}
     for position, row in enumerate(stream()):
         last[row.key] = max(last.get(row.key, ("", 0)), (row.finished or "", position))
-    kept: dict[str, Row] = {}
+    kept: dict[str, ManifestRow] = {}
 
-    def chosen() -> Iterator[Row]:
+    def chosen() -> Iterator[ManifestRow]:
         for position, row in enumerate(stream()):
             if last[row.key][1] == position and keep(row):
                 if row.hash is not None:
@@ -135,12 +135,12 @@ def compact(place: Place, keep: Callable[[Row], bool]) -> dict[str, Row]:
     return kept
 
 
-def read_manifest(url: str) -> list[Row]:
+def read_manifest(url: str) -> list[ManifestRow]:
     """All rows of a batch's folder, those of a run that was killed or is still at work included."""
-    place = Place(url)
+    place = Storage(url)
     sources = [MANIFEST] if place.exists(MANIFEST) else []
     sources += sorted(f"{JOURNAL}/{name}" for name in place.names(JOURNAL) if not name.startswith("."))
-    rows: dict[str, Row] = {}
+    rows: dict[str, ManifestRow] = {}
     for row in (row for source in sources for row in _read(place, source)):
         if row.key not in rows or (row.finished or "") >= (rows[row.key].finished or ""):
             rows[row.key] = row
@@ -151,11 +151,11 @@ def _schema() -> Any:
     import pyarrow
 
     kinds = {"line": pyarrow.int64(), "attempts": pyarrow.int64(), "seconds": pyarrow.float64()}
-    return pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in Row.model_fields])
+    return pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in ManifestRow.model_fields])
 
 
-def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    chunk: list[Row] = []
+def _chunks(rows: Iterator[ManifestRow]) -> Iterator[list[ManifestRow]]:
+    chunk: list[ManifestRow] = []
     for row in rows:
         chunk.append(row)
         if len(chunk) == ROWS_AT_ONCE:
@@ -164,7 +164,7 @@ def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
     yield chunk
 
 
-def _encoded(chunks: Iterable[Iterable[Row]]) -> bytes:
+def _encoded(chunks: Iterable[Iterable[ManifestRow]]) -> bytes:
     import pyarrow
     import pyarrow.parquet
 
@@ -176,7 +176,7 @@ def _encoded(chunks: Iterable[Iterable[Row]]) -> bytes:
     return buffer.getvalue()
 
 
-def _read(place: Place, name: str) -> Iterator[Row]:
+def _read(place: Storage, name: str) -> Iterator[ManifestRow]:
     import pyarrow
     import pyarrow.parquet
 
@@ -184,8 +184,8 @@ def _read(place: Place, name: str) -> Iterator[Row]:
     try:
         for batch in pyarrow.parquet.ParquetFile(io.BytesIO(content)).iter_batches(ROWS_AT_ONCE):
             for values in batch.to_pylist():
-                yield Row(**values)
+                yield ManifestRow(**values)
     except (pyarrow.ArrowException, ValueError, KeyError) as error:
-        raise PlaceError(
+        raise StorageError(
             f"{place.path(name)!r} is damaged ({error}): delete it, and start again; pictures that are there stay"
         ) from None

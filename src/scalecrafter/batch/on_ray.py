@@ -25,11 +25,11 @@ from ..generation.generate import Progress
 from ..request.request import Request, RequestError
 from ..vae import Ceiling
 from .folder import Results, now
-from .jobs import Task
-from .making import ATTEMPTS, Worker
-from .manifest import Row
-from .places import Place, PlaceError
+from .jobs import BatchTask
+from .manifest import ManifestRow
 from .running import Executor
+from .storage import Storage, StorageError
+from .worker import ATTEMPTS, BatchWorker
 
 BLOCKS = 20_000
 """Ray Data moves groups in this many blocks at most; what runs again when a worker dies is a block."""
@@ -48,28 +48,28 @@ class Cluster:
     threads: int = 1
     """Of each worker; those of this process, since a CPU rounds differently with another number."""
 
-    def executor(self, place: Place, vae_memory: Ceiling) -> Executor:
+    def executor(self, place: Storage, vae_memory: Ceiling) -> Executor:
         """Make groups on the cluster's workers (`RequestError` for a folder that they cannot reach)."""
         if place.protocol == "memory":
             raise RequestError(
                 f"{place.url!r} is the memory of one process, which workers cannot reach: name a shared folder"
             )
 
-        def execute(groups: Iterator[list[Task]], _progress: Progress) -> Iterator[Row]:
+        def execute(groups: Iterator[list[BatchTask]], _progress: Progress) -> Iterator[ManifestRow]:
             encoded = [{"tasks": _encoded(group)} for group in groups]
             if encoded:
                 yield from self._make(encoded, place, vae_memory)
 
         return execute
 
-    def _make(self, groups: list[dict[str, str]], place: Place, vae_memory: Ceiling) -> Iterator[Row]:
+    def _make(self, groups: list[dict[str, str]], place: Storage, vae_memory: Ceiling) -> Iterator[ManifestRow]:
         import ray
         import ray.data
 
-        beginnings = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Beginnings).remote()
+        attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts).remote()
         dataset = ray.data.from_items(groups, override_num_blocks=min(len(groups), BLOCKS)).map(
             RayWorker,
-            fn_constructor_args=(place.url, vae_memory, os.getcwd(), self.threads, beginnings),
+            fn_constructor_args=(place.url, vae_memory, os.getcwd(), self.threads, attempts),
             compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(groups)), max_tasks_in_flight_per_actor=1),
             num_cpus=self.cpus_each,
             num_gpus=1 if self.has_gpus else 0,
@@ -77,16 +77,16 @@ class Cluster:
         try:
             for answer in dataset.iter_rows():
                 for values in json.loads(answer["rows"]):
-                    yield Row(**values)
+                    yield ManifestRow(**values)
                 if answer["fatal"]:
-                    raise PlaceError(answer["fatal"])
+                    raise StorageError(answer["fatal"])
         except ray.exceptions.RayError as error:
             raise ScaleCrafterError(
                 f"Ray stopped: {_first_line(error)}. What was made stays; the same command goes on from there"
             ) from error
 
 
-class Beginnings:
+class Attempts:
     """How often each request was begun; an actor of its own, which outlives the workers."""
 
     def __init__(self) -> None:
@@ -100,26 +100,26 @@ class Beginnings:
 
 
 class RayWorker:
-    """What runs in an actor: a `Worker`, spoken to in plain texts."""
+    """What runs in an actor: a `BatchWorker`, spoken to in plain texts."""
 
-    def __init__(self, url: str, vae_memory: Ceiling, folder: str, threads: int, beginnings: Any) -> None:
+    def __init__(self, url: str, vae_memory: Ceiling, folder: str, threads: int, attempts: Any) -> None:
         if os.path.isdir(folder):  # where relative paths of models and images are meant from
             os.chdir(folder)
         torch.set_num_threads(threads)
         self._results = Results(url)
-        self._worker = Worker(self._results, vae_memory)
-        self._beginnings = beginnings
+        self._worker = BatchWorker(self._results, vae_memory)
+        self._beginnings = attempts
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         rows: list[dict[str, Any]] = []
         fatal = ""
         try:
             rows.extend(row.model_dump() for row in self._make(_decoded(row["tasks"])))
-        except PlaceError as error:
+        except StorageError as error:
             fatal = str(error)
         return {"rows": json.dumps(rows), "fatal": fatal}
 
-    def _make(self, tasks: list[Task]) -> Iterator[Row]:
+    def _make(self, tasks: list[BatchTask]) -> Iterator[ManifestRow]:
         """Make a group; if a worker died with it before, each alone, and none more often than `ATTEMPTS`."""
         missing = [task.hash for task in tasks if not self._results.has(task.hash)]
         if len(tasks) > 1 and (not missing or not self._begun(missing)):
@@ -136,8 +136,8 @@ class RayWorker:
 
         return int(ray.get(self._beginnings.begin.remote(hashes)))
 
-    def _given_up(self, task: Task) -> Row:
-        row = Row(
+    def _given_up(self, task: BatchTask) -> ManifestRow:
+        row = ManifestRow(
             hash=task.hash,
             line=task.line,
             request=task.request.model_dump_json(),
@@ -216,12 +216,12 @@ def _must_answer(address: str) -> None:
         raise RequestError(f"there is no Ray cluster at {address!r}: {_first_line(error)}") from None
 
 
-def _encoded(group: list[Task]) -> str:
+def _encoded(group: list[BatchTask]) -> str:
     return json.dumps([[task.line, task.hash, task.request.model_dump(mode="json")] for task in group])
 
 
-def _decoded(text: str) -> list[Task]:
-    return [Task(line, name, Request.from_mapping(request)) for line, name, request in json.loads(text)]
+def _decoded(text: str) -> list[BatchTask]:
+    return [BatchTask(line, name, Request.from_mapping(request)) for line, name, request in json.loads(text)]
 
 
 def _first_line(error: BaseException) -> str:

@@ -15,12 +15,12 @@ from ..models.loading import load_outline, resolve_device
 from ..unet.architecture import Architecture, read_architecture
 from .folder import BatchFolder, file_of, now
 from .groups import GPU_AREA, grouped
-from .jobs import Line, Task, count_lines, read_lines, to_request, to_task
-from .making import Worker, told
-from .manifest import Row
+from .jobs import BatchTask, Line, count_lines, read_lines, to_request, to_task
+from .manifest import ManifestRow
+from .worker import BatchWorker, message_of
 
 
-class Watcher(Protocol):
+class BatchListener(Protocol):
     """Told how a batch gets on; a KeyboardInterrupt in it stops the batch, and nothing finished is lost."""
 
     def begin(self, total: int) -> None:
@@ -29,14 +29,14 @@ class Watcher(Protocol):
     def step(self, step: int, steps: int) -> None:
         """After each step of denoising, where that can be seen."""
 
-    def passed(self, what: str) -> None:
+    def skipped(self, what: str) -> None:
         """A line that needs no picture: "there already", "twice", "failed before"."""
 
-    def finished(self, row: Row) -> None:
+    def finished(self, row: ManifestRow) -> None:
         """A picture is safe, or has failed."""
 
 
-Executor = Callable[[Iterator[list[Task]], Progress], Iterable[Row]]
+Executor = Callable[[Iterator[list[BatchTask]], Progress], Iterable[ManifestRow]]
 """Makes groups of tasks; its rows are kept already.  Called with the groups, and what to tell steps to."""
 
 
@@ -57,7 +57,7 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Settings:
+class BatchSettings:
     """What is asked of a batch, beside its jobs and its folder."""
 
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -75,7 +75,12 @@ class Batch:
     """One run of a batch."""
 
     def __init__(
-        self, jobs: str, folder: BatchFolder, settings: Settings, watcher: Watcher, on_gpu: bool | None = None
+        self,
+        jobs: str,
+        folder: BatchFolder,
+        settings: BatchSettings,
+        listener: BatchListener,
+        on_gpu: bool | None = None,
     ) -> None:
         """Prepare a run.
 
@@ -83,12 +88,12 @@ class Batch:
             jobs: path or URL of the jobs file.
             folder: where pictures go.
             settings: what is asked.
-            watcher: is told how it gets on.
+            listener: is told how it gets on.
             on_gpu: whether workers have GPUs; None: find out here, by each request's device.
         """
         self.summary = Summary()
         self._jobs, self._folder, self._settings = jobs, folder, settings
-        self._watcher, self.on_gpu = watcher, on_gpu
+        self._listener, self.on_gpu = listener, on_gpu
         self._architectures: dict[str, Architecture | ModelError] = {}
 
     def run(self, execute: Executor) -> Summary:
@@ -96,15 +101,15 @@ class Batch:
 
         Raises:
             RequestError: for a jobs file that cannot be read.
-            PlaceError: when the folder can no longer be written; what is there stays.
+            StorageError: when the folder can no longer be written; what is there stays.
         """
-        self._watcher.begin(count_lines(self._jobs))
+        self._listener.begin(count_lines(self._jobs))
         groups = grouped(self._missing(), self._most_together)
-        for row in execute(groups, self._watcher.step):
+        for row in execute(groups, self._listener.step):
             self._count(row)
         return self.summary
 
-    def _missing(self) -> Iterator[Task]:
+    def _missing(self) -> Iterator[BatchTask]:
         """What is to be made; lines that need nothing are counted on the way."""
         seen: set[bytes] = set()
         for line in read_lines(self._jobs):
@@ -119,21 +124,21 @@ class Batch:
             known = self._folder.rows.get(task.hash)
             if key in seen:
                 self.summary.twice += 1
-                self._watcher.passed("twice")
+                self._listener.skipped("twice")
             elif self._folder.made(task.hash):
                 if known is None or known.status != "made":  # the manifest was deleted, or written before the picture
                     self._folder.results.note(_made_before(task))
                 self.summary.there += 1
-                self._watcher.passed("there already")
+                self._listener.skipped("there already")
             elif known is not None and known.status == "failed" and not self._settings.retry_failed:
                 self.summary.failed_before += 1
                 self._remember(known)
-                self._watcher.passed("failed before")
+                self._listener.skipped("failed before")
             else:
                 yield task
             seen.add(key)
 
-    def _task(self, line: Line) -> Task:
+    def _task(self, line: Line) -> BatchTask:
         request = to_request(line, self._settings.defaults)
         if self.on_gpu is None:
             resolve_device(request.device)  # one that is not there is an error of this line
@@ -151,7 +156,7 @@ class Batch:
             raise found
         return found
 
-    def _most_together(self, task: Task) -> int:
+    def _most_together(self, task: BatchTask) -> int:
         if self._settings.batch_size is not None:
             return self._settings.batch_size
         request = task.request
@@ -164,38 +169,38 @@ class Batch:
         assert request.height is not None
         return max(GPU_AREA * native // (request.width * request.height), 1)
 
-    def _count(self, row: Row) -> None:
+    def _count(self, row: ManifestRow) -> None:
         if row.status == "made":
             self.summary.made += 1
         else:
             self.summary.failed += 1
             self._remember(row)
-        self._watcher.finished(row)
+        self._listener.finished(row)
 
-    def _remember(self, row: Row) -> None:
+    def _remember(self, row: ManifestRow) -> None:
         if row.error is not None and len(self.summary.reasons) < REASONS:
             told_line = row.error.startswith("line ")
             self.summary.reasons.append(row.error if told_line else f"line {row.line}: {row.error}")
 
 
-def in_process(worker: Worker) -> Executor:
+def in_process(worker: BatchWorker) -> Executor:
     """Make pictures here, one group after the other."""
 
-    def execute(groups: Iterator[list[Task]], progress: Progress) -> Iterator[Row]:
+    def execute(groups: Iterator[list[BatchTask]], progress: Progress) -> Iterator[ManifestRow]:
         for group in groups:
             yield from worker.make(group, progress)
 
     return execute
 
 
-def _no_task(line: Line, error: ScaleCrafterError) -> Row:
-    reason, place = told(error), f"line {line.number}: "
+def _no_task(line: Line, error: ScaleCrafterError) -> ManifestRow:
+    reason, place = message_of(error), f"line {line.number}: "
     reason = reason if reason.startswith(place) else place + reason
-    return Row(hash=None, line=line.number, request=None, status="failed", error=reason, finished=now())
+    return ManifestRow(hash=None, line=line.number, request=None, status="failed", error=reason, finished=now())
 
 
-def _made_before(task: Task) -> Row:
-    return Row(
+def _made_before(task: BatchTask) -> ManifestRow:
+    return ManifestRow(
         hash=task.hash,
         line=task.line,
         request=task.request.model_dump_json(),

@@ -19,7 +19,7 @@ from .generate import check_ceiling, notices
 from .options import AUTOMATIC, PictureOptions, VaeMemory, spread_options
 
 if TYPE_CHECKING:
-    from ..batch.manifest import Row
+    from ..batch.manifest import ManifestRow
     from ..batch.running import Summary
 
 NEEDED = {"batch": {"pyarrow": "pyarrow", "fsspec": "fsspec"}, "ray": {"ray": "Ray"}}
@@ -97,15 +97,15 @@ def batch(
     defaults = options.values()
 
     from ..batch.folder import opened_folder
-    from ..batch.making import Worker
-    from ..batch.running import Batch, Settings, in_process
+    from ..batch.running import Batch, BatchSettings, in_process
+    from ..batch.worker import BatchWorker
 
-    settings = Settings(defaults, batch_size, retry_failed)
+    settings = BatchSettings(defaults, batch_size, retry_failed)
     with BatchReporter() as reporter, notices(reporter), _stopped_gently(), opened_folder(output) as folder:
         run = Batch(jobs, folder, settings, reporter, on_gpu=None)
         try:
             if ray is None:
-                summary = run.run(in_process(Worker(folder.results, vae_memory)))
+                summary = run.run(in_process(BatchWorker(folder.results, vae_memory)))
             else:
                 from ..batch.on_ray import ray_cluster
 
@@ -124,7 +124,7 @@ def batch(
 
 
 class BatchReporter(CountingReporter):
-    """Watches a batch (`batch.running.Watcher`)."""
+    """Watches a batch (`batch.running.BatchListener`)."""
 
     def __enter__(self) -> BatchReporter:
         super().__enter__()
@@ -138,11 +138,11 @@ class BatchReporter(CountingReporter):
         """A step of denoising."""
         self.describe(f"pictures: step {step}/{steps}")
 
-    def passed(self, what: str) -> None:
+    def skipped(self, what: str) -> None:
         """A line that needs no picture."""
         self.count(what, worked=False)
 
-    def finished(self, row: Row) -> None:
+    def finished(self, row: ManifestRow) -> None:
         """A picture is safe, or has failed."""
         if row.status == "failed":
             self.count(f"line {row.line} failed", worked=row.attempts > 0)

@@ -20,8 +20,8 @@ from .eval_progress import EvaluationReporter
 from .options import AllowPickle, Config, Guidance, Model, Scheduler, Steps
 
 if TYPE_CHECKING:
-    from ..evaluation.looking import Examiner
-    from ..evaluation.settings import Choice, Settings
+    from ..evaluation.inspection import Inspector
+    from ..evaluation.settings import Choice, EvaluationSettings
     from ..evaluation.store import RunFolder
 
 NEEDED = {"torchmetrics": "torchmetrics", "pyarrow": "pyarrow", "matplotlib": "Matplotlib"}
@@ -110,7 +110,7 @@ def evaluate(
     """
     need_packages()
 
-    from ..evaluation.looking import make_examiner
+    from ..evaluation.inspection import make_inspector
     from ..evaluation.real_pictures import SHIPPED
     from ..evaluation.reporting import report
     from ..evaluation.store import RunFolder
@@ -128,7 +128,7 @@ def evaluate(
     }  # fmt: skip
     base = Request.from_mapping({name: value for name, value in asked.items() if value is not None}, "eval")
     if features is None:
-        features = known.get("examiner", {}).get("name") or (CRITTERS if base.model == CRITTERS else "inception")
+        features = known.get("inspector", {}).get("name") or (CRITTERS if base.model == CRITTERS else "inception")
     critters = CRITTERS in (base.model, features)
 
     settings, loading = None, {"config": config, "allow_pickle": allow_pickle}
@@ -137,13 +137,13 @@ def evaluate(
         sizes = [parse_size(text) for text in size] if size else [_twice_native(base.model, loading)]
         settings = _settings(base, chosen, sizes, prompts, pictures, native_pictures, critters)
     with EvaluationReporter() as reporter:
-        examiner = make_examiner(features, observe=critters)
+        inspector = make_inspector(features, observe=critters)
         if settings is not None:
-            _make(settings, loading, store, examiner, reporter, join or [])
+            _make(settings, loading, store, inspector, reporter, join or [])
         else:
-            _look_again(store, examiner, reporter, again=True)
-            _join(store, join or [], examiner)
-        for path in report(store, examiner, real, SHIPPED if critters else None, reporter.counting):
+            _look_again(store, inspector, reporter, again=True)
+            _join(store, join or [], inspector)
+        for path in report(store, inspector, real, SHIPPED if critters else None, reporter.counting):
             print(path)
 
 
@@ -191,14 +191,14 @@ def _settings(
     pictures: int,
     native_pictures: int,
     critters: bool,
-) -> Settings:
+) -> EvaluationSettings:
     from ..evaluation.prompts import critters_prompts, read_prompts
-    from ..evaluation.settings import Settings
+    from ..evaluation.settings import EvaluationSettings
 
     if prompts is None and not critters:
         raise RequestError(f"the shipped prompts are for critters: give {base.model!r} its own with --prompts FILE")
     texts = critters_prompts() if prompts is None else read_prompts(prompts)
-    return Settings(base, tuple(texts), tuple(sizes), chosen, pictures, native_pictures)
+    return EvaluationSettings(base, tuple(texts), tuple(sizes), chosen, pictures, native_pictures)
 
 
 def _twice_native(model: str, loading: dict[str, Any]) -> tuple[int, int]:
@@ -210,10 +210,10 @@ def _twice_native(model: str, loading: dict[str, Any]) -> tuple[int, int]:
 
 
 def _make(
-    settings: Settings,
+    settings: EvaluationSettings,
     loading: dict[str, Any],
     store: RunFolder,
-    examiner: Examiner,
+    inspector: Inspector,
     reporter: EvaluationReporter,
     joined: list[Path],
 ) -> None:
@@ -223,10 +223,10 @@ def _make(
     check(pipe, settings)
     command = shlex.join(["scalecrafter", *sys.argv[1:]])
     store.claim(shared_settings(pipe, settings), shared_choices(settings), command, _machine(pipe))
-    _look_again(store, examiner, reporter, again=False)
-    _join(store, joined, examiner)
+    _look_again(store, inspector, reporter, again=False)
+    _join(store, joined, inspector)
     try:
-        make_pictures(pipe, settings, store, examiner, reporter)
+        make_pictures(pipe, settings, store, inspector, reporter)
     except KeyboardInterrupt:
         reporter.note(
             f"{len(store.own_rows())} pictures are finished and stay in {store.folder}: "
@@ -235,15 +235,15 @@ def _make(
         raise
 
 
-def _look_again(store: RunFolder, examiner: Examiner, reporter: EvaluationReporter, again: bool) -> None:
-    from ..evaluation.runs import agree_on_examiner
+def _look_again(store: RunFolder, inspector: Inspector, reporter: EvaluationReporter, again: bool) -> None:
+    from ..evaluation.runs import agree_on_inspector
 
-    with reporter.counting("looking at the pictures again") as progress:
-        agree_on_examiner(store, examiner, progress, again)
+    with reporter.counting("inspecting the pictures again") as progress:
+        agree_on_inspector(store, inspector, progress, again)
 
 
-def _join(store: RunFolder, joined: list[Path], examiner: Examiner) -> None:
-    signature = examiner.signature() if joined else []
+def _join(store: RunFolder, joined: list[Path], inspector: Inspector) -> None:
+    signature = inspector.signature() if joined else []
     for path in joined:
         store.join(path, signature)
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from .counting import CountingReporter
 
 if TYPE_CHECKING:
-    from ..evaluation.settings import Job
+    from ..evaluation.settings import Sample
 
 
 class EvaluationReporter(CountingReporter):
-    """Watches an evaluation (`evaluation.runs.Watcher`)."""
+    """Watches an evaluation (`evaluation.runs.EvaluationListener`)."""
 
     def __enter__(self) -> EvaluationReporter:
         super().__enter__()
@@ -23,14 +23,14 @@ class EvaluationReporter(CountingReporter):
         if done:
             self.note(f"{done} of {total} pictures are there already")
 
-    def step(self, job: Job, step: int, steps: int) -> None:
+    def step(self, sample: Sample, step: int, steps: int) -> None:
         """A step of denoising."""
-        self.describe(f"{_place(job)}: step {step}/{steps}")
+        self.describe(f"{_place(sample)}: step {step}/{steps}")
 
-    def finished(self, job: Job, seconds: float) -> None:
+    def finished(self, sample: Sample, seconds: float) -> None:
         """A picture is safe on disk."""
-        self.count(f"{_place(job)} took {seconds:.1f} s")
+        self.count(f"{_place(sample)} took {seconds:.1f} s")
 
 
-def _place(job: Job) -> str:
-    return f"{job.label} {job.size[0]}×{job.size[1]} #{job.index}"
+def _place(sample: Sample) -> str:
+    return f"{sample.label} {sample.size[0]}×{sample.size[1]} #{sample.index}"

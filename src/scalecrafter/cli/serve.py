@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from . import serving_options as serving
 from .app import FAILED, WRONG_USE, app
 from .options import AUTOMATIC, VaeMemory
 from .output import Reporter
+
+if TYPE_CHECKING:
+    from ..server.page import PageFactory
 
 
 @app.command("serve")
@@ -59,12 +62,12 @@ def serve(
 
     from ..server.run import address, listen
     from ..server.run import serve as run_server
-    from ..server.settings import Limits, Settings, check_exposure, is_loopback, name_models, read_keys
+    from ..server.settings import Limits, ServerSettings, check_exposure, is_loopback, name_models, read_keys
 
     keys = read_keys(api_keys)
     check_exposure(host, keys, allow_anyone)
     try:
-        settings = Settings(
+        settings = ServerSettings(
             data=data,
             models=name_models(model or ["critters"]),
             limits=Limits(
@@ -84,7 +87,6 @@ def serve(
             keep_hours=keep_hours,
             keep_bytes=_size("--keep-size", keep_size),
             grace=grace,
-            page=page,
         )
     except ValidationError as error:
         problem = error.errors()[0]
@@ -93,8 +95,14 @@ def serve(
         where = address(host, listening)
         Reporter().note(f"serving {', '.join(settings.models)} on {where} (data in {str(data)!r}; Ctrl-C ends it)")
         print(where, flush=True)
-        if not run_server(settings, listening, log_requests):
+        if not run_server(settings, listening, log_requests, _page() if page else None):
             raise typer.Exit(WRONG_USE)
+
+
+def _page() -> PageFactory:
+    from ..ui.mounting import MountedPage
+
+    return MountedPage
 
 
 def _size(option: str, text: str) -> int:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from itertools import chain
 
 from .distances import fid, kid
+from .inspection import CROPS
 from .intervals import RESAMPLES, Interval, bootstrap, bootstrap_difference
-from .looking import CROPS
 from .prompts import ATTRIBUTES
-from .rows import Row
+from .rows import PictureRow
 from .settings import NATIVE, REAL, Size
 from .spectrum import sharpness
 
@@ -68,17 +68,17 @@ class CellFigures:
     """Pictures on each side of FID_c."""
 
 
-def cells(rows: Sequence[Row]) -> dict[tuple[Size, str], list[Row]]:
+def cells(rows: Sequence[PictureRow]) -> dict[tuple[Size, str], list[PictureRow]]:
     """Rows by size and method: sizes by area, and in each native, then methods as they come, then real pictures."""
-    found: dict[tuple[Size, str], list[Row]] = {}
+    found: dict[tuple[Size, str], list[PictureRow]] = {}
     for row in rows:
         found.setdefault(((row.width, row.height), row.method), []).append(row)
     return found
 
 
 def measure(
-    rows: Sequence[Row],
-    real: Mapping[Size, Sequence[Row]],
+    rows: Sequence[PictureRow],
+    real: Mapping[Size, Sequence[PictureRow]],
     order: Sequence[str],
     seed: int = 0,
     report: Callable[[int, int], None] | None = None,
@@ -111,14 +111,19 @@ def measure(
 
 
 def measure_cell(
-    method: str, size: Size, rows: Sequence[Row], real: Sequence[Row], native: Sequence[Row], seed: int = 0
+    method: str,
+    size: Size,
+    rows: Sequence[PictureRow],
+    real: Sequence[PictureRow],
+    native: Sequence[PictureRow],
+    seed: int = 0,
 ) -> CellFigures:
     """The figures of one cell against real pictures of its size and native pictures of its model (none: left out)."""
-    findings = [row.findings for row in rows]
+    metrics = [row.metrics for row in rows]
     of_pictures: dict[str, Sequence[float | None]] = {
-        "one_object": [seen.one_object for seen in findings],
-        "well_formed": [seen.well_formed for seen in findings],
-        "animals": [seen.animals for seen in findings],
+        "one_object": [seen.one_object for seen in metrics],
+        "well_formed": [seen.well_formed for seen in metrics],
+        "animals": [seen.animals for seen in metrics],
     }
     for name in ATTRIBUTES:
         of_pictures[name] = [_as_promised(row, name) for row in rows]
@@ -137,7 +142,7 @@ def measure_cell(
     compared["crops"] = len(ours) // CROPS
     if len(ours):
         found["fid_crops"] = fid(ours, theirs, each=CROPS, seed=seed, resamples=RESAMPLES // CROPS)
-    light = [sharpness([row.findings.top_octave for row in side]) for side in (rows, real)]
+    light = [sharpness([row.metrics.top_octave for row in side]) for side in (rows, real)]
     found["sharpness"] = bootstrap_difference(*light, seed=seed)
     told = {key: interval for key, interval in found.items() if interval is not None}
     return CellFigures(method, size, len(rows), told, compared["real"], compared["native"], compared["crops"])
@@ -147,21 +152,21 @@ def _told(values: Sequence[float | None]) -> list[float]:
     return [float(value) for value in values if value is not None]
 
 
-def _as_promised(row: Row, attribute: str) -> bool | None:
+def _as_promised(row: PictureRow, attribute: str) -> bool | None:
     """Whether a picture shows what its prompt says; None where either is unknown."""
-    if attribute not in row.expected or attribute not in row.findings.attributes:
+    if attribute not in row.expected or attribute not in row.metrics.attributes:
         return None
-    return row.expected[attribute] == row.findings.attributes[attribute]
+    return row.expected[attribute] == row.metrics.attributes[attribute]
 
 
 def _comparable(
-    rows: Sequence[Row], reference: Sequence[Row], *, crops: bool = False
+    rows: Sequence[PictureRow], reference: Sequence[PictureRow], *, crops: bool = False
 ) -> tuple[list[list[float]], list[list[float]]]:
     """The features of equally many pictures on both sides, the first of each; none where there are fewer than two.
 
     With `crops`, those of every picture's crops, one after the other.
     """
-    views = [[row.findings.crops if crops else [row.findings.features] for row in side] for side in (rows, reference)]
+    views = [[row.metrics.crops if crops else [row.metrics.features] for row in side] for side in (rows, reference)]
     ours, theirs = ([view for view in side if view and all(view)] for side in views)
     number = min(len(ours), len(theirs))
     if number < 2:

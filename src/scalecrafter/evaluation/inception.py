@@ -14,7 +14,7 @@ from PIL import Image
 from ..errors import ScaleCrafterError
 
 if TYPE_CHECKING:
-    from .looking import Extractor
+    from .inspection import Extractor
 
 SIDE = 299
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .._util.files import write_whole
 from .figures import KINDS, CellFigures, Kind
-from .rows import Row
+from .rows import PictureRow
 from .settings import NATIVE, REAL, Size
 from .spectrum import BINS, TOP_OCTAVE
 
@@ -24,7 +24,7 @@ _KIND = {kind.key: kind for kind in KINDS}
 
 
 def write_plots(
-    folder: Path, measured: Sequence[CellFigures], rows: Mapping[tuple[Size, str], Sequence[Row]]
+    folder: Path, measured: Sequence[CellFigures], rows: Mapping[tuple[Size, str], Sequence[PictureRow]]
 ) -> list[Path]:
     """Write the plots as PNG: bars with intervals for every figure, and the spectra of each size.
 
@@ -76,13 +76,13 @@ def _bars(measured: Sequence[CellFigures], kinds: Sequence[Kind], colours: Mappi
     return figure
 
 
-def _spectra(size: Size, cells: Mapping[str, Sequence[Row]], colours: Mapping[str, Any]) -> Any:
+def _spectra(size: Size, cells: Mapping[str, Sequence[PictureRow]], colours: Mapping[str, Any]) -> Any:
     """The mean spectrum of every method at one size, real pictures in black."""
     figure = _figure(width=7, height=4.5)
     axes = figure.add_subplot()
     frequencies = (np.arange(BINS) + 0.5) / (2 * BINS)
     for method, rows in cells.items():
-        power = np.exp(np.mean([np.log(np.maximum(row.findings.spectrum, 1e-12)) for row in rows], axis=0))
+        power = np.exp(np.mean([np.log(np.maximum(row.metrics.spectrum, 1e-12)) for row in rows], axis=0))
         axes.loglog(frequencies, power, color=colours[method], label=method, lw=2 if method == REAL else 1)
     axes.axvspan(TOP_OCTAVE, 0.5, color="0.93", zorder=0)
     axes.set_xlabel("cycles a pixel (the top octave is shaded)")

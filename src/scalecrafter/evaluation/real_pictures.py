@@ -15,14 +15,15 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from ..request.request import RequestError
-from .looking import Examiner, same_signature
+from .inspection import Inspector, same_signature
 from .prompts import Prompt
-from .rows import Row, read_parquet
+from .rows import PictureRow, read_parquet
 from .settings import REAL, Size
 
 SHIPPED = Path(str(resources.files(__package__))) / "real" / "critters.parquet"
 """What an observer found in real pictures of critters, at the usual sizes."""
 SIGNATURE = "examiner signature"
+"""Key of the metadata of the shipped file."""
 _SIZED = re.compile(r"\d+x\d+")
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -30,17 +31,17 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 def real_rows(
     size: Size,
     limit: int,
-    examiner: Examiner,
+    inspector: Inspector,
     folder: Path | None,
     shipped: Path | None,
     report: Callable[[int, int], None],
-) -> tuple[list[Row], str]:
+) -> tuple[list[PictureRow], str]:
     """Real pictures of a size, and where they are from (or why there are none), in words.
 
     Args:
         size: (width, height) in image pixels.
         limit: how many at most.
-        examiner: looks at the pictures of `folder`; `shipped` counts only if the same one has looked at it.
+        inspector: looks at the pictures of `folder`; `shipped` counts only if the same one has looked at it.
         folder: the user's pictures: all in it or, if it has folders named `WIDTHxHEIGHT`, the one of this size.
         shipped: figures of real pictures, if they are a fair comparison (`SHIPPED` for critters).
         report: called with (pictures seen, all pictures).
@@ -55,7 +56,7 @@ def real_rows(
         if not sized.is_dir() and any(_SIZED.fullmatch(entry.name) for entry in folder.glob("*")):
             return [], f"{folder} has folders of other sizes, and none named {name}"
         chosen = sized if sized.is_dir() else folder
-        return _seen(chosen, size, limit, examiner, report), f"the pictures in {chosen}"
+        return _seen(chosen, size, limit, inspector, report), f"the pictures in {chosen}"
     if shipped is None:
         return [], "no real pictures were named (--real FOLDER)"
     render = (
@@ -64,13 +65,15 @@ def real_rows(
     if not shipped.is_file():
         return [], f"no figures of real renders are installed: {render}"
     rows, metadata = read_parquet(shipped)
-    if not same_signature(json.loads(metadata[SIGNATURE]), examiner.signature()):
+    if not same_signature(json.loads(metadata[SIGNATURE]), inspector.signature()):
         return [], f"the shipped figures of real renders are of another observer or other features: {render}"
     found = [row for row in rows if (row.width, row.height) == size][:limit]
     return found, "shipped figures of real renders" if found else f"no real renders of {name} ship: {render}"
 
 
-def _seen(folder: Path, size: Size, limit: int, examiner: Examiner, report: Callable[[int, int], None]) -> list[Row]:
+def _seen(
+    folder: Path, size: Size, limit: int, inspector: Inspector, report: Callable[[int, int], None]
+) -> list[PictureRow]:
     if not folder.is_dir():
         raise RequestError(f"there is no folder {str(folder)!r} with real pictures")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)[:limit]
@@ -78,14 +81,16 @@ def _seen(folder: Path, size: Size, limit: int, examiner: Examiner, report: Call
         raise RequestError(f"{str(folder)!r} holds {len(paths)} pictures ({', '.join(ENDINGS)}): give at least 2")
     rows = []
     for index, path in enumerate(paths):
-        rows.append(examined(_open(path, size), index, path.name, examiner))
+        rows.append(inspected(_open(path, size), index, path.name, inspector))
         report(index + 1, len(paths))
     return rows
 
 
-def examined(picture: Image.Image, index: int, name: str, examiner: Examiner, prompt: Prompt | None = None) -> Row:
+def inspected(
+    picture: Image.Image, index: int, name: str, inspector: Inspector, prompt: Prompt | None = None
+) -> PictureRow:
     """The row of a real picture, and of what it is known to show."""
-    return Row(
+    return PictureRow(
         file=name,
         method=REAL,
         width=picture.width,
@@ -93,7 +98,7 @@ def examined(picture: Image.Image, index: int, name: str, examiner: Examiner, pr
         index=index,
         prompt=prompt.text if prompt else "",
         expected=prompt.expected if prompt else {},
-        findings=examiner.examine(picture),
+        metrics=inspector.inspect(picture),
     )
 
 

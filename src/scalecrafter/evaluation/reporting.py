@@ -14,7 +14,7 @@ from pathlib import Path
 from ..errors import ScaleCrafterError
 from ..generation.picture_files import package_versions
 from .figures import cells, measure
-from .looking import Examiner
+from .inspection import Inspector
 from .plots import write_plots
 from .real_pictures import real_rows
 from .rows import write_parquet
@@ -28,13 +28,13 @@ Counter = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
 
 def report(
-    store: RunFolder, examiner: Examiner, real_folder: Path | None, shipped: Path | None, counter: Counter
+    store: RunFolder, inspector: Inspector, real_folder: Path | None, shipped: Path | None, counter: Counter
 ) -> list[Path]:
     """Write the report of all pictures in a folder: report.md, .csv, .json, pictures.parquet, plots/ and sheets/.
 
     Args:
-        store: the folder, whose rows are of `examiner`.
-        examiner: looks at real pictures.
+        store: the folder, whose rows are of `inspector`.
+        inspector: looks at real pictures.
         real_folder: the user's real pictures, which come before `shipped`.
         shipped: figures of real pictures, if they are a fair comparison.
         counter: shows how it gets on.
@@ -55,7 +55,7 @@ def report(
     for size in dict.fromkeys(size for size, _ in by_cell):
         limit = max(len(members) for (of, _), members in by_cell.items() if of == size)
         with counter(f"real pictures, {size[0]}×{size[1]}") as progress:
-            real[size], origins[size] = real_rows(size, limit, examiner, real_folder, shipped, progress)
+            real[size], origins[size] = real_rows(size, limit, inspector, real_folder, shipped, progress)
     with counter("figures") as progress:
         measured = measure(rows, real, list(manifest["choices"]), report=progress)
     facts = _facts(manifest)
@@ -79,7 +79,7 @@ def _facts(manifest: dict[str, dict[str, object]]) -> dict[str, str]:
         "pictures": f"{shared['steps']} steps, guidance {shared['guidance']}, "
         f"scheduler {shared['scheduler'] or 'its own'}, {shared['dtype']}, seeds from {shared['seed']}",
         "made on": "; ".join(map(str, manifest["machines"])),
-        "features": str(manifest["examiner"]["name"]),
+        "features": str(manifest["inspector"]["name"]),
     }
     versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())
     return facts | {"report": f"{datetime.now(UTC):%Y-%m-%d}, {versions}"}

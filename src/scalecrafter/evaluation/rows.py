@@ -9,14 +9,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from .._util.files import write_whole
-from .looking import Findings
+from .inspection import PictureMetrics
 from .prompts import ATTRIBUTES
 
 
-class Row(BaseModel):
+class PictureRow(BaseModel):
     """One picture: where it is, how it was made, what it shows."""
 
     model_config = ConfigDict(frozen=True)
@@ -36,16 +36,16 @@ class Row(BaseModel):
     seconds: float | None = None
     peak_memory: int | None = None
     """Bytes; None where it could not be measured."""
-    findings: Findings
+    metrics: PictureMetrics = Field(validation_alias=AliasChoices("metrics", "findings"))  # the second: older runs
 
 
-def write_parquet(rows: Iterable[Row], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+def write_parquet(rows: Iterable[PictureRow], path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write one Parquet row a picture: its own columns, what was expected, what was seen (`part_…` are counts)."""
     import pyarrow
     import pyarrow.parquet
 
     rows = list(rows)
-    kinds = sorted({kind for row in rows for kind in row.findings.parts})
+    kinds = sorted({kind for row in rows for kind in row.metrics.parts})
     text, whole, number, yes = pyarrow.string(), pyarrow.int64(), pyarrow.float64(), pyarrow.bool_()
     several = pyarrow.list_(pyarrow.float32())
     columns = {
@@ -60,7 +60,7 @@ def write_parquet(rows: Iterable[Row], path: Path, metadata: Mapping[str, str] |
     write_whole(path, lambda file: pyarrow.parquet.write_table(table, file, compression="zstd"))
 
 
-def read_parquet(path: Path) -> tuple[list[Row], dict[str, str]]:
+def read_parquet(path: Path) -> tuple[list[PictureRow], dict[str, str]]:
     """The rows that `write_parquet` wrote, and their metadata."""
     import pyarrow.parquet
 
@@ -69,18 +69,18 @@ def read_parquet(path: Path) -> tuple[list[Row], dict[str, str]]:
     return [_row(entry) for entry in table.to_pylist()], metadata
 
 
-def _flat(row: Row) -> dict[str, Any]:
-    findings = row.findings
+def _flat(row: PictureRow) -> dict[str, Any]:
+    metrics = row.metrics
     return {
-        **row.model_dump(exclude={"findings", "expected"}),
-        **findings.model_dump(exclude={"parts", "attributes"}),
+        **row.model_dump(exclude={"metrics", "expected"}),
+        **metrics.model_dump(exclude={"parts", "attributes"}),
         **{f"expected_{name}": value for name, value in row.expected.items()},
-        **{f"seen_{name}": value for name, value in findings.attributes.items()},
-        **{f"part_{kind}": count for kind, count in findings.parts.items()},
+        **{f"seen_{name}": value for name, value in metrics.attributes.items()},
+        **{f"part_{kind}": count for kind, count in metrics.parts.items()},
     }
 
 
-def _row(entry: Mapping[str, Any]) -> Row:
+def _row(entry: Mapping[str, Any]) -> PictureRow:
     def under(prefix: str) -> dict[str, Any]:
         return {
             name.removeprefix(prefix): value
@@ -88,7 +88,7 @@ def _row(entry: Mapping[str, Any]) -> Row:
             if name.startswith(prefix) and value is not None
         }
 
-    findings = {name: entry[name] for name in Findings.model_fields if name in entry}
-    findings |= {"parts": under("part_"), "attributes": under("seen_")}
-    own = {name: entry[name] for name in Row.model_fields if name in entry}
-    return Row(**own, expected=under("expected_"), findings=Findings(**findings))
+    metrics = {name: entry[name] for name in PictureMetrics.model_fields if name in entry}
+    metrics |= {"parts": under("part_"), "attributes": under("seen_")}
+    own = {name: entry[name] for name in PictureRow.model_fields if name in entry}
+    return PictureRow(**own, expected=under("expected_"), metrics=PictureMetrics(**metrics))

@@ -1,4 +1,4 @@
-"""Making the pictures of an evaluation, and looking at each: what is finished stays, what is missing is made.
+"""Makes the pictures of an evaluation and inspects each. Finished pictures stay; missing ones are made.
 
 Knows nothing of figures or of the command line.
 """
@@ -17,22 +17,22 @@ from ..errors import ScaleCrafterError
 from ..generation.generate import Progress, generate
 from ..unet.architecture import read_architecture
 from . import peak_memory
-from .looking import Examiner, same_signature
-from .rows import Row
-from .settings import Job, Settings, Size
+from .inspection import Inspector, same_signature
+from .rows import PictureRow
+from .settings import EvaluationSettings, Sample, Size
 from .store import RunFolder, sha256
 
 
-class Watcher(Protocol):
+class EvaluationListener(Protocol):
     """Told how a run gets on; what it raises stops the run, and nothing finished is lost."""
 
     def begin(self, done: int, total: int) -> None:
         """Before the first picture: how many are there already."""
 
-    def step(self, job: Job, step: int, steps: int) -> None:
+    def step(self, sample: Sample, step: int, steps: int) -> None:
         """After each step of denoising."""
 
-    def finished(self, job: Job, seconds: float) -> None:
+    def finished(self, sample: Sample, seconds: float) -> None:
         """After each picture, when it is safe on disk."""
 
 
@@ -43,7 +43,7 @@ def native_size(pipe: Any) -> Size:
     return architecture.native_width * factor, architecture.native_height * factor
 
 
-def shared_settings(pipe: Any, settings: Settings) -> dict[str, Any]:
+def shared_settings(pipe: Any, settings: EvaluationSettings) -> dict[str, Any]:
     """What decides what every picture looks like and costs, in plain values; the model by its weights."""
     said = settings.base.model_dump(
         mode="json", include={"model", "negative", "steps", "guidance", "seed", "scheduler", "freeu"}
@@ -57,7 +57,7 @@ def shared_settings(pipe: Any, settings: Settings) -> dict[str, Any]:
     }
 
 
-def shared_choices(settings: Settings) -> dict[str, Any]:
+def shared_choices(settings: EvaluationSettings) -> dict[str, Any]:
     """What each label stands for, recipe files by their text."""
     return {
         choice.label: choice.request(settings.base)
@@ -83,38 +83,42 @@ def weights_digest(pipe: Any) -> str:
     return digest.hexdigest()
 
 
-def check(pipe: Any, settings: Settings) -> None:
+def check(pipe: Any, settings: EvaluationSettings) -> None:
     """Find out before any work is done whether the model can make these sizes (`SizeError`)."""
     architecture = read_architecture(pipe)
     for width, height in settings.sizes:
         architecture.check_size(height=height, width=width)
 
 
-def make_pictures(pipe: Any, settings: Settings, store: RunFolder, examiner: Examiner, watcher: Watcher) -> None:
+def make_pictures(
+    pipe: Any, settings: EvaluationSettings, store: RunFolder, inspector: Inspector, listener: EvaluationListener
+) -> None:
     """Make every picture that the folder lacks, and look at it.
 
     Args:
         pipe: a pipeline as `load_pipeline` gives it.
         settings: what to make.
         store: a folder claimed for these settings.
-        examiner: looks at each picture.
-        watcher: is told how it gets on.
+        inspector: looks at each picture.
+        listener: is told how it gets on.
 
     Raises:
         ScaleCrafterError: from the first picture that cannot be made or written, naming its cell; all before it stay.
     """
-    jobs = list(settings.jobs(native_size(pipe)))
-    missing = [job for job in jobs if not store.finished(job)]
-    watcher.begin(len(jobs) - len(missing), len(jobs))
-    for job in missing:
+    samples = list(settings.samples(native_size(pipe)))
+    missing = [sample for sample in samples if not store.finished(sample)]
+    listener.begin(len(samples) - len(missing), len(samples))
+    for sample in missing:
 
-        def step(done: int, steps: int, job: Job = job) -> None:
-            watcher.step(job, done, steps)
+        def step(done: int, steps: int, sample: Sample = sample) -> None:
+            listener.step(sample, done, steps)
 
-        watcher.finished(job, make_picture(pipe, job, store, examiner, step))
+        listener.finished(sample, make_picture(pipe, sample, store, inspector, step))
 
 
-def make_picture(pipe: Any, job: Job, store: RunFolder, examiner: Examiner, progress: Progress | None = None) -> float:
+def make_picture(
+    pipe: Any, sample: Sample, store: RunFolder, inspector: Inspector, progress: Progress | None = None
+) -> float:
     """Make one picture, look at it and keep both: the seconds that making it took.
 
     Raises:
@@ -122,38 +126,38 @@ def make_picture(pipe: Any, job: Job, store: RunFolder, examiner: Examiner, prog
     """
     measured = peak_memory.begin(pipe)
     try:
-        result = generate(pipe, job.request, progress)
+        result = generate(pipe, sample.request, progress)
     except ScaleCrafterError as error:
-        place = f"{job.label} at {job.size[0]}×{job.size[1]}, picture {job.index}"
+        place = f"{sample.label} at {sample.size[0]}×{sample.size[1]}, picture {sample.index}"
         raise type(error)(f"{place}: {error}") from error
-    store.keep(job, result, result.peak_memory if measured else None, examiner.examine(result.image))
+    store.keep(sample, result, result.peak_memory if measured else None, inspector.inspect(result.image))
     return result.seconds
 
 
-def agree_on_examiner(store: RunFolder, examiner: Examiner, report: Callable[[int, int], None], again: bool) -> None:
-    """Let all rows of a folder be of this examiner: pictures that another one looked at are looked at again.
+def agree_on_inspector(store: RunFolder, inspector: Inspector, report: Callable[[int, int], None], again: bool) -> None:
+    """Let all rows of a folder be of this inspector: pictures that another one looked at are looked at again.
 
     Args:
         store: the folder.
-        examiner: whose findings all rows shall hold.
+        inspector: whose metrics all rows shall hold.
         report: called with (pictures seen, all pictures).
         again: look at every picture anew in any case.
     """
-    signature = examiner.signature()
-    found = store.manifest.get("examiner")
-    if again or found is None or found["name"] != examiner.name or not same_signature(found["signature"], signature):
+    signature = inspector.signature()
+    found = store.manifest.get("inspector")
+    if again or found is None or found["name"] != inspector.name or not same_signature(found["signature"], signature):
         rows = store.own_rows()
         for number, row in enumerate(rows, 1):
-            store.keep_row(_seen_again(store, row, examiner))
+            store.keep_row(_seen_again(store, row, inspector))
             report(number, len(rows))
-        store.note(examiner={"name": examiner.name, "signature": signature})
+        store.note(inspector={"name": inspector.name, "signature": signature})
 
 
-def _seen_again(store: RunFolder, row: Row, examiner: Examiner) -> Row:
+def _seen_again(store: RunFolder, row: PictureRow, inspector: Inspector) -> PictureRow:
     path = store.folder / row.file
     try:
         with Image.open(path) as image:
-            return row.model_copy(update={"findings": examiner.examine(image)})
+            return row.model_copy(update={"metrics": inspector.inspect(image)})
     except OSError as error:
         raise ScaleCrafterError(
             f"cannot read {str(path)!r} ({error}): delete it, and the next run makes it again"

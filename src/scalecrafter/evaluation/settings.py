@@ -39,7 +39,7 @@ NATIVE_CHOICE = Choice(NATIVE, {"method": "direct"})
 
 
 @dataclass(frozen=True)
-class Job:
+class Sample:
     """One picture to make."""
 
     label: str
@@ -50,7 +50,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Settings:
+class EvaluationSettings:
     """A whole evaluation."""
 
     base: Request
@@ -90,7 +90,7 @@ class Settings:
         """The seed of picture 0."""
         return self.base.seed or 0
 
-    def jobs(self, native: Size) -> Iterator[Job]:
+    def samples(self, native: Size) -> Iterator[Sample]:
         """Every picture, ordered so that a run that was stopped has the same prompts of all methods.
 
         Args:
@@ -98,14 +98,14 @@ class Settings:
         """
         for index in range(max(self.pictures, self.native_pictures)):
             if index < self.native_pictures:
-                yield self._job(NATIVE_CHOICE, native, index, self.first_seed + NATIVE_SEEDS + index)
+                yield self._sample(NATIVE_CHOICE, native, index, self.first_seed + NATIVE_SEEDS + index)
             if index < self.pictures:
                 for size in self.sizes:
                     for choice in self.choices:
-                        yield self._job(choice, size, index, self.first_seed + index)
+                        yield self._sample(choice, size, index, self.first_seed + index)
 
-    def _job(self, choice: Choice, size: Size, index: int, seed: int) -> Job:
+    def _sample(self, choice: Choice, size: Size, index: int, seed: int) -> Sample:
         prompt = self.prompts[index % len(self.prompts)]
         width, height = size
         request = choice.request(self.base).changed(prompt=prompt.text, width=width, height=height, seed=seed)
-        return Job(choice.label, size, index, prompt, request)
+        return Sample(choice.label, size, index, prompt, request)

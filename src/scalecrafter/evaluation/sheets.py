@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from .._util.files import write_whole
-from .rows import Row
+from .rows import PictureRow
 
 PICTURES = 32
 COLUMNS = 8
@@ -18,11 +18,11 @@ GAP = 4
 STRIP = 36
 
 
-def write_sheet(folder: Path, rows: Sequence[Row], path: Path) -> Path:
+def write_sheet(folder: Path, rows: Sequence[PictureRow], path: Path) -> Path:
     """Write the sheet of a cell as PNG.
 
     Args:
-        folder: of the run, which `Row.file` is relative to.
+        folder: of the run, which `PictureRow.file` is relative to.
         rows: of one cell; picture i is in place i, a missing one leaves its place empty.
         path: of the sheet.
     """

@@ -25,9 +25,9 @@ from .._util.files import sweep, write_whole
 from ..errors import ScaleCrafterError
 from ..generation.picture_files import save_picture
 from ..request.request import RequestError
-from .looking import Findings, same_signature
-from .rows import Row, read_parquet
-from .settings import Job
+from .inspection import PictureMetrics, same_signature
+from .rows import PictureRow, read_parquet
+from .settings import Sample
 
 if TYPE_CHECKING:
     from ..generation.generate import Result
@@ -42,7 +42,7 @@ class RunFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._joined: dict[str, Row] = {}
+        self._joined: dict[str, PictureRow] = {}
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -98,10 +98,10 @@ class RunFolder:
 
         Args:
             path: of that file. Where both have a picture, the folder's own counts.
-            signature: of the examiner whose findings all rows shall hold.
+            signature: of the inspector whose metrics all rows shall hold.
 
         Raises:
-            RequestError: for a file that cannot be read, of other settings, or of another examiner.
+            RequestError: for a file that cannot be read, of other settings, or of another inspector.
         """
         rows, metadata = _read_joined(path)
         theirs, ours = json.loads(metadata[RUN]), self.manifest
@@ -110,7 +110,7 @@ class RunFolder:
             _must_agree(where, name.replace("_", " "), theirs["shared"].get(name), value)
         for label in theirs["choices"].keys() & ours["choices"].keys():
             _must_agree(where, f"the method {label}", theirs["choices"][label], ours["choices"][label])
-        if not same_signature(theirs["examiner"]["signature"], signature):
+        if not same_signature(theirs["inspector"]["signature"], signature):
             raise RequestError(
                 f"{where!r} holds what another observer saw, and its pictures are not here to be looked at again: "
                 "make it anew where they are, with --report-only"
@@ -129,37 +129,37 @@ class RunFolder:
     def _write_manifest(self, content: Mapping[str, Any]) -> None:
         write_whole(self.folder / "run.json", json.dumps(content, indent=1) + "\n")
 
-    def finished(self, job: Job) -> bool:
+    def finished(self, sample: Sample) -> bool:
         """Whether a picture is there already, or its row was joined."""
-        file = _file(job)
+        file = _file(sample)
         return file in self._joined or ((self.folder / file).is_file() and self._row_path(file).is_file())
 
-    def keep(self, job: Job, result: Result, peak_memory: int | None, findings: Findings) -> None:
+    def keep(self, sample: Sample, result: Result, peak_memory: int | None, metrics: PictureMetrics) -> None:
         """Keep a picture with its row (`ScaleCrafterError` when it cannot be written; then it counts as not made)."""
-        row = Row(
-            file=_file(job),
-            method=job.label,
-            width=job.size[0],
-            height=job.size[1],
-            index=job.index,
-            prompt=job.prompt.text,
-            expected=job.prompt.expected,
+        row = PictureRow(
+            file=_file(sample),
+            method=sample.label,
+            width=sample.size[0],
+            height=sample.size[1],
+            index=sample.index,
+            prompt=sample.prompt.text,
+            expected=sample.prompt.expected,
             seed=result.request.seed,
             request_sha256=result.request.digest(),
             seconds=result.seconds,
             peak_memory=peak_memory,
-            findings=findings,
+            metrics=metrics,
         )
         self.keep_row(row)
         picture = self.folder / row.file
         picture.parent.mkdir(parents=True, exist_ok=True)
         save_picture(result, picture)
 
-    def keep_row(self, row: Row) -> None:
+    def keep_row(self, row: PictureRow) -> None:
         """Write a row, in place of the one that there may be."""
         write_whole(self._row_path(row.file), row.model_dump_json())
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[PictureRow]:
         """The rows of all finished pictures, joined ones too, by size, method and index.
 
         Raises:
@@ -168,7 +168,7 @@ class RunFolder:
         rows = {**self._joined, **{row.file: row for row in self.own_rows()}}
         return sorted(rows.values(), key=lambda row: (row.width * row.height, row.width, row.method, row.index))
 
-    def own_rows(self) -> list[Row]:
+    def own_rows(self) -> list[PictureRow]:
         """The rows of the pictures that are in this folder.
 
         Raises:
@@ -177,7 +177,7 @@ class RunFolder:
         rows = []
         for path in (self.folder / "rows").glob("*/*/*.json"):
             try:
-                row = Row.model_validate_json(path.read_bytes())
+                row = PictureRow.model_validate_json(path.read_bytes())
             except ValidationError:
                 raise ScaleCrafterError(
                     f"{str(path)!r} is damaged: delete it, and its picture is made again with the next run"
@@ -190,8 +190,8 @@ class RunFolder:
         return self.folder / "rows" / Path(file).relative_to("pictures").with_suffix(".json")
 
 
-def _file(job: Job) -> str:
-    return f"pictures/{job.size[0]}x{job.size[1]}/{job.label}/{job.index:04d}.png"
+def _file(sample: Sample) -> str:
+    return f"pictures/{sample.size[0]}x{sample.size[1]}/{sample.label}/{sample.index:04d}.png"
 
 
 def sha256(content: Any) -> str:
@@ -207,7 +207,7 @@ def _must_agree(where: str, name: str, found: Any, asked: Any) -> None:
         )
 
 
-def _read_joined(path: Path) -> tuple[list[Row], dict[str, str]]:
+def _read_joined(path: Path) -> tuple[list[PictureRow], dict[str, str]]:
     try:
         rows, metadata = read_parquet(path)
     except FileNotFoundError:

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from .failures import ErrorDetail, of_failure
-from .records import DONE, Job, Picture
+from .records import DONE, QueuedPicture, ServerJob
 
 
 class ImageData(BaseModel):
@@ -85,7 +85,7 @@ class Health(BaseModel):
     waiting: int | None = None
 
 
-def job_state(job: Job, base: str) -> JobState:
+def job_state(job: ServerJob, base: str) -> JobState:
     """A job for a client that reached the server at the address `base`, which ends in a slash."""
     return JobState(
         id=job.id,
@@ -99,7 +99,7 @@ def job_state(job: Job, base: str) -> JobState:
     )
 
 
-def image_data(picture: Picture, path: Path, base: str, formats: tuple[str, ...]) -> ImageData:
+def image_data(picture: QueuedPicture, path: Path, base: str, formats: tuple[str, ...]) -> ImageData:
     """A finished picture in the forms asked for (`FileNotFoundError` once it has expired)."""
     return ImageData(
         b64_json=base64.b64encode(path.read_bytes()).decode() if "b64_json" in formats else None,
@@ -115,7 +115,7 @@ def picture_url(picture: str, base: str) -> str:
     return f"{base}v1/files/{picture}.png"
 
 
-def _picture_state(picture: Picture, base: str) -> PictureState:
+def _picture_state(picture: QueuedPicture, base: str) -> PictureState:
     failure = picture.failure
     return PictureState(
         id=picture.id,

@@ -21,7 +21,7 @@ _IMAGE_FIELDS = ("image", "image[]")
 
 
 @dataclass(frozen=True)
-class Form:
+class MultipartForm:
     """A form with its texts and files."""
 
     texts: dict[str, str]
@@ -43,14 +43,14 @@ async def read_json(request: Request) -> Any:
         raise ApiError(400, f"the body is not JSON: {str(error)[:200]}", code="invalid_json") from None
 
 
-async def read_form(request: Request) -> Form:
+async def read_form(request: Request) -> MultipartForm:
     """What a multipart form says (`ApiError` 400, or 415 for another content type; `RequestError`)."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
         raise ApiError(415, f"the content type is {kind or 'missing'!r}: send multipart/form-data with the image")
     try:
         async with request.form(max_files=4, max_fields=_FIELDS, max_part_size=_FIELD_BYTES) as form:
-            return await _sorted(form)
+            return await _sort_fields(form)
     except (HTTPException, RequestError, ApiError):
         raise
     except ClientDisconnect:
@@ -59,7 +59,7 @@ async def read_form(request: Request) -> Form:
         raise ApiError(400, f"the body is not a multipart form ({type(error).__name__}): {str(error)[:200]}") from None
 
 
-async def _sorted(form: FormData) -> Form:
+async def _sort_fields(form: FormData) -> MultipartForm:
     texts: dict[str, str] = {}
     files: dict[str, list[bytes]] = {"image": [], "mask": []}
     for name, value in form.multi_items():
@@ -77,4 +77,4 @@ async def _sorted(form: FormData) -> Form:
     if len(files["image"]) != 1 or len(files["mask"]) > 1:
         counts = f"image is given {len(files['image'])} times and mask {len(files['mask'])} times"
         raise RequestError(f"request: {counts}: send one picture to start from, and at most one mask")
-    return Form(texts, {kind: found[0] for kind, found in files.items() if found})
+    return MultipartForm(texts, {kind: found[0] for kind, found in files.items() if found})

@@ -1,4 +1,4 @@
-"""The queue, as workers see it: claiming a picture, giving signs of life, finishing, and what the dead left behind.
+"""The queue, as workers see it: claiming a picture, sending heartbeats, finishing, and what the dead left behind.
 
 A claim is a row that names its worker and holds a lease, which the worker renews.  Every later statement of a worker
 names itself in its WHERE, so one whose claim was taken from it (it hung, or the job was cancelled) changes nothing.
@@ -22,7 +22,7 @@ BUCKETS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
 
 @dataclass(frozen=True)
-class Made:
+class FinishedPicture:
     """What a worker tells of a finished picture."""
 
     seconds: float
@@ -67,7 +67,7 @@ class Claims:
             return bool(updated.rowcount)
 
     def renew(self, claim: Claim) -> bool:
-        """A sign of life between steps; whether the picture is still this worker's."""
+        """A heartbeat between steps; whether the picture is still this worker's."""
         with self.database.writing(durable=False) as connection:
             updated = connection.execute(
                 "UPDATE pictures SET lease = ? WHERE id = ? AND worker = ? AND status = ?",
@@ -75,7 +75,7 @@ class Claims:
             )
             return bool(updated.rowcount)
 
-    def finish(self, claim: Claim, made: Made) -> bool:
+    def finish(self, claim: Claim, made: FinishedPicture) -> bool:
         """Mark a picture as done, its file being in place; False if it was no longer this worker's."""
         with self.database.writing() as connection:
             updated = connection.execute(
@@ -113,7 +113,7 @@ class Claims:
         return row is not None and row["status"] in (QUEUED, RUNNING, DONE)
 
     def tell(self, ready: bool) -> None:
-        """A sign of life of the worker itself."""
+        """A heartbeat of the worker itself."""
         with self.database.writing(durable=False) as connection:
             connection.execute(
                 "INSERT INTO workers VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET seen = excluded.seen, "
@@ -157,8 +157,8 @@ def recover(database: Database, is_dead: Callable[[str], bool], attempts: int) -
             if current is None:  # it moved on in the meantime
                 continue
             if current["attempts"] >= attempts:
-                told = f"given up: {attempts} times the worker died or hung while making it"
-                _fail(connection, row["id"], row["job"], Failure(told, False), row["worker"])
+                message = f"given up: {attempts} times the worker died or hung while making it"
+                _fail(connection, row["id"], row["job"], Failure(message, False), row["worker"])
             else:
                 connection.execute(
                     "UPDATE pictures SET status = ?, worker = NULL, preview = NULL WHERE id = ?", (QUEUED, row["id"])

@@ -108,7 +108,7 @@ def install(app: FastAPI) -> None:
     add(ScaleCrafterError, lambda error: _wrong_request(" ".join(str(error).split())))
     add(UnknownJobError, lambda error: ApiError(404, str(error), code="job_not_found"))
     add(QueueFullError, lambda error: ApiError(429, str(error), headers={"Retry-After": "5"}))
-    add(RequestValidationError, lambda error: ApiError(422, "; ".join(_told(one) for one in error.errors())))
+    add(RequestValidationError, lambda error: ApiError(422, "; ".join(_message(one) for one in error.errors())))
     add(HTTPException, lambda error: ApiError(error.status_code, str(error.detail), headers=dict(error.headers or {})))
     add(Exception, _unexpected)
 
@@ -124,7 +124,7 @@ def _unexpected(error: Exception) -> ApiError:
     return ApiError(500, f"the server failed ({type(error).__name__}); its log tells more", code="internal_error")
 
 
-def _told(problem: Any) -> str:
+def _message(problem: Any) -> str:
     return f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
 
 

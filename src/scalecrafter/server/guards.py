@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .failures import ApiError
 
 OPEN_PATHS = ("/healthz", "/readyz", "/v1/files/")
-"""What needs no key: signs of life, and pictures, whose addresses cannot be guessed."""
+"""What needs no key: health checks, and pictures, whose addresses cannot be guessed."""
 _DRAINING = 1.0
 """Seconds without a further piece after which the rest of a body is not waited for."""
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
@@ -45,10 +45,10 @@ class KeyGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and self._digests and not _is_open(scope["path"]) and not self._has_key(scope):
-            told = "no valid API key: send one of this server's as the header `Authorization: Bearer KEY`"
+            message = "no valid API key: send one of this server's as the header `Authorization: Bearer KEY`"
             how = 'Basic realm="ScaleCrafter: any name, and an API key as the password"'
             answer = ApiError(
-                401, told, headers={"WWW-Authenticate": how if self._is_page(scope["path"]) else "Bearer"}
+                401, message, headers={"WWW-Authenticate": how if self._is_page(scope["path"]) else "Bearer"}
             ).response()
             await answer(scope, receive, send)
             return
@@ -79,11 +79,11 @@ class SiteGuard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
             headers = Headers(scope=scope)
-            told = self._objection(headers.get("host", ""), headers.get("origin"))
-            if told is not None and scope["type"] == "http":
-                await ApiError(403, told).response()(scope, receive, send)
+            message = self._objection(headers.get("host", ""), headers.get("origin"))
+            if message is not None and scope["type"] == "http":
+                await ApiError(403, message).response()(scope, receive, send)
                 return
-            if told is not None:
+            if message is not None:
                 await send({"type": "websocket.close", "code": 1008})
                 return
         await self._app(scope, receive, send)
@@ -103,23 +103,23 @@ class BodyGuard:
     over unread bytes is reset, and the client would see that instead of the answer.
 
     Args:
-        most: bytes.
-        larger: by path, where more is taken.
-        patience: seconds to wait for the next piece.
+        limit: of a body, in bytes.
+        timeout: seconds to wait for the next piece.
+        larger: path → its own limit.
     """
 
     def __init__(
-        self, app: ASGIApp, most: int, patience: float, larger: Mapping[str, int] = MappingProxyType({})
+        self, app: ASGIApp, limit: int, timeout: float, larger: Mapping[str, int] = MappingProxyType({})
     ) -> None:
-        self._app, self._most, self._patience, self._larger = app, most, patience, larger
+        self._app, self._limit, self._timeout, self._larger = app, limit, timeout, larger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        most = self._larger.get(scope["path"], self._most)
-        body = _Body(receive, most, self._patience, waits_to_send="expect" in headers)
+        limit = self._larger.get(scope["path"], self._limit)
+        body = _Body(receive, limit, self._timeout, waits_to_send="expect" in headers)
 
         async def after_the_body(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] >= 400:
@@ -127,8 +127,8 @@ class BodyGuard:
             await send(message)
 
         announced = headers.get("content-length", "0")
-        if announced.isdecimal() and (len(announced) > 19 or int(announced) > most):
-            await ApiError(413, _too_large(most)).response()(scope, receive, after_the_body)
+        if announced.isdecimal() and (len(announced) > 19 or int(announced) > limit):
+            await ApiError(413, _too_large(limit)).response()(scope, receive, after_the_body)
         else:
             await self._app(scope, body.receive, after_the_body)
 
@@ -136,8 +136,8 @@ class BodyGuard:
 class _Body:
     """One request's body while it arrives."""
 
-    def __init__(self, receive: Receive, most: int, patience: float, waits_to_send: bool) -> None:
-        self._receive, self._most, self._patience = receive, most, patience
+    def __init__(self, receive: Receive, limit: int, timeout: float, waits_to_send: bool) -> None:
+        self._receive, self._limit, self._timeout = receive, limit, timeout
         self._waits_to_send = waits_to_send
         self._arrived, self._ended = 0, False
 
@@ -146,11 +146,11 @@ class _Body:
         if self._ended:
             return await self._receive()
         try:
-            message = await self._next(self._patience)
+            message = await self._next(self._timeout)
         except TimeoutError:
             raise HTTPException(408, "the body stopped arriving; send it again") from None
-        if self._arrived > self._most:
-            raise HTTPException(413, _too_large(self._most))
+        if self._arrived > self._limit:
+            raise HTTPException(413, _too_large(self._limit))
         return message
 
     async def drain(self) -> None:
@@ -158,20 +158,20 @@ class _Body:
         if self._waits_to_send and not self._arrived:
             return
         try:
-            while not self._ended and self._arrived <= 4 * self._most:
+            while not self._ended and self._arrived <= 4 * self._limit:
                 await self._next(_DRAINING)
         except TimeoutError:
             return
 
-    async def _next(self, patience: float) -> Message:
-        message = await asyncio.wait_for(self._receive(), patience)
+    async def _next(self, timeout: float) -> Message:
+        message = await asyncio.wait_for(self._receive(), timeout)
         self._arrived += len(message.get("body", b""))
         self._ended = not message.get("more_body", False)
         return message
 
 
-def _too_large(most: int) -> str:
-    return f"the body is too large: this server takes at most {most:,} bytes"
+def _too_large(limit: int) -> str:
+    return f"the body is too large: this server takes at most {limit:,} bytes"
 
 
 def _is_open(path: str) -> bool:

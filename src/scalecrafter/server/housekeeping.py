@@ -11,9 +11,9 @@ from pathlib import Path
 from .claims import recover
 from .database import Database
 from .folders import Folders
-from .liveness import is_dead
 from .records import DONE, QUEUED, RUNNING
-from .settings import Settings
+from .settings import ServerSettings
+from .worker_lock import is_dead
 
 _RECOVERY_EVERY = 1.0
 _REMOVAL_EVERY = 60.0
@@ -25,7 +25,7 @@ _log = logging.getLogger("scalecrafter.server")
 class Housekeeper:
     """Sees to the data folder, in a thread of its own."""
 
-    def __init__(self, settings: Settings, folders: Folders, database: Database) -> None:
+    def __init__(self, settings: ServerSettings, folders: Folders, database: Database) -> None:
         self.settings, self.folders, self.database = settings, folders, database
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)

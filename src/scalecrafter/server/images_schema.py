@@ -40,7 +40,7 @@ _LONGEST_SIZE = 40
 
 
 @dataclass(frozen=True)
-class Asked:
+class ImagesRequest:
     """What a client asked for."""
 
     request: Request
@@ -49,7 +49,9 @@ class Asked:
     """How the pictures are to be handed over: both ways, unless one was asked for."""
 
 
-def asked(data: Any, default_model: str, files: Iterable[str] = (), from_form: bool = False) -> Asked:
+def parse_images_request(
+    data: Any, default_model: str, files: Iterable[str] = (), from_form: bool = False
+) -> ImagesRequest:
     """The request in a body.
 
     Args:
@@ -85,7 +87,7 @@ def asked(data: Any, default_model: str, files: Iterable[str] = (), from_form: b
     how = given.get("response_format")
     if how is not None and how not in FORMATS:
         raise RequestError(f"request: response_format is {_brief(how)}: take {' or '.join(FORMATS)}")
-    return Asked(Request.from_mapping(said), _whole(given.get("n", 1)), FORMATS if how is None else (how,))
+    return ImagesRequest(Request.from_mapping(said), _whole(given.get("n", 1)), FORMATS if how is None else (how,))
 
 
 def image_bytes(field: str, text: Any) -> bytes:

@@ -2,8 +2,8 @@
 
     jobs = Jobs(settings)                       # one per process; makes the data folder
     job = jobs.submit(request, pictures=4)      # a Request; returns at once, with the id of a job that is kept
-    jobs.get(job)                               # a records.Job: status, pictures with step, steps, seed, failure
-    for state in jobs.events(job): ...          # the Job after every change, until it is final (for threads)
+    jobs.get(job)                               # a records.ServerJob: status, pictures with step, steps, seed, failure
+    for state in jobs.events(job): ...          # the ServerJob after every change, until it is final (for threads)
     async for state in jobs.watch(job): ...     # the same on the event loop
     jobs.preview(picture.id)                    # JPEG bytes of the latest preview, while it is being made
     jobs.picture_path(picture.id)               # its PNG, once picture.status is "done"
@@ -26,13 +26,13 @@ from types import MappingProxyType
 
 from ..recipes.recipe import Recipe, shipped_recipes
 from ..request.request import DIRECT, Request, RequestError
+from .changes import ChangeNotifier
 from .database import Database
 from .folders import Folders
-from .records import Job
-from .settings import Settings
+from .records import ServerJob
+from .settings import ServerSettings
 from .store import Store
 from .uploads import PICTURE_FIELDS, keep_upload, upload_name, with_pictures
-from .watching import Watcher
 
 _POLL = 0.1
 
@@ -44,12 +44,12 @@ class UnknownModelError(RequestError):
 class Jobs:
     """The jobs of one server; see the top of this file."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
         self.folders = Folders(settings.data)
         self.folders.make()
         self.store = Store(Database(self.folders.jobs))
-        self.watcher = Watcher(self.store)
+        self.notifier = ChangeNotifier(self.store)
 
     def submit(
         self,
@@ -99,11 +99,11 @@ class Jobs:
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UnknownModelError(f"there is no model {name!r} here: {hint}Known: {', '.join(self.settings.models)}")
 
-    def get(self, job: str) -> Job:
+    def get(self, job: str) -> ServerJob:
         """A job as it is now (`UnknownJobError`)."""
         return self.store.job(job)
 
-    def cancel(self, job: str) -> Job:
+    def cancel(self, job: str) -> ServerJob:
         """End what is not finished of a job; pictures that are done stay (`UnknownJobError`)."""
         self.store.cancel(job)
         return self.store.job(job)
@@ -116,10 +116,10 @@ class Jobs:
         """Where the PNG of a picture is, or will be (`ValueError` for what is no id)."""
         return self.folders.picture(picture)
 
-    def events(self, job: str, timeout: float | None = None) -> Iterator[Job]:
+    def events(self, job: str, timeout: float | None = None) -> Iterator[ServerJob]:
         """The job now and after every change, until it is final; for threads (`UnknownJobError`, `TimeoutError`)."""
         ends = None if timeout is None else time.monotonic() + timeout
-        seen: Job | None = None
+        seen: ServerJob | None = None
         while True:
             state = self.store.job(job)
             if state != seen:
@@ -131,16 +131,16 @@ class Jobs:
             seen = state
             time.sleep(_POLL)
 
-    async def watch(self, job: str, repeat: float = 15.0) -> AsyncIterator[Job]:
+    async def watch(self, job: str, repeat: float = 15.0) -> AsyncIterator[ServerJob]:
         """The job now, after every change, and every `repeat` seconds; until it is final or the server ends."""
-        with self.watcher.changes_of(job) as changed:
+        with self.notifier.changes_of(job) as changed:
             while True:
                 changed.clear()
                 state = await asyncio.to_thread(self.store.job, job)
                 yield state
-                if state.is_final or (self.watcher.stopping and not _is_being_made(state)):
+                if state.is_final or (self.notifier.stopping and not _is_being_made(state)):
                     return
-                pause = min(repeat, 0.2) if self.watcher.stopping else repeat
+                pause = min(repeat, 0.2) if self.notifier.stopping else repeat
                 try:
                     await asyncio.wait_for(changed.wait(), pause)
                 except TimeoutError:
@@ -151,7 +151,7 @@ class Jobs:
         self.store.database.close()
 
 
-def _is_being_made(job: Job) -> bool:
+def _is_being_made(job: ServerJob) -> bool:
     return any(picture.status == "running" for picture in job.pictures)
 
 

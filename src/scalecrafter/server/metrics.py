@@ -99,8 +99,8 @@ class _Pictures(Collector):
         yield GaugeMetricFamily("scalecrafter_running_pictures", "Pictures being made", self._store.counted(RUNNING))
         workers = self._store.ready_workers(3 * self._lease)
         yield GaugeMetricFamily("scalecrafter_workers", "Workers with a model loaded", workers)
-        for name, told in _ENDINGS.items():
-            yield CounterMetricFamily(f"scalecrafter_pictures_{name}", f"Pictures {told}", totals.get(name, 0.0))
+        for name, message in _ENDINGS.items():
+            yield CounterMetricFamily(f"scalecrafter_pictures_{name}", f"Pictures {message}", totals.get(name, 0.0))
         done = totals.get("done", 0.0)
         bounds = [(str(bound), totals.get(f"within {bound}", 0.0)) for bound in BUCKETS]
         yield HistogramMetricFamily(

@@ -10,13 +10,13 @@ from ..errors import ModelError
 from ..models.loading import load_outline, load_pipeline, locate
 from ..unet.architecture import Architecture, read_architecture
 from .records import ModelFacts
-from .settings import Settings
+from .settings import ServerSettings
 
 
 class Models:
     """Pipelines by public name, loaded when they are first needed."""
 
-    def __init__(self, settings: Settings, device: str) -> None:
+    def __init__(self, settings: ServerSettings, device: str) -> None:
         self._settings, self._device = settings, device
         self._loaded: OrderedDict[str, Any] = OrderedDict()
 

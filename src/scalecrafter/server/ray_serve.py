@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 
 from .app import create_app
-from .settings import Settings, name_models, read_keys
+from .settings import ServerSettings, name_models, read_keys
 
 _WAITING = 100
 """Requests a replica takes beside those that wait for pictures."""
@@ -38,7 +38,7 @@ class Arguments(BaseModel):
 
 def application(arguments: Arguments) -> Any:
     """The application for `serve run`."""
-    settings = Settings(
+    settings = ServerSettings(
         data=arguments.data.absolute(),
         models=name_models(arguments.model.split(",")),
         keys=read_keys(arguments.api_keys, os.environ),
@@ -46,7 +46,7 @@ def application(arguments: Arguments) -> Any:
     return deployment(settings, arguments.replicas, arguments.gpus)
 
 
-def deployment(settings: Settings, replicas: int = 1, gpus: float = 1.0) -> Any:
+def deployment(settings: ServerSettings, replicas: int = 1, gpus: float = 1.0) -> Any:
     """A Ray Serve application of that many replicas, each with one worker on `gpus` GPUs."""
     settings = settings.model_copy(update={"workers": 1})
 

@@ -25,7 +25,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Picture:
+class QueuedPicture:
     """One picture of a job."""
 
     id: str
@@ -47,7 +47,7 @@ class Picture:
     height: int | None
 
     @classmethod
-    def from_row(cls, row: sqlite3.Row) -> Picture:
+    def from_row(cls, row: sqlite3.Row) -> QueuedPicture:
         """A picture from its row in the store."""
         failure = None if row["error"] is None else Failure(row["error"], bool(row["clients_fault"]))
         plain = {name: row[name] for name in cls.__dataclass_fields__ if name != "failure"}
@@ -55,7 +55,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Job:
+class ServerJob:
     """What one submission became: one request, as many pictures as it asked for."""
 
     id: str
@@ -63,7 +63,7 @@ class Job:
     """Seconds since 1970."""
     request: Request
     """As accepted; its `seed` is that of the first picture, its `model` the public name."""
-    pictures: tuple[Picture, ...]
+    pictures: tuple[QueuedPicture, ...]
     ahead: int
     """Pictures in the queue before this job's first waiting one; 0 if none of it waits."""
 

@@ -12,9 +12,9 @@ from . import spec
 from .answers import ImagesAnswer, ModelCard, ModelList, image_data
 from .bodies import read_form, read_json
 from .failures import ApiError, of_failure
-from .images_schema import Asked, asked
+from .images_schema import ImagesRequest, parse_images_request
 from .jobs import Jobs
-from .records import DONE, Job
+from .records import DONE, ServerJob
 from .service import Service, the_service
 from .uploads import opaque_mask
 
@@ -25,7 +25,7 @@ TheService = Annotated[Service, Depends(the_service)]
 @router.post("/v1/images/generations", response_model_exclude_none=True, openapi_extra=spec.GENERATION_BODY)
 async def create_image(request: Request, service: TheService, response: Response) -> ImagesAnswer:
     """Make pictures from a prompt, and answer when they are made."""
-    given = asked(await read_json(request), service.settings.default_model)
+    given = parse_images_request(await read_json(request), service.settings.default_model)
     return await _make(request, response, service, given, {})
 
 
@@ -33,7 +33,7 @@ async def create_image(request: Request, service: TheService, response: Response
 async def edit_image(request: Request, service: TheService, response: Response) -> ImagesAnswer:
     """Make pictures from a picture and a prompt, and answer when they are made."""
     form = await read_form(request)
-    given = asked(form.texts, service.settings.default_model, form.files, from_form=True)
+    given = parse_images_request(form.texts, service.settings.default_model, form.files, from_form=True)
     files = dict(form.files)
     if "mask" in files:
         files["mask"] = await asyncio.to_thread(opaque_mask, files["mask"])
@@ -54,7 +54,7 @@ async def retrieve_model(model: str, service: TheService) -> ModelCard:
 
 
 async def _make(
-    request: Request, response: Response, service: Service, given: Asked, files: dict[str, bytes]
+    request: Request, response: Response, service: Service, given: ImagesRequest, files: dict[str, bytes]
 ) -> ImagesAnswer:
     job = await service.submit(given, files, request.headers.get("idempotency-key"))
     response.headers["X-Job-Id"] = job
@@ -70,7 +70,7 @@ async def _make(
     return ImagesAnswer(created=int(state.created), data=data, job=job)
 
 
-async def _finished(jobs: Jobs, job: str) -> Job:
+async def _finished(jobs: Jobs, job: str) -> ServerJob:
     """The job once its pictures are made (`ApiError` if they are not)."""
     state = None
     async for now in jobs.watch(job):

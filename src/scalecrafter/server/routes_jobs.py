@@ -15,8 +15,8 @@ from . import spec
 from .answers import JobState, job_state
 from .bodies import read_json
 from .failures import ApiError
-from .images_schema import asked, image_bytes
-from .records import RUNNING, Job
+from .images_schema import image_bytes, parse_images_request
+from .records import RUNNING, ServerJob
 from .service import Service, the_service
 
 router = APIRouter(responses=spec.ERRORS)
@@ -32,7 +32,7 @@ async def submit_job(request: Request, service: TheService) -> JobState:
         if isinstance(data, dict) and data.get(field) is not None:
             files[field] = await asyncio.to_thread(image_bytes, field, data[field])
             data = {name: value for name, value in data.items() if name != field}
-    given = asked(data, service.settings.default_model, files)
+    given = parse_images_request(data, service.settings.default_model, files)
     job = await service.submit(given, files, request.headers.get("idempotency-key"))
     return job_state(await asyncio.to_thread(service.jobs.get, job), str(request.base_url))
 
@@ -54,8 +54,8 @@ async def watch_job(job: str, request: Request, service: TheService) -> Streamin
     """Server-sent events: `status`, `progress`, `preview`, and at the end `done`, `failed` or `cancelled`."""
     await asyncio.to_thread(service.jobs.get, job)
     if service.streams >= service.settings.limits.streams:
-        told = f"{service.streams} clients watch jobs already: ask GET /v1/jobs/{job} now and then"
-        raise ApiError(429, told, code="too_many_streams", headers={"Retry-After": "10"})
+        message = f"{service.streams} clients watch jobs already: ask GET /v1/jobs/{job} now and then"
+        raise ApiError(429, message, code="too_many_streams", headers={"Retry-After": "10"})
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(_stream(service, job, str(request.base_url)), 200, headers, "text/event-stream")
 
@@ -63,7 +63,7 @@ async def watch_job(job: str, request: Request, service: TheService) -> Streamin
 async def _stream(service: Service, job: str, base: str) -> AsyncIterator[str]:
     service.streams += 1
     try:
-        before: Job | None = None
+        before: ServerJob | None = None
         async for state in service.jobs.watch(job):
             events = [event async for event in _news(service, before, state, base)]
             yield "".join(events) or ": still there\n\n"
@@ -74,7 +74,7 @@ async def _stream(service: Service, job: str, base: str) -> AsyncIterator[str]:
         service.streams -= 1
 
 
-async def _news(service: Service, before: Job | None, now: Job, base: str) -> AsyncIterator[str]:
+async def _news(service: Service, before: ServerJob | None, now: ServerJob, base: str) -> AsyncIterator[str]:
     """What is new of a job, as events."""
     known = {} if before is None else {picture.id: picture for picture in before.pictures}
     for picture in now.pictures:
@@ -94,7 +94,7 @@ async def _news(service: Service, before: Job | None, now: Job, base: str) -> As
         yield _event(now.status if now.is_final else "status", job_state(now, base).model_dump())
 
 
-def _statuses(job: Job) -> list[Any]:
+def _statuses(job: ServerJob) -> list[Any]:
     return [job.ahead, *(picture.status for picture in job.pictures)]
 
 

@@ -1,4 +1,4 @@
-"""Finished pictures, signs of life and figures."""
+"""Finished pictures, health checks and figures."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ async def readyz(service: TheService) -> Any:
     store = service.jobs.store
     workers = await asyncio.to_thread(store.ready_workers, 3 * service.settings.lease)
     waiting = await asyncio.to_thread(store.waiting)
-    if service.jobs.watcher.stopping or not workers:
-        status = "stopping" if service.jobs.watcher.stopping else "starting"
+    if service.jobs.notifier.stopping or not workers:
+        status = "stopping" if service.jobs.notifier.stopping else "starting"
         return JSONResponse(Health(status=status, workers=workers, waiting=waiting).model_dump(), 503)
     return Health(status="ready", workers=workers, waiting=waiting)
 

@@ -12,7 +12,8 @@ from fastapi import FastAPI
 
 from ..request.request import RequestError
 from .app import create_app, stop_this_process
-from .settings import Settings
+from .page import PageFactory
+from .settings import ServerSettings
 
 _ANSWERING = 40.0
 """Seconds beyond the time of grace that open requests have at shutdown: decoding, and handing pictures over."""
@@ -36,7 +37,9 @@ def address(host: str, listening: socket.socket) -> str:
     return f"http://[{host.strip('[]')}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(settings: Settings, listening: socket.socket, log_requests: bool = False) -> bool:
+def serve(
+    settings: ServerSettings, listening: socket.socket, log_requests: bool = False, page: PageFactory | None = None
+) -> bool:
     """Serve until SIGTERM or SIGINT; then running pictures are finished within their time of grace.
 
     Returns:
@@ -49,7 +52,7 @@ def serve(settings: Settings, listening: socket.socket, log_requests: bool = Fal
         well = False
         stop_this_process()
 
-    app = create_app(settings, give_up)
+    app = create_app(settings, page, give_up)
     config = uvicorn.Config(
         app,
         log_level="info" if log_requests else "warning",

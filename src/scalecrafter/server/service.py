@@ -12,10 +12,10 @@ from math import ceil
 from fastapi import Request
 
 from .failures import ApiError
-from .images_schema import Asked
+from .images_schema import ImagesRequest
 from .jobs import Jobs
 from .metrics import Metrics
-from .settings import Settings
+from .settings import ServerSettings
 from .store import QueueFullError
 
 _LONGEST_WAIT = 120
@@ -26,14 +26,14 @@ _LONGEST_KEY = 255
 class Service:
     """One server, as its routes see it."""
 
-    settings: Settings
+    settings: ServerSettings
     jobs: Jobs
     metrics: Metrics
     started: int = field(default_factory=lambda: int(time.time()))
     streams: int = 0
     """Clients that watch jobs at this moment."""
 
-    async def submit(self, given: Asked, files: Mapping[str, bytes], repeat_key: str | None) -> str:
+    async def submit(self, given: ImagesRequest, files: Mapping[str, bytes], repeat_key: str | None) -> str:
         """Accept a job; its id (`ApiError` 429 with Retry-After when the queue is full)."""
         if repeat_key is not None:
             repeat_key = _repeat_key(repeat_key, given, files)
@@ -55,7 +55,7 @@ def the_service(request: Request) -> Service:
     return service
 
 
-def _repeat_key(given: str, what: Asked, files: Mapping[str, bytes]) -> str:
+def _repeat_key(given: str, what: ImagesRequest, files: Mapping[str, bytes]) -> str:
     """An Idempotency-Key, bound to what was asked with it, so that another request is never taken for it."""
     if len(given) > _LONGEST_KEY:
         raise ApiError(400, f"the Idempotency-Key is longer than {_LONGEST_KEY} characters")

@@ -51,7 +51,7 @@ class Limits(BaseModel):
             )
 
 
-class Settings(BaseModel):
+class ServerSettings(BaseModel):
     """Everything that a server is told when it starts; what a worker needs goes to it as JSON, without the keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,7 +71,6 @@ class Settings(BaseModel):
     )
     keep_hours: float = Field(default=24.0, gt=0, description="finished jobs and pictures are removed after this")
     keep_bytes: int = Field(default=10 << 30, ge=1 << 20, description="of pictures; the oldest go first")
-    page: bool = Field(default=False, description="whether there is a page for browsers at / (needs the extra ui)")
     grace: float = Field(default=30.0, ge=0, description="seconds that a running picture has at shutdown")
     lease: float = Field(default=30.0, gt=0, description="seconds without a sign of a worker until it counts as hung")
     attempts: int = Field(default=3, ge=1, description="workers that may die of one picture until it is given up")

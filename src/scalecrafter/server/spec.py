@@ -15,8 +15,8 @@ from .images_schema import FORMATS, OWN, SETTLED
 from .uploads import PICTURE_FIELDS
 
 ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorBody, "description": told}
-    for status, told in {
+    status: {"model": ErrorBody, "description": message}
+    for status, message in {
         400: "what was asked for cannot be made",
         401: "no valid API key",
         403: "another site's web page",
@@ -53,7 +53,9 @@ def _properties() -> dict[str, Any]:
         plain.pop("default", None)
     own["method"]["enum"] = list(METHODS)
     own["scheduler"]["enum"] = [*SCHEDULERS, None]
-    settled = {name: {"enum": list(values), "description": f"else: {told}"} for name, (values, told) in SETTLED.items()}
+    settled = {
+        name: {"enum": list(values), "description": f"else: {message}"} for name, (values, message) in SETTLED.items()
+    }
     return {
         **own,
         "n": {"type": "integer", "minimum": 1, "default": 1, "description": "pictures, with seeds that follow on"},

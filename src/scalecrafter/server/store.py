@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from ..request.request import LARGEST_SEED, Request
 from .database import Database, changed, count
-from .records import CANCELLED, QUEUED, RUNNING, Job, ModelFacts, Picture
+from .records import CANCELLED, QUEUED, RUNNING, ModelFacts, QueuedPicture, ServerJob
 
 _PICTURE = (
     "id, position, seed, status, step, steps, preview_number, error, clients_fault, seconds, width, height, number"
@@ -80,7 +80,7 @@ class Store:
             changed(connection, job)
         return job, True
 
-    def job(self, job: str) -> Job:
+    def job(self, job: str) -> ServerJob:
         """A job as it is now (`UnknownJobError`)."""
         row = self.database.row("SELECT * FROM jobs WHERE id = ?", job)
         if row is None:
@@ -91,8 +91,8 @@ class Store:
         if first is not None:
             query = "SELECT count(*) AS n FROM pictures WHERE status = ? AND number < ?"
             ahead = self.database.rows(query, QUEUED, first)[0]["n"]
-        pictures = tuple(Picture.from_row(picture) for picture in rows)
-        return Job(row["id"], row["created"], Request.from_mapping(json.loads(row["request"])), pictures, ahead)
+        pictures = tuple(QueuedPicture.from_row(picture) for picture in rows)
+        return ServerJob(row["id"], row["created"], Request.from_mapping(json.loads(row["request"])), pictures, ahead)
 
     def cancel(self, job: str) -> None:
         """End what is not finished of a job; a running picture stops at its next step (`UnknownJobError`)."""

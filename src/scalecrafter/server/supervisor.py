@@ -10,8 +10,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from .settings import Settings
-from .worker import WRONG_SETTINGS, Task
+from .settings import ServerSettings
+from .worker_arguments import WRONG_SETTINGS, WorkerArguments
 
 _LOOK_EVERY = 0.2
 _LONGEST_PAUSE = 30.0
@@ -22,7 +22,7 @@ _DECODING = 30.0
 _log = logging.getLogger("scalecrafter.server")
 
 
-class Workers:
+class Supervisor:
     """The workers of one server.
 
     Args:
@@ -30,7 +30,7 @@ class Workers:
         on_wrong_settings: called (in a thread) when a worker says that starting it again is of no use.
     """
 
-    def __init__(self, settings: Settings, on_wrong_settings: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, settings: ServerSettings, on_wrong_settings: Callable[[], None] = lambda: None) -> None:
         self.settings = settings
         self._on_wrong_settings = on_wrong_settings
         self._ended = threading.Event()
@@ -38,11 +38,6 @@ class Workers:
         self._started: list[float] = []
         self._pause = [1.0] * settings.workers
         self._thread = threading.Thread(target=self._look_after, name="workers", daemon=True)
-
-    @property
-    def pids(self) -> list[int]:
-        """Of the processes that run."""
-        return [process.pid for process in self._processes if process.poll() is None]
 
     def start(self) -> None:
         """Start them all, and look after them."""
@@ -73,7 +68,7 @@ class Workers:
                 process.wait()
 
     def _spawn(self, index: int) -> subprocess.Popen[bytes]:
-        task = Task(settings=self.settings, index=index)
+        task = WorkerArguments(settings=self.settings, index=index)
         process = subprocess.Popen([sys.executable, "-m", "scalecrafter.server.worker"], stdin=subprocess.PIPE)
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError):

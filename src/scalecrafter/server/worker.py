@@ -2,10 +2,10 @@
 
     python -m scalecrafter.server.worker < pipe
 
-The first line of the pipe is a `Task`; when the pipe ends, so does the worker: it finishes the picture it is at, or
-after the time of grace puts it back into the queue.  A server that is killed ends its pipes, too.  Apart from the HTTP
-process because a picture occupies torch and the interpreter for seconds, and a process that runs out of memory should
-be one that can be replaced.
+The first line of the pipe is a `WorkerArguments`. When the pipe ends, the worker ends too: it finishes its picture, or
+puts it back into the queue after the grace period. The pipe of a killed server ends as well. Workers are processes of
+their own for two reasons: a picture keeps torch and the interpreter busy for seconds, and a process that runs out of
+memory can be replaced.
 """
 
 from __future__ import annotations
@@ -22,43 +22,30 @@ import time
 from pathlib import Path
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict
 
 from ..errors import ModelError, NumericalError, OutOfMemoryError, ScaleCrafterError
-from .claims import Claims, Made
+from .claims import Claims, FinishedPicture
 from .database import Database
 from .folders import Folders, settle_on_disk
-from .liveness import Life
 from .records import Claim, Failure
-from .settings import Settings
 from .uploads import PICTURE_FIELDS, with_pictures
+from .worker_arguments import WRONG_SETTINGS, WorkerArguments
+from .worker_lock import WorkerLock
 
-WRONG_SETTINGS = 78
-"""Exit code of a worker that cannot work with what it was told, however often it is started."""
 _IDLE = 0.05
 _log = logging.getLogger("scalecrafter.server.worker")
 
 
-class Task(BaseModel):
-    """What a worker is started with."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    settings: Settings
-    index: int = 0
-    """Which of the server's workers; they take the GPUs in turn."""
-
-
-class Worker:
+class PictureWorker:
     """One process that makes pictures."""
 
-    def __init__(self, task: Task, stop: threading.Event) -> None:
+    def __init__(self, task: WorkerArguments, stop: threading.Event) -> None:
         from .models import Models
 
         self.settings = task.settings
         self.folders = Folders(task.settings.data)
         self.id = secrets.token_hex(8)
-        self.life = Life(self.folders.workers, self.id)
+        self.lock = WorkerLock(self.folders.workers, self.id)
         self.claims = Claims(Database(self.folders.jobs), self.id, task.settings.lease)
         self.models = Models(task.settings, device_of(task.settings.device, task.index))
         self.stop = stop
@@ -70,8 +57,8 @@ class Worker:
     def run(self) -> None:
         """Make pictures until told to stop (`ModelError` for a model that is not there)."""
         ended = threading.Event()
-        signs = threading.Thread(target=self._give_signs, args=(ended,), name="signs", daemon=True)
-        signs.start()
+        heartbeats = threading.Thread(target=self._send_heartbeats, args=(ended,), name="heartbeats", daemon=True)
+        heartbeats.start()
         try:
             self._prepare()
             while not self.stop.is_set():
@@ -82,9 +69,9 @@ class Worker:
                     self._make(claim)
         finally:
             ended.set()
-            signs.join(10)
+            heartbeats.join(10)
             self.claims.leave()
-            self.life.end()
+            self.lock.end()
 
     def _prepare(self) -> None:
         """Load the first model, tell what is known of all, and make known that there is someone at work."""
@@ -109,7 +96,7 @@ class Worker:
             raise ModelError(str(error)) from None
 
     def _make(self, claim: Claim) -> None:
-        from .telling import NotWantedError, StoppingError
+        from .progress import NotWantedError, StoppingError
 
         self._claim, self._lost = claim, False
         try:
@@ -122,8 +109,8 @@ class Worker:
             self.claims.fail(claim, Failure(" ".join(str(error).split()), _is_clients(error)))
         except Exception as error:
             _log.exception("picture %s failed", claim.picture)
-            told = f"the server failed while it made the picture ({type(error).__name__}); its log tells more"
-            self.claims.fail(claim, Failure(told, False))
+            message = f"the server failed while it made the picture ({type(error).__name__}); its log tells more"
+            self.claims.fail(claim, Failure(message, False))
             if type(error).__name__ == "AcceleratorError":  # the GPU is unusable for the rest of this process
                 raise
         finally:
@@ -137,24 +124,24 @@ class Worker:
         if not self.claims.finish(claim, made) and not self.claims.is_wanted(claim):
             target.unlink(missing_ok=True)
 
-    def _generate(self, claim: Claim, target: Path) -> Made:
+    def _generate(self, claim: Claim, target: Path) -> FinishedPicture:
         from ..generation.generate import generate
         from ..generation.picture_files import save_picture
         from ..unet.architecture import read_architecture
         from .models import facts_of
-        from .telling import Telling
+        from .progress import ProgressReporter
 
         pipe = self.models.get(claim.request.model)
         request = facts_of(read_architecture(pipe)).settle(claim.request)
         self.settings.limits.check(request)
-        progress = Telling(self.claims, claim, pipe.vae, self._must_stop, lambda: self._lost)
+        progress = ProgressReporter(self.claims, claim, pipe.vae, self._must_stop, lambda: self._lost)
         names = {field: getattr(request, field) for field in PICTURE_FIELDS if getattr(request, field) is not None}
         paths = {field: str(self.folders.upload(name)) for field, name in names.items()}
         result = generate(pipe, with_pictures(request, paths), progress, vae_memory=self.settings.vae_memory)
         # The picture's text chunk need not tell where this server keeps its files.
         result = dataclasses.replace(result, request=with_pictures(result.request, names))
         settle_on_disk(save_picture(result, target))
-        return Made(result.seconds, target.stat().st_size, *result.image.size)
+        return FinishedPicture(result.seconds, target.stat().st_size, *result.image.size)
 
     def _must_stop(self) -> bool:
         if not self.stop.is_set():
@@ -163,7 +150,7 @@ class Worker:
             self._stopped_at = time.monotonic()
         return time.monotonic() - self._stopped_at >= self.settings.grace
 
-    def _give_signs(self, ended: threading.Event) -> None:
+    def _send_heartbeats(self, ended: threading.Event) -> None:
         """Renew worker and claim, also while a single step takes longer than the lease."""
         while not ended.is_set():
             try:
@@ -173,7 +160,7 @@ class Worker:
                 if claim is not None and not self.claims.renew(claim) and claim is self._claim:
                     self._lost = True
             except Exception:
-                _log.exception("cannot give a sign of life; trying again")
+                _log.exception("cannot give a heartbeat; trying again")
             ended.wait(min(self.settings.lease / 4, 2.0))
 
 
@@ -201,12 +188,12 @@ def _is_clients(error: ScaleCrafterError) -> bool:
     return not isinstance(error, (NumericalError, OutOfMemoryError, PictureFileError, ModelError))
 
 
-def _already_made(path: Path) -> Made | None:
+def _already_made(path: Path) -> FinishedPicture | None:
     """What is known of a picture whose worker died between writing it and saying so; None if it is not there."""
     try:
         with Image.open(path) as image:
             image.load()
-            return Made(0.0, path.stat().st_size, *image.size)
+            return FinishedPicture(0.0, path.stat().st_size, *image.size)
     except (OSError, SyntaxError, ValueError):
         return None
 
@@ -235,10 +222,10 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole terminal; the server decides
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    task = Task.model_validate_json(_first_line())
+    task = WorkerArguments.model_validate_json(_first_line())
     threading.Thread(target=_stop_when_the_pipe_ends, args=(stop,), name="pipe", daemon=True).start()
     try:
-        Worker(task, stop).run()
+        PictureWorker(task, stop).run()
     except ModelError as error:
         print(f"scalecrafter: {error}", file=sys.stderr)
         return WRONG_SETTINGS

@@ -1,9 +1,9 @@
-"""The page at `/`: pictures in a browser, made by the same workers from the same requests as everywhere else.
+"""The page at `/`: pictures in a browser, from the same requests and the same workers as everywhere else.
 
-    form.py      controls ↔ Request                 sizes.py     shapes and enlargements → width and height
-    making.py    handing in, watching, cancelling    showing.py   progress, facts and the viewer as HTML
-    layout.py    the Gradio page and its events      site.py      its place in the server: what it may and may not do
-    planner.py   plans as pictures, from a process of their own, since the server knows nothing of torch
+    form.py       controls ↔ Request                  sizes.py       shapes and enlargements → width and height
+    following.py  submit, watch and cancel jobs       rendering.py   progress, results and the viewer as HTML
+    layout.py     the Gradio page and its events      mounting.py    the page inside the server: paths and headers
+    planner.py    plans as pictures, drawn by another process, because the server does not load torch
 
-It stands on `server.jobs.Jobs`.  Needs the extra `ui`; only layout.py and site.py import Gradio.
+It uses `server.jobs.Jobs`. It needs the extra `ui`.
 """

@@ -1,6 +1,6 @@
 """What the controls of the page say, as a `Request`, and a request as what the controls say.
 
-Settings that have no effect with a method are hidden and not sent.  Knows nothing of Gradio or torch.
+ServerSettings that have no effect with a method are hidden and not sent.  Knows nothing of Gradio or torch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SMALLEST_STRENGTH = 0.01
 
 
 @dataclass(frozen=True)
-class Form:
+class PageForm:
     """The values of the controls, in their order; `cascade` has none and is carried along.
 
     Numbers that may be left out are texts: an empty one is None.
@@ -83,14 +83,14 @@ class Form:
 class Restored:
     """A request in the controls, and what of it has no place there."""
 
-    form: Form
+    form: PageForm
     notes: tuple[str, ...]
 
 
 def restored(request: Request, models: Iterable[str], current_model: str) -> Restored:
     """The controls that say `request`, on a page with these models."""
     notes = []
-    form = Form(
+    form = PageForm(
         prompt=request.prompt,
         negative=request.negative,
         model=request.model,

@@ -18,10 +18,10 @@ from ..request.request import SCHEDULERS, RequestError, default_guidance
 from ..server.jobs import Jobs
 from ..server.records import DONE
 from ..server.store import QueueFullError, UnknownJobError
-from . import showing
+from . import rendering
 from .components import DroppedFile, ServedImageSlider
-from .form import MODELS_OWN, OWN, SMALLEST_STRENGTH, Form, default_strength, recipe_choices, restored
-from .making import MOST_JOBS, Moment, cancel, follow, hand_in
+from .following import MOST_JOBS, JobsProgress, cancel, follow, hand_in
+from .form import MODELS_OWN, OWN, SMALLEST_STRENGTH, PageForm, default_strength, recipe_choices, restored
 from .planner import Planner
 from .sizes import DEFAULT_ENLARGEMENT, DEFAULT_SHAPE, ENLARGEMENTS, SHAPES, preset_size
 
@@ -29,7 +29,7 @@ REFUSALS = (ScaleCrafterError, QueueFullError, UnknownJobError)
 """What `Jobs` tells people by."""
 _QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
 """Of every event: no API of Gradio's own beside the server's; waiting is the business of the server's queue."""
-_CONTROLS = tuple(one.name for one in fields(Form))
+_CONTROLS = tuple(one.name for one in fields(PageForm))
 
 
 def theme() -> gr.themes.Base:
@@ -103,10 +103,10 @@ class Page:
             seed = gr.Textbox(label="Seed", elem_id="seed", placeholder="any", **number)
         method = gr.Dropdown(list(METHODS), value="scalecrafter", label="Method", info=METHODS["scalecrafter"].summary)
         with gr.Accordion("More settings", open=False):
-            recipe = gr.Dropdown(recipe_choices(), value=Form().recipe, label="Recipe")
+            recipe = gr.Dropdown(recipe_choices(), value=PageForm().recipe, label="Recipe")
             own_recipe = gr.Textbox(label="My recipe (TOML)", lines=6, visible=False)
             strength = gr.Slider(
-                SMALLEST_STRENGTH, 1, Form().strength, step=0.01, label="Strength",
+                SMALLEST_STRENGTH, 1, PageForm().strength, step=0.01, label="Strength",
                 info="How much the enlarged picture changes.", visible=False,
             )  # fmt: skip
             freeu = gr.Checkbox(False, label="FreeU", info="Stronger shapes, calmer texture.")
@@ -127,7 +127,7 @@ class Page:
         self._controls = {name: made[name] for name in _CONTROLS}
 
     def _make_results(self) -> None:
-        self._stage = gr.HTML(showing.NOTHING_YET, elem_id="stage")
+        self._stage = gr.HTML(rendering.NOTHING_YET, elem_id="stage")
         self._slider = ServedImageSlider(
             label="Direct inference | this method: drag the handle", visible=False, elem_id="compare", max_height=640,
             buttons=["fullscreen"],
@@ -170,49 +170,49 @@ class Page:
             **{**_QUIET},
         )  # fmt: skip
 
-    def _form(self, values: tuple[Any, ...]) -> Form:
+    def _form(self, values: tuple[Any, ...]) -> PageForm:
         """A control that was never opened may say None, and then means what the form begins with."""
         said = dict(zip(_CONTROLS, values, strict=True))
-        return Form(**{name: value for name, value in said.items() if value is not None})
+        return PageForm(**{name: value for name, value in said.items() if value is not None})
 
     async def _on_make(self, request: gr.Request, *values: Any) -> AsyncIterator[list[Any]]:
         *said, compare = values
         try:
             ids = await hand_in(self._jobs, self._form(tuple(said)).request(), compare)
         except REFUSALS as error:
-            yield [gr.skip(), showing.notice(str(error)), *[gr.skip()] * 3, gr.update(interactive=False)]
+            yield [gr.skip(), rendering.notice(str(error)), *[gr.skip()] * 3, gr.update(interactive=False)]
             return
-        async for moment in follow(self._jobs, ids):
-            yield self._show(moment, request)
+        async for state in follow(self._jobs, ids):
+            yield self._show(state, request)
 
     async def _on_return(self, request: gr.Request, remembered: Any) -> AsyncIterator[list[Any]]:
         """Go on showing what this browser asked for before the page was opened anew."""
         yield [gr.skip()] * 6  # without any, Gradio would empty the outputs
         try:
-            async for moment in follow(self._jobs, _ids(remembered)):
-                yield self._show(moment, request)
+            async for state in follow(self._jobs, _ids(remembered)):
+                yield self._show(state, request)
         except UnknownJobError:
             yield [[], *[gr.skip()] * 5]
 
     async def _on_cancel(self, remembered: Any) -> None:
         await cancel(self._jobs, _ids(remembered))
 
-    def _show(self, moment: Moment, request: gr.Request) -> list[Any]:
+    def _show(self, state: JobsProgress, request: gr.Request) -> list[Any]:
         """The values of all outputs."""
-        compared = len(moment.jobs) == MOST_JOBS and all(job.status == DONE for job in moment.jobs)
+        compared = len(state.jobs) == MOST_JOBS and all(job.status == DONE for job in state.jobs)
         slider: Any = gr.update(visible=False)
         if compared:
             base = self._base(request)
-            ours, direct = (base + showing.address(job.pictures[0]) for job in moment.jobs)
-            label = f"Direct inference | {showing.name(moment.jobs[0])}: drag the handle"
+            ours, direct = (base + rendering.address(job.pictures[0]) for job in state.jobs)
+            label = f"Direct inference | {rendering.name(state.jobs[0])}: drag the handle"
             slider = gr.update(value=(direct, ours), visible=True, label=label, slider_position=50)
         return [
-            moment.ids,
-            showing.progress(moment),
+            state.ids,
+            rendering.progress(state),
             slider,
             gr.update(visible=compared, value=50),
-            showing.viewer(moment),
-            gr.update(interactive=not moment.is_final),
+            rendering.viewer(state),
+            gr.update(interactive=not state.is_final),
         ]
 
     @staticmethod
@@ -251,7 +251,7 @@ class Page:
             request = await asyncio.to_thread(read_request, path)
             found = restored(request, self._jobs.settings.models, self._form(values).model)
         except RequestError as error:
-            told = showing.notice(str(error).replace(repr(path), repr(Path(path).name)))
+            told = rendering.notice(str(error).replace(repr(path), repr(Path(path).name)))
             return [None, *[gr.skip()] * len(_CONTROLS), told]
         finally:
             await asyncio.to_thread(Path(path).unlink, missing_ok=True)
@@ -261,7 +261,7 @@ class Page:
             new[name] = {**change, **new[name]}
         new["cascade"] = found.form.cascade
         told = "; ".join([f"The settings of {Path(path).name} are back", *found.notes])
-        return [None, *new.values(), showing.notice(f"{told}.", is_error=False)]
+        return [None, *new.values(), rendering.notice(f"{told}.", is_error=False)]
 
     async def _on_draw(self, *values: Any) -> str:
         try:
@@ -270,7 +270,7 @@ class Page:
             where = self._jobs.settings.models[request.model]
             svg = await self.planner.picture(request.changed(model=where))
         except REFUSALS as error:
-            return showing.notice(str(error))
+            return rendering.notice(str(error))
         return f'<div class="sc-plan" tabindex="0" role="group" aria-label="Plan">{svg}</div>'
 
 

@@ -16,7 +16,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
-class Life:
+class WorkerLock:
     """The lock of this process, held until it ends."""
 
     def __init__(self, folder: Path, worker: str) -> None:

@@ -1,6 +1,6 @@
 """A request on its way to a picture, as the page follows it: handed in, queued, made, compared, cancelled.
 
-Yields plain values; what they look like is the business of `showing`.
+Yields plain values; what they look like is the business of `rendering`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..request.request import Request
 from ..server.jobs import Jobs
-from ..server.records import RUNNING, Job
+from ..server.records import RUNNING, ServerJob
 from ..server.store import UnknownJobError
 
 MOST_JOBS = 2
@@ -19,10 +19,10 @@ MOST_JOBS = 2
 
 
 @dataclass(frozen=True)
-class Moment:
+class JobsProgress:
     """How far the jobs of one page are: the picture's, and that of direct inference if it is compared with."""
 
-    jobs: tuple[Job, ...]
+    jobs: tuple[ServerJob, ...]
     current: int
     """Which of them is watched; those before it are final."""
     preview: bytes | None = None
@@ -56,13 +56,13 @@ async def hand_in(jobs: Jobs, request: Request, compare: bool) -> list[str]:
         raise
 
 
-async def follow(jobs: Jobs, ids: Sequence[str]) -> AsyncIterator[Moment]:
+async def follow(jobs: Jobs, ids: Sequence[str]) -> AsyncIterator[JobsProgress]:
     """Moments until all is final, or the server ends (`UnknownJobError`)."""
     states = [await asyncio.to_thread(jobs.get, job) for job in ids[:MOST_JOBS]]
     for index, job in enumerate(ids[:MOST_JOBS]):
         async for state in jobs.watch(job):
             states[index] = state
-            yield await _moment(jobs, states, index)
+            yield await _state_of(jobs, states, index)
 
 
 async def cancel(jobs: Jobs, ids: Sequence[str]) -> None:
@@ -74,10 +74,10 @@ async def cancel(jobs: Jobs, ids: Sequence[str]) -> None:
             continue
 
 
-async def _moment(jobs: Jobs, states: Sequence[Job], index: int) -> Moment:
+async def _state_of(jobs: Jobs, states: Sequence[ServerJob], index: int) -> JobsProgress:
     picture = states[index].pictures[0]
     preview = await asyncio.to_thread(jobs.preview, picture.id) if picture.preview_number else None
     working = picture.status == RUNNING or bool(
         await asyncio.to_thread(jobs.store.ready_workers, 3 * jobs.settings.lease)
     )
-    return Moment(tuple(states), index, preview, working, jobs.watcher.stopping)
+    return JobsProgress(tuple(states), index, preview, working, jobs.notifier.stopping)

@@ -21,8 +21,8 @@ from ..request.request import Request, RequestError
 from ..vae import AUTO, Ceiling
 from .folder import Results, file_of, now
 from .groups import Model, model_of
-from .jobs import Task
-from .manifest import Row
+from .jobs import BatchTask
+from .manifest import ManifestRow
 
 ATTEMPTS = 3
 """A request that fails is tried again at most twice."""
@@ -30,7 +30,7 @@ HOPELESS = (RequestError, RecipeError, SizeError, ModelError)
 """Errors of what was asked for: trying again cannot help."""
 
 
-class Worker:
+class BatchWorker:
     """Makes tasks, one group after the other."""
 
     def __init__(self, results: Results, vae_memory: Ceiling = AUTO) -> None:
@@ -40,13 +40,13 @@ class Worker:
         self._pipe: Any = None
         self._problem: ScaleCrafterError | None = None
 
-    def make(self, tasks: Sequence[Task], progress: Progress | None = None) -> Iterator[Row]:
+    def make(self, tasks: Sequence[BatchTask], progress: Progress | None = None) -> Iterator[ManifestRow]:
         """Make tasks of one shape, each unless it is there already; a row each, once it is safe.
 
         A group that fails is tried again one by one, as the second of their attempts.
 
         Raises:
-            PlaceError: when nothing can be written any more.
+            StorageError: when nothing can be written any more.
         """
         missing = []
         for task in tasks:
@@ -68,14 +68,14 @@ class Worker:
         for task in missing:
             yield self._made_alone(task, progress, first_attempt)
 
-    def _made_alone(self, task: Task, progress: Progress | None, first_attempt: int) -> Row:
+    def _made_alone(self, task: BatchTask, progress: Progress | None, first_attempt: int) -> ManifestRow:
         """Try a task until it is made or has failed too often."""
         for attempt in range(first_attempt, ATTEMPTS + 1):
             try:
                 result = self._generate([task], progress)[0]
             except Exception as error:
                 if attempt == ATTEMPTS or isinstance(error, HOPELESS):
-                    row = _row(task, status="failed", attempts=attempt, error=told(error))
+                    row = _row(task, status="failed", attempts=attempt, error=message_of(error))
                     self.results.note(row)
                     return row
                 free_memory()
@@ -83,7 +83,7 @@ class Worker:
                 return self._kept(task, result, attempt)
         raise AssertionError("the last attempt returns")
 
-    def _kept(self, task: Task, result: Result, attempts: int) -> Row:
+    def _kept(self, task: BatchTask, result: Result, attempts: int) -> ManifestRow:
         row = _row(
             task,
             status="made",
@@ -96,11 +96,11 @@ class Worker:
         self.results.keep(row, result)
         return row
 
-    def _generate(self, tasks: Sequence[Task], progress: Progress | None) -> list[Result]:
+    def _generate(self, tasks: Sequence[BatchTask], progress: Progress | None) -> list[Result]:
         requests: list[Request] = [task.request for task in tasks]
         return generate_many(self._pipeline(tasks[0]), requests, progress, vae_memory=self._vae_memory)
 
-    def _pipeline(self, task: Task) -> Any:
+    def _pipeline(self, task: BatchTask) -> Any:
         """The task's pipeline; a model that cannot be loaded is not tried again for each task (`ModelError`)."""
         model = model_of(task)
         if model != self._model:
@@ -117,7 +117,7 @@ class Worker:
         return self._pipe
 
 
-def told(error: Exception) -> str:
+def message_of(error: Exception) -> str:
     """Why a request failed, in one line."""
     text = " ".join(str(error).split())
     return text if isinstance(error, ScaleCrafterError) else f"{type(error).__name__}: {text}"
@@ -132,8 +132,8 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _row(task: Task, **values: Any) -> Row:
-    return Row(
+def _row(task: BatchTask, **values: Any) -> ManifestRow:
+    return ManifestRow(
         hash=task.hash,
         line=task.line,
         request=task.request.model_dump_json(),

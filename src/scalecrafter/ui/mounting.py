@@ -13,7 +13,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.datastructures import MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from ..errors import ScaleCrafterError
 from ..server.jobs import Jobs
@@ -45,12 +45,7 @@ class MissingUiError(ScaleCrafterError):
     """The extra `ui` is not installed."""
 
 
-def is_of_the_page(path: str) -> bool:
-    """Whether a path is the page's, rather than the API's."""
-    return path in _PATHS or path.startswith(_FOLDERS)
-
-
-class Site:
+class MountedPage:
     """The page of a server, with its own ASGI application inside (`MissingUiError`)."""
 
     def __init__(self, jobs: Jobs) -> None:
@@ -68,13 +63,20 @@ class Site:
         self._page = Page(jobs)
         self._app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
         limits = jobs.settings.limits
+        # A picture that this server made must fit, whatever it shows.
+        largest = max(limits.body, 4 * limits.pixels + (1 << 20))
+        self.upload_limits = {UPLOAD_PATH: largest}
         gr.mount_gradio_app(
             self._app, self._page.blocks, "/",
             footer_links=[], run_history=False, ssr_mode=False, mcp_server=False, pwa=False, show_error=False,
-            enable_monitoring=False, max_file_size=most_upload(limits.body, limits.pixels),
+            enable_monitoring=False, max_file_size=largest,
             theme=theme(), css=style(), js=script(),
         )  # fmt: skip
         self._gradio: Any = self._app.routes[-1].app  # type: ignore[attr-defined]
+
+    def owns(self, path: str) -> bool:
+        """Whether the page, and not the API, answers this path."""
+        return path in _PATHS or path.startswith(_FOLDERS)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -99,21 +101,3 @@ class Site:
             await send(message)
 
         await self._app(scope, receive, with_policy)
-
-
-class PageSwitch:
-    """Passes the page's paths to the page, and all others on: the API is the same with and without it."""
-
-    def __init__(self, app: ASGIApp, site: Site) -> None:
-        self._app, self._site = app, site
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and is_of_the_page(scope["path"]):
-            await self._site(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
-
-
-def most_upload(body: int, pixels: int) -> int:
-    """Bytes of a picture that is dropped: one that this server made must fit, whatever it shows."""
-    return max(body, 4 * pixels + (1 << 20))

@@ -23,11 +23,11 @@ WHOLE_AT_ONCE = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl
 """Protocols under which an object appears when all of it is there, or not at all."""
 
 
-class PlaceError(ScaleCrafterError):
+class StorageError(ScaleCrafterError):
     """A file or folder that cannot be read or written: a full disk, a lost connection."""
 
 
-class Place:
+class Storage:
     """A folder; names are relative to it."""
 
     def __init__(self, url: str) -> None:
@@ -56,7 +56,7 @@ class Place:
         except ScaleCrafterError:
             raise
         except Exception as error:
-            raise PlaceError(f"cannot look into {path!r}: {_reason(error)}") from None
+            raise StorageError(f"cannot look into {path!r}: {_reason(error)}") from None
 
     def exists(self, name: str) -> bool:
         """Whether there is such a file."""
@@ -64,17 +64,17 @@ class Place:
             self.files.invalidate_cache()
             return bool(self.files.exists(self.path(name)))
         except Exception as error:
-            raise PlaceError(f"cannot look for {self.path(name)!r}: {_reason(error)}") from None
+            raise StorageError(f"cannot look for {self.path(name)!r}: {_reason(error)}") from None
 
     def read(self, name: str) -> bytes:
-        """A whole file (`PlaceError`)."""
+        """A whole file (`StorageError`)."""
         try:
             return bytes(self.files.cat_file(self.path(name)))
         except Exception as error:
-            raise PlaceError(f"cannot read {self.path(name)!r}: {_reason(error)}") from None
+            raise StorageError(f"cannot read {self.path(name)!r}: {_reason(error)}") from None
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file whole, in place of the one that there may be (`PlaceError`, and then nothing has changed)."""
+        """Write a file whole, in place of the one that there may be (`StorageError`, and then nothing has changed)."""
         path = self.path(name)
         try:
             if self.is_local:
@@ -86,9 +86,9 @@ class Place:
             else:
                 self._write_and_move(path, content)
         except ScaleCrafterError as error:
-            raise PlaceError(str(error)) from None
+            raise StorageError(str(error)) from None
         except Exception as error:
-            raise PlaceError(f"cannot write {path!r}: {_reason(error)}") from None
+            raise StorageError(f"cannot write {path!r}: {_reason(error)}") from None
 
     def _write_and_move(self, path: str, content: bytes) -> None:
         folder, _, name = path.rpartition("/")
@@ -102,13 +102,13 @@ class Place:
             raise
 
     def delete(self, name: str) -> None:
-        """Remove a file; one that is gone already is no matter (`PlaceError`)."""
+        """Remove a file; one that is gone already is no matter (`StorageError`)."""
         try:
             self.files.rm_file(self.path(name))
         except FileNotFoundError:
             pass
         except Exception as error:
-            raise PlaceError(f"cannot delete {self.path(name)!r}: {_reason(error)}") from None
+            raise StorageError(f"cannot delete {self.path(name)!r}: {_reason(error)}") from None
 
     def sweep(self) -> None:
         """Remove what a killed process left unfinished."""

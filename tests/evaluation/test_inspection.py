@@ -1,4 +1,4 @@
-"""What is kept of a picture, which examiner said it, and resizing as clean-fid has it."""
+"""What is kept of a picture, which inspector said it, and resizing as clean-fid has it."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from PIL import Image
 
 from scalecrafter.errors import ScaleCrafterError
 from scalecrafter.evaluation.inception import load_inception, resized
-from scalecrafter.evaluation.looking import CROPS, Examiner, Findings, crops, make_examiner, same_signature
+from scalecrafter.evaluation.inspection import CROPS, Inspector, PictureMetrics, crops, make_inspector, same_signature
 from scalecrafter.request.request import RequestError
-from tests.support.disc_observer import DiscObserver, disc_examiner, draw
+from tests.support.disc_observer import DiscObserver, disc_inspector, draw
 
 
 def test_findings_are_the_observers_with_the_spectrum_of_the_picture() -> None:
-    found = disc_examiner().examine(draw(2, "blue"))
+    found = disc_inspector().inspect(draw(2, "blue"))
     assert (found.animals, found.parts, found.one_object, found.well_formed) == (2, {"eye": 4}, False, False)
     assert found.attributes == {"species": "disc", "colour": "blue", "accessory": "none"}
     assert len(found.features) == 6
     assert found.top_octave > 0
-    assert disc_examiner().examine(draw(1)).well_formed is True
+    assert disc_inspector().inspect(draw(1)).well_formed is True
 
 
 def test_findings_survive_json() -> None:
-    found = disc_examiner().examine(draw(1))
-    assert Findings.model_validate_json(found.model_dump_json()) == found
+    found = disc_inspector().inspect(draw(1))
+    assert PictureMetrics.model_validate_json(found.model_dump_json()) == found
 
 
 def test_without_an_observer_nothing_is_counted() -> None:
-    found = make_examiner("none", observe=False).examine(draw(1))
+    found = make_inspector("none", observe=False).inspect(draw(1))
     assert (found.animals, found.one_object, found.features, found.attributes) == (None, None, [], {})
     assert found.spectrum
 
@@ -40,7 +40,7 @@ def test_an_extractor_of_its_own_gives_the_features_and_the_observer_still_count
     def brightness(picture: Image.Image) -> NDArray[np.float32]:
         return np.asarray(picture, np.float32).mean(axis=(0, 1))
 
-    found = Examiner("inception", DiscObserver(), brightness).examine(draw(1))
+    found = Inspector("inception", DiscObserver(), brightness).inspect(draw(1))
     assert found.animals == 1
     assert found.features == pytest.approx(brightness(draw(1)), rel=1e-5)
 
@@ -69,27 +69,27 @@ def test_pictures_that_features_see_whole_have_no_crops(side: int) -> None:
 
 def test_crops_have_the_features_of_a_picture_of_their_own() -> None:
     whole = Image.fromarray(np.random.default_rng(0).integers(0, 255, (160, 192, 3)).astype(np.uint8))
-    examiner = Examiner("critters", DiscObserver(), side=64)
-    found = examiner.examine(whole)
+    inspector = Inspector("critters", DiscObserver(), side=64)
+    found = inspector.inspect(whole)
     assert len(found.crops) == CROPS
     for features, crop in zip(found.crops, crops(whole, 64), strict=True):
-        assert features == pytest.approx(examiner.examine(crop).features, rel=1e-3)  # kept in half precision
-    own = Examiner("inception", DiscObserver(), lambda picture: np.asarray(picture, np.float32).mean(axis=(0, 1)), 64)
-    assert own.examine(whole).crops[3] == pytest.approx(np.asarray(crops(whole, 64)[3]).mean(axis=(0, 1)), rel=1e-3)
+        assert features == pytest.approx(inspector.inspect(crop).features, rel=1e-3)  # kept in half precision
+    own = Inspector("inception", DiscObserver(), lambda picture: np.asarray(picture, np.float32).mean(axis=(0, 1)), 64)
+    assert own.inspect(whole).crops[3] == pytest.approx(np.asarray(crops(whole, 64)[3]).mean(axis=(0, 1)), rel=1e-3)
 
 
 def test_another_examiner_has_another_signature_and_rounding_has_not() -> None:
-    ours = disc_examiner().signature()
-    assert same_signature(ours, disc_examiner().signature())
+    ours = disc_inspector().signature()
+    assert same_signature(ours, disc_inspector().signature())
     assert same_signature(ours, [value * (1 + 1e-5) for value in ours])
-    other = Examiner("critters", DiscObserver(), lambda picture: np.asarray(picture, np.float32).std(axis=(0, 1)))
+    other = Inspector("critters", DiscObserver(), lambda picture: np.asarray(picture, np.float32).std(axis=(0, 1)))
     assert not same_signature(ours, other.signature())
-    assert not same_signature(ours, make_examiner("none", observe=False).signature())
+    assert not same_signature(ours, make_inspector("none", observe=False).signature())
 
 
 def test_unknown_features_are_refused_with_the_known_ones() -> None:
     with pytest.raises(RequestError, match="critters, inception, none"):
-        make_examiner("incepton", observe=False)
+        make_inspector("incepton", observe=False)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch_fidelity") is not None, reason="the package is installed")

@@ -9,46 +9,46 @@ import base64
 from html import escape
 
 from ..generation.picture_files import slug
-from ..server.records import CANCELLED, DONE, FAILED, QUEUED, Job, Picture
-from .making import Moment
+from ..server.records import CANCELLED, DONE, FAILED, QUEUED, QueuedPicture, ServerJob
+from .following import JobsProgress
 
 NOTHING_YET = '<p class="sc-note">Your picture appears here.</p>'
 
 
-def progress(moment: Moment) -> str:
+def progress(state: JobsProgress) -> str:
     """Queue place or step, a bar, and the latest preview; at the end what became of it, and the files."""
-    if moment.is_final or moment.stopping:
-        return _outcome(moment)
-    job = moment.jobs[moment.current]
+    if state.is_final or state.stopping:
+        return _outcome(state)
+    job = state.jobs[state.current]
     picture = job.pictures[0]
-    part = f"{name(job)}: " if len(moment.jobs) > 1 else ""
-    told = part + _stage(moment, job, picture)
+    part = f"{name(job)}: " if len(state.jobs) > 1 else ""
+    told = part + _stage(state, job, picture)
     done, steps = picture.step, picture.steps
-    if len(moment.jobs) > 1 and steps:
-        done, steps = done + moment.current * steps, steps * len(moment.jobs)
+    if len(state.jobs) > 1 and steps:
+        done, steps = done + state.current * steps, steps * len(state.jobs)
     bar = f'<progress aria-label="Progress" max="{steps or 1}" value="{done}"></progress>'
     shown = ""
-    if moment.preview is not None:
-        data = base64.b64encode(moment.preview).decode("ascii")
+    if state.preview is not None:
+        data = base64.b64encode(state.preview).decode("ascii")
         alt = f"Preview of the picture at step {picture.step}"
         shown = f'<img class="sc-preview" alt="{alt}" src="data:image/jpeg;base64,{data}">'
     return f'<div class="sc-stage"><p role="status">{escape(told)}</p>{bar}{shown}</div>'
 
 
-def name(job: Job) -> str:
+def name(job: ServerJob) -> str:
     """What made it, as the captions say it."""
     method = job.request.acting_method
     return {"scalecrafter": "ScaleCrafter", "direct": "Direct inference"}.get(method, method)
 
 
-def address(picture: Picture) -> str:
+def address(picture: QueuedPicture) -> str:
     """Where the picture's file is: the one that the worker wrote."""
     return f"v1/files/{picture.id}.png"
 
 
-def viewer(moment: Moment) -> str:
+def viewer(state: JobsProgress) -> str:
     """The picture to zoom into; with a button that puts direct inference in its place, if that was made."""
-    done = [job for job in moment.jobs if job.status == DONE]
+    done = [job for job in state.jobs if job.status == DONE]
     if not done:
         return ""
     picture = done[0].pictures[0]
@@ -82,8 +82,8 @@ def notice(text: str, is_error: bool = True) -> str:
     return f'<p class="sc-note{" sc-error" if is_error else ""}" role="{role}">{escape(text)}</p>'
 
 
-def _stage(moment: Moment, job: Job, picture: Picture) -> str:
-    if not moment.working:
+def _stage(state: JobsProgress, job: ServerJob, picture: QueuedPicture) -> str:
+    if not state.working:
         return "waiting for a worker, which is still loading its model"
     if picture.status == QUEUED:
         if not job.ahead:
@@ -94,14 +94,14 @@ def _stage(moment: Moment, job: Job, picture: Picture) -> str:
     return f"step {picture.step} of {picture.steps}" if picture.step < picture.steps else "decoding the picture"
 
 
-def _outcome(moment: Moment) -> str:
-    if moment.stopping and not moment.is_final:
+def _outcome(state: JobsProgress) -> str:
+    if state.stopping and not state.is_final:
         return notice("The server is stopping. The picture is kept: open this page again once the server is back.")
-    lines = [_end(job) for job in moment.jobs]
+    lines = [_end(job) for job in state.jobs]
     return f'<div class="sc-stage sc-done">{"".join(lines)}</div>'
 
 
-def _end(job: Job) -> str:
+def _end(job: ServerJob) -> str:
     picture = job.pictures[0]
     if job.status == FAILED and job.failure is not None:
         return notice(f"{name(job)}: {job.failure.message}")
@@ -113,6 +113,6 @@ def _end(job: Job) -> str:
     return f'<p role="status">{escape(told)} {link}</p>'
 
 
-def _file_name(job: Job) -> str:
+def _file_name(job: ServerJob) -> str:
     direct = "-direct" if job.request.acting_method == "direct" else ""
     return f"{slug(job.request.prompt)}-{job.pictures[0].seed}{direct}.png"

@@ -1,4 +1,4 @@
-"""Telling those who wait in this process that a job changed, whichever process changed it.
+"""Tells those who wait in this process that a job changed, whichever process changed it.
 
 One task asks the store for what changed since it last asked, twenty times a second, and wakes who waits for it; so
 the cost does not grow with the number of clients.
@@ -17,7 +17,7 @@ _INTERVAL = 0.05
 _log = logging.getLogger("scalecrafter.server")
 
 
-class Watcher:
+class ChangeNotifier:
     """Wakes the tasks of one event loop."""
 
     def __init__(self, store: Store) -> None:

@@ -27,13 +27,13 @@ class StoppingError(Exception):
     """The worker has to end, and the picture's time is over."""
 
 
-class Telling:
+class ProgressReporter:
     """What `generation.generate` is given as progress.
 
     Args:
         vae: whose latents are shown.
         must_stop: whether the picture has to be given back now.
-        lost: whether a sign of life already found that the picture is no longer this worker's.
+        lost: whether a heartbeat already found that the picture is no longer this worker's.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Telling:
         self._claims, self._claim, self._vae = claims, claim, vae
         self._must_stop, self._lost = must_stop, lost
         self._step, self._steps = 0, 0
-        self._told = self._shown = 0.0
+        self._message = self._shown = 0.0
 
     def __call__(self, step: int, steps: int) -> None:
         """A step is done."""
@@ -51,7 +51,7 @@ class Telling:
             raise StoppingError
         if self._lost():
             raise NotWantedError
-        if step == steps or time.monotonic() - self._told >= _STEPS_EVERY:
+        if step == steps or time.monotonic() - self._message >= _STEPS_EVERY:
             self._tell(None)
 
     def show(self, latents: Tensor) -> None:
@@ -61,7 +61,7 @@ class Telling:
             self._tell(small_jpeg(self._vae, latents))
 
     def _tell(self, picture: bytes | None) -> None:
-        self._told = time.monotonic()
+        self._message = time.monotonic()
         if not self._claims.progress(self._claim, self._step, self._steps, picture):
             raise NotWantedError
 

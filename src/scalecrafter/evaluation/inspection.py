@@ -4,7 +4,7 @@ Extractors reduce a picture to a small square, in which an enlarged one looks li
 of crops beside those of the whole, which are looked at as they are (for the FID of crops that DemoFusion reports,
 arXiv 2311.16973).
 
-`Examiner` is told which observer and which extractor to ask.  Knows nothing of how the picture was made.
+`Inspector` is told which observer and which extractor to ask.  Knows nothing of how the picture was made.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Extractor = Callable[[Image.Image], NDArray[np.float32]]
 """A picture's features `(dimensions,)`."""
 
 
-class Observed(Protocol):
+class ObservationLike(Protocol):
     """What an observer tells of a picture; `observer.Observation` is one."""
 
     @property
@@ -52,13 +52,13 @@ class Observed(Protocol):
     def features(self) -> NDArray[np.float32]: ...
 
 
-class Observer(Protocol):
+class ObserverLike(Protocol):
     """Looks at pictures; `observer.load_observer()` gives one."""
 
-    def observe(self, pictures: Any) -> Sequence[Observed]: ...
+    def observe(self, pictures: Any) -> Sequence[ObservationLike]: ...
 
 
-class Findings(BaseModel):
+class PictureMetrics(BaseModel):
     """All that is kept of one picture; what nobody was there to tell is None or empty."""
 
     model_config = ConfigDict(frozen=True)
@@ -76,22 +76,22 @@ class Findings(BaseModel):
 
 
 @dataclass(frozen=True)
-class Examiner:
+class Inspector:
     """Looks at pictures with an observer, an extractor of features, both or neither."""
 
     name: str
     """Of `FEATURES`, for the report."""
-    observer: Observer | None = None
+    observer: ObserverLike | None = None
     extractor: Extractor | None = None
     """None: the observer's own features, if there is one."""
     side: int = 0
     """Of the square that features are made of, in pixels; 0: not known, and no crops are looked at."""
 
-    def examine(self, picture: Image.Image) -> Findings:
+    def inspect(self, picture: Image.Image) -> PictureMetrics:
         """All that can be told of a picture, RGB, any size of at least 16 pixels a side."""
         picture = picture.convert("RGB")
         views = [picture, *crops(picture, self.side)]
-        seen: Observed | None = None
+        seen: ObservationLike | None = None
         if self.extractor is not None:
             seen = self.observer.observe([picture])[0] if self.observer is not None else None
             features = [self.extractor(view) for view in views]
@@ -110,7 +110,7 @@ class Examiner:
                 "well_formed": bool(seen.well_formed),
                 "attributes": {"species": seen.species, "colour": seen.colour, "accessory": seen.accessory},
             }
-        return Findings(
+        return PictureMetrics(
             features=_short(features[0]),
             crops=[_short(np.float16(view)) for view in features[1:]],
             spectrum=_short(light.power),
@@ -122,7 +122,7 @@ class Examiner:
         """What it says of a fixed picture: two examiners that agree on it are the same one (see `same_signature`)."""
         shade = np.add.outer(np.arange(96), np.arange(96))
         colours = np.stack([shade % 64 * 4, shade // 2 % 48 * 5, np.abs(shade - 96) * 2], axis=-1)
-        found = self.examine(Image.fromarray(colours.astype(np.uint8)))
+        found = self.inspect(Image.fromarray(colours.astype(np.uint8)))
         return [*found.features, *([] if found.animals is None else [float(found.animals)])]
 
 
@@ -138,15 +138,15 @@ def crops(picture: Image.Image, side: int) -> list[Image.Image]:
 
 
 def same_signature(left: Sequence[float], right: Sequence[float]) -> bool:
-    """Whether two signatures are one examiner's, on machines whose arithmetic differs a little."""
+    """Whether two signatures are one inspector's, on machines whose arithmetic differs a little."""
     if len(left) != len(right):
         return False
     tolerance = 0.01 * (float(np.abs(left).max()) if len(left) else 0.0)
     return bool(np.allclose(left, right, rtol=0.0, atol=tolerance))
 
 
-def make_examiner(features: str, observe: bool) -> Examiner:
-    """The examiner for features of that name (one of `FEATURES`).
+def make_inspector(features: str, observe: bool) -> Inspector:
+    """The inspector for features of that name (one of `FEATURES`).
 
     Args:
         features: "critters" (the observer's own, offline), "inception" or "none".
@@ -158,7 +158,7 @@ def make_examiner(features: str, observe: bool) -> Examiner:
     """
     if features not in FEATURES:
         raise RequestError(f"there are no features {features!r}: take one of {', '.join(FEATURES)}")
-    observer: Observer | None = None
+    observer: ObserverLike | None = None
     if observe or features == "critters":
         from .observer import WORKING_SIDE, load_observer
 
@@ -166,10 +166,10 @@ def make_examiner(features: str, observe: bool) -> Examiner:
     if features == "inception":
         from .inception import SIDE, load_inception
 
-        return Examiner(features, observer, load_inception(), SIDE)
+        return Inspector(features, observer, load_inception(), SIDE)
     if features == "none":
-        return Examiner(features, observer, _no_features)
-    return Examiner(features, observer, side=WORKING_SIDE)
+        return Inspector(features, observer, _no_features)
+    return Inspector(features, observer, side=WORKING_SIDE)
 
 
 def _no_features(_: Image.Image) -> NDArray[np.float32]:
