@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scalecrafter.evaluation.intervals import Interval, bootstrap
-from scalecrafter.evaluation.rows import Row, read_parquet
+from scalecrafter.evaluation.rows import PictureRow, read_parquet
 
 WORDS = {"yes": True, "no": False, "": None}
 
@@ -41,9 +41,9 @@ def read_counts(path: Path) -> dict[str, ByEye]:
     return seen
 
 
-def table(rows: Iterable[Row], by_eye: dict[str, ByEye]) -> list[str]:
+def table(rows: Iterable[PictureRow], by_eye: dict[str, ByEye]) -> list[str]:
     """Markdown: of every cell, and of all, the rates by eye and by the observer, and how often both agree."""
-    cells: dict[str, list[tuple[Row, ByEye]]] = defaultdict(list)
+    cells: dict[str, list[tuple[PictureRow, ByEye]]] = defaultdict(list)
     for row in rows:
         if row.file in by_eye:
             for cell in (f"{row.width}×{row.height}, {row.method}", "all"):

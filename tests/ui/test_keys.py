@@ -19,9 +19,8 @@ def test_the_page_asks_for_a_key_as_the_password(tmp_path: Path) -> None:
     from scalecrafter.ui.mounting import MountedPage
 
     settings = ServerSettings(data=tmp_path, models={"tiny": "nowhere"}, keys=(SecretStr(KEY),))
-    client = TestClient(
-        create_app(settings, MountedPage), base_url="http://127.0.0.1"
-    )  # not entered: no workers are needed
+    app = create_app(settings, MountedPage)
+    client = TestClient(app, base_url="http://127.0.0.1")  # not entered: no workers are needed
     for path in ("/", "/config", "/theme.css", "/gradio_api/queue/data", "/gradio_api/heartbeat/x"):
         refused = client.get(path)
         assert (refused.status_code, refused.headers["www-authenticate"][:5]) == (401, "Basic"), path
