@@ -1,4 +1,4 @@
-"""Peak memory, time and exactness of VAE decoding: all at once, diffusers' tiling, and ours below a ceiling.
+"""Peak memory, time and exactness of VAE decoding: all at once, diffusers' tiling, and ours below a budget.
 
     python -m benchmarks.vae_memory --sizes 512 1024
     python -m benchmarks.vae_memory --sizes 1024 --encode
@@ -37,7 +37,7 @@ MODES = {
     "ours:stripes": "ours, stripes of 64 rows",
     "ours:quarter": "ours, its own choice",
 }
-"""Ours runs below a ceiling, by default a quarter of what all at once takes by estimate."""
+"""Ours runs below a budget, by default a quarter of what all at once takes by estimate."""
 
 
 def real_vae(device: str, dtype: torch.dtype) -> Any:
@@ -90,14 +90,14 @@ def child(options: argparse.Namespace) -> dict[str, Any]:
         vae.enable_tiling()
         vae.tile_sample_min_size, vae.tile_latent_min_size = int(detail), int(detail) // 8
     elif kind == "ours":
-        ceiling = options.memory or str(whole // 4)
+        budget = options.memory or str(whole // 4)
         tile = {"stripes": (64, width), "quarter": None}.get(detail) if not detail.isdigit() else (int(detail),) * 2
-        apply_vae_memory(vae, ceiling, tile=tile)
+        apply_vae_memory(vae, budget, tile=tile)
         started = time.perf_counter()
-        _, plan = memory_of(vae, height, width, ceiling, tile=tile)
+        _, plan = memory_of(vae, height, width, budget, tile=tile)
         assert plan is not None
         result |= {"predicted": plan.peak, "plan": str(plan), "planning_seconds": time.perf_counter() - started}
-        result["spans"] = [(one.start, one.stop, one.tile, one.hidden, one.peak >> 20) for one in plan.spans]
+        result["spans"] = [(one.start, one.stop, one.tile, one.inner, one.peak >> 20) for one in plan.spans]
     on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.synchronize()
@@ -184,7 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024, 2048, 4096], help="image pixels a side")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
-    parser.add_argument("--memory", help='ceiling of ours, as "4GiB" [default: a quarter of all at once]')
+    parser.add_argument("--memory", help='budget of ours, as "4GiB" [default: a quarter of all at once]')
     parser.add_argument("--dtype", choices=DTYPES, default="fp32")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--encode", action="store_true", help="the encoder rather than the decoder")

@@ -13,11 +13,11 @@ from torch import Tensor
 
 import scalecrafter
 from scalecrafter import Recipe, RecipeError
-from scalecrafter.unet.branches import guides_otherwise, repeats_its_latents
+from scalecrafter.unet.branches import repeats_its_latents, unsupported_guidance
 from tests.support.tasks import DAMPED, DILATED, base, fresh, of_class
 from tests.support.tiny_models import tiny_sd_unet
 
-OTHERWISE = [
+UNSUPPORTED = [
     "CycleDiffusionPipeline",
     "LEditsPPPipelineStableDiffusion",
     "LEditsPPPipelineStableDiffusionXL",
@@ -45,11 +45,11 @@ AS_USUAL = [
 ]
 
 
-@pytest.mark.parametrize("name", OTHERWISE)
-def test_a_pipeline_that_guides_otherwise_is_known_by_its_class(name: str) -> None:
+@pytest.mark.parametrize("name", UNSUPPORTED)
+def test_a_pipeline_that_unsupported_guidance_is_known_by_its_class(name: str) -> None:
     kind = getattr(diffusers, name)
-    assert guides_otherwise(object.__new__(kind))
-    assert guides_otherwise(object.__new__(type("MyOwn", (kind,), {})))
+    assert unsupported_guidance(object.__new__(kind))
+    assert unsupported_guidance(object.__new__(type("MyOwn", (kind,), {})))
 
 
 @pytest.mark.parametrize("name", AS_USUAL)
@@ -57,7 +57,7 @@ def test_a_pipeline_that_guides_as_usual_is_left_alone(name: str) -> None:
     kind = getattr(diffusers, name)
     if "_backends" in vars(kind):
         pytest.skip(f"this diffusers has {name} only where there is {kind._backends}")
-    assert guides_otherwise(object.__new__(kind)) is None
+    assert unsupported_guidance(object.__new__(kind)) is None
 
 
 def batches(pipe: Any, **call: Any) -> tuple[list[int], Any]:
@@ -79,17 +79,17 @@ def call(images: int = 2, **more: Any) -> dict[str, Any]:
     return said | {"width": 192, "height": 192, "output_type": "latent"} | more
 
 
-def test_a_three_branch_sibling_of_an_applied_pipeline_is_not_damped_and_says_so() -> None:
+def test_a_three_branch_pipeline_on_the_same_unet_is_not_damped_and_says_so() -> None:
     pipe = fresh("sd")
-    sibling = diffusers.StableDiffusionPAGPipeline(
+    other = diffusers.StableDiffusionPAGPipeline(
         **pipe.components, pag_applied_layers=["mid"], requires_safety_checker=False
     )
-    sibling.set_progress_bar_config(disable=True)
-    with scalecrafter.applied(sibling, recipe=Recipe.parse(DILATED)):
-        expected = sibling(**call(pag_scale=2.0)).images
+    other.set_progress_bar_config(disable=True)
+    with scalecrafter.applied(other, recipe=Recipe.parse(DILATED)):
+        expected = other(**call(pag_scale=2.0)).images
     pipe(**call())  # since then it says that it guides
     with scalecrafter.applied(pipe, recipe=Recipe.parse(DAMPED)), pytest.warns(UserWarning, match="a U-Net call of 6"):
-        seen, made = batches(sibling, **call(pag_scale=2.0))
+        seen, made = batches(other, **call(pag_scale=2.0))
     assert seen == [6, 6]
     assert made.images.equal(expected)
 

@@ -174,7 +174,7 @@ def test_effect_is_on_right_and_gone_after_remove(name: str) -> None:
         with reference_unet(pipe, tomllib.loads(damped.to_toml()), guided=False):
             assert relative_difference(ours, cell.call(pipe)) > CHANGE
     else:
-        with pytest.raises(RecipeError, match=f"{type(pipe).__name__} is told nothing to draw"):
+        with pytest.raises(RecipeError, match=f"{type(pipe).__name__} is unconditional"):
             scalecrafter.apply(pipe, recipe=damped)
         scalecrafter.remove(pipe)
 

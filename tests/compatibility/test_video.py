@@ -139,7 +139,7 @@ def test_one_frame_does_not_see_another_through_a_dilated_convolution(cell: tupl
     assert relative_difference(together, alone) < TOLERANCE
 
 
-def test_a_video_is_decoded_below_a_ceiling_where_the_vae_is_a_known_one() -> None:
+def test_a_video_is_decoded_within_a_budget_where_the_vae_is_a_known_one() -> None:
     pipe = scalecrafter.load_pipeline("untrained-animatediff", device="cpu")
     with scalecrafter.applied(pipe, vae_memory="64MiB"):
         frames = pipe("fox", num_frames=2, num_inference_steps=1, generator=generator(), output_type="pt").frames

@@ -101,25 +101,25 @@ def test_diffusers_own_tiling_is_not(vae: Any) -> None:
     assert difference(ours, whole) < LIMIT
 
 
-@pytest.mark.parametrize("ceiling", ["2MiB", "3MiB", "5MiB", "10MiB"])
-def test_every_way_of_saving_memory_is_exact(vae: Any, ceiling: str) -> None:
-    """Small ceilings compute maps again rather than let them wait; large ones let two wait."""
+@pytest.mark.parametrize("budget", ["2MiB", "3MiB", "5MiB", "10MiB"])
+def test_every_way_of_saving_memory_is_exact(vae: Any, budget: str) -> None:
+    """Small budgets compute maps again rather than let them wait; large ones let two wait."""
     latents = noise(1, 4, 24, 16)
     whole = decoded(vae, latents)
-    _, plan = decode_memory(vae, 192, 128, ceiling)
+    _, plan = decode_memory(vae, 192, 128, budget)
     assert plan is not None
-    assert plan.peak <= int(ceiling.removesuffix("MiB")) << 20
-    with vae_memory_applied(vae, ceiling):
+    assert plan.peak <= int(budget.removesuffix("MiB")) << 20
+    with vae_memory_applied(vae, budget):
         assert difference(decoded(vae, latents), whole) < LIMIT
 
 
 def test_plans_differ_in_what_waits(vae: Any) -> None:
-    plans = [decode_memory(vae, 192, 128, ceiling)[1] for ceiling in ("2MiB", "3MiB", "10MiB")]
+    plans = [decode_memory(vae, 192, 128, budget)[1] for budget in ("2MiB", "3MiB", "10MiB")]
     lengths = [len(plan.spans) for plan in plans if plan]
     assert lengths[0] < lengths[1] <= lengths[2]  # fewer maps wait
     costs = [plan.cost for plan in plans if plan]
     assert costs[0] > costs[1] > costs[2]  # and that costs time
-    assert any(span.hidden for span in plans[2].spans)  # type: ignore[union-attr]
+    assert any(span.inner for span in plans[2].spans)  # type: ignore[union-attr]
 
 
 def test_a_vae_with_hooked_layers_calls_them(vae: Any) -> None:

@@ -131,7 +131,7 @@ def test_the_unet_out_of_memory_says_what_was_tried_and_needed_and_what_is_next(
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_the_vae_out_of_memory_says_what_it_needed_and_which_ceiling_is_next(error: Exception) -> None:
+def test_the_vae_out_of_memory_says_what_it_needed_and_which_budget_is_next(error: Exception) -> None:
     pipe = tiny_sd_pipeline()
     handle = refusing(pipe.vae.decoder.conv_in, 0, error)
     told = r"VAE ran out of memory decoding 128×128 at once in float32: it needed about \d+ MiB.*Try next: --vae-memory"
@@ -163,7 +163,7 @@ def test_fitting_tries_in_order_reports_and_puts_everything_back() -> None:
     assert generate(pipe, ask()).image.tobytes() == exact
 
 
-def test_fitting_halves_the_ceiling_of_the_vae_until_it_fits() -> None:
+def test_fitting_halves_the_budget_of_the_vae_until_it_fits() -> None:
     pipe = tiny_sd_pipeline()
     handle = refusing(pipe.vae.decoder.conv_out, 8 * 40 * 300, torch.OutOfMemoryError("out of memory"))
     lines: list[str] = []
@@ -199,7 +199,7 @@ def test_chunked_attention_is_taken_off_after_an_error() -> None:
 # At a shell
 
 
-def test_generate_takes_a_ceiling_and_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_generate_takes_a_budget_and_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from typer.testing import CliRunner
 
     from scalecrafter.cli import app

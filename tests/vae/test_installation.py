@@ -1,4 +1,4 @@
-"""Ceilings as people write them, the automatic choice, and that whatever is applied can be taken off again."""
+"""Budgets as people write them, the automatic choice, and that whatever is applied can be taken off again."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from torch import nn
 import scalecrafter
 from scalecrafter import ModelError, ScaleCrafterError
 from scalecrafter.vae import (
-    CeilingError,
+    MemoryBudgetError,
     VaeNotice,
     apply_vae_memory,
     decode_memory,
-    parse_ceiling,
+    parse_memory_budget,
     part,
     remove_vae_memory,
     vae_memory_applied,
 )
-from scalecrafter.vae.ceiling import free_memory
+from scalecrafter.vae.memory_budget import free_memory
 from tests.support.tiny_models import tiny_sd_pipeline, tiny_sd_unet
 from tests.support.vaes import difference, noise, sd_vae
 
@@ -36,14 +36,14 @@ MIB = 1 << 20
     [("4GiB", 4 << 30), ("800 MiB", 800 * MIB), ("1.5gb", 1_500_000_000), (5 * MIB, 5 * MIB), ("2g", 2 << 30),
      ("auto", "auto"), ("off", None), (None, None)],
 )  # fmt: skip
-def test_ceilings_are_read(text: Any, size: Any) -> None:
-    assert parse_ceiling(text) == size
+def test_budgets_are_read(text: Any, size: Any) -> None:
+    assert parse_memory_budget(text) == size
 
 
 @pytest.mark.parametrize("text", ["4 GiBs", "much", "", "-1GiB", True, "4"])
-def test_a_ceiling_that_cannot_be_read_says_how_to_write_one(text: Any) -> None:
+def test_a_budget_that_cannot_be_read_says_how_to_write_one(text: Any) -> None:
     with pytest.raises(ScaleCrafterError, match=r"vae_memory is .*GiB"):
-        parse_ceiling(text)
+        parse_memory_budget(text)
 
 
 def state(vae: nn.Module) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def test_an_error_in_the_middle_of_a_tiled_decode_leaves_the_vae_as_it_was() -> 
     assert torch.isfinite(vae.decode(noise(1, 4, 8, 8)).sample).all()
 
 
-def test_a_ceiling_is_put_back_after_another_one_in_between() -> None:
+def test_a_budget_is_put_back_after_another_one_in_between() -> None:
     vae = sd_vae(8)
     apply_vae_memory(vae, "3MiB")
     outer = vae.__dict__["_scalecrafter_memory"]
@@ -133,9 +133,9 @@ def test_automatic_tiles_where_the_whole_does_not_fit_and_says_so_once(monkeypat
     assert difference(vae.decode(latents).sample, whole) < 1e-4
 
 
-def test_a_ceiling_that_cannot_be_kept_names_the_lowest_that_can() -> None:
+def test_a_budget_that_cannot_be_kept_names_the_lowest_that_can() -> None:
     vae = sd_vae(8)
-    with vae_memory_applied(vae, "1MiB"), pytest.raises(CeilingError, match=r"needs (\d+) MiB at the least"):
+    with vae_memory_applied(vae, "1MiB"), pytest.raises(MemoryBudgetError, match=r"needs (\d+) MiB at the least"):
         vae.decode(noise(1, 4, 64, 64))
 
 
@@ -175,7 +175,7 @@ def test_a_pipelines_own_call_decodes_in_tiles() -> None:
     assert state(pipe.vae) == before
 
 
-def test_apply_with_off_leaves_the_vae_alone_and_a_second_apply_replaces_the_ceiling() -> None:
+def test_apply_with_off_leaves_the_vae_alone_and_a_second_apply_replaces_the_budget() -> None:
     pipe = tiny_sd_pipeline()
     before = state(pipe.vae)
     for memory in ("off", None):
@@ -186,16 +186,16 @@ def test_apply_with_off_leaves_the_vae_alone_and_a_second_apply_replaces_the_cei
     assert state(pipe.vae) == before
 
 
-def test_apply_keeps_a_ceiling_that_was_there_before_it() -> None:
+def test_apply_keeps_a_budget_that_was_there_before_it() -> None:
     pipe = tiny_sd_pipeline()
     apply_vae_memory(pipe.vae, "2MiB")
-    with_ceiling = state(pipe.vae)
+    with_budget = state(pipe.vae)
     with scalecrafter.applied(pipe):
-        assert state(pipe.vae) == with_ceiling
-    assert state(pipe.vae) == with_ceiling
+        assert state(pipe.vae) == with_budget
+    assert state(pipe.vae) == with_budget
 
 
-def test_a_ceiling_without_a_vae_and_a_wrong_one_change_nothing() -> None:
+def test_a_budget_without_a_vae_and_a_wrong_one_change_nothing() -> None:
     unet = tiny_sd_unet()
     scalecrafter.apply(unet)
     with pytest.raises(ModelError, match="has no VAE"):
@@ -266,9 +266,9 @@ def test_a_quarter_of_the_memory_is_enough_and_the_prediction_is_near() -> None:
     whole = measured("off")
     predicted, _ = decode_memory(vae, 512, 512, "64GiB")
     assert abs(predicted - whole) < 0.15 * whole
-    ceiling = str(int(0.24 * whole))
-    _, plan = decode_memory(vae, 512, 512, ceiling)
-    tiled = measured(ceiling)
+    budget = str(int(0.24 * whole))
+    _, plan = decode_memory(vae, 512, 512, budget)
+    tiled = measured(budget)
     assert tiled < whole / 4
     assert plan is not None
     assert abs(plan.peak - tiled) < 0.15 * tiled

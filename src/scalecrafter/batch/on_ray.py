@@ -23,7 +23,7 @@ import torch
 from ..errors import ScaleCrafterError
 from ..generation.generate import Progress
 from ..request.request import Request, RequestError
-from ..vae import Ceiling
+from ..vae import MemoryBudget
 from .folder import Results, now
 from .jobs import BatchTask
 from .manifest import ManifestRow
@@ -48,7 +48,7 @@ class Cluster:
     threads: int = 1
     """Of each worker; those of this process, since a CPU rounds differently with another number."""
 
-    def executor(self, place: Storage, vae_memory: Ceiling) -> Executor:
+    def executor(self, place: Storage, vae_memory: MemoryBudget) -> Executor:
         """Make groups on the cluster's workers (`RequestError` for a folder that they cannot reach)."""
         if place.protocol == "memory":
             raise RequestError(
@@ -62,7 +62,7 @@ class Cluster:
 
         return execute
 
-    def _make(self, groups: list[dict[str, str]], place: Storage, vae_memory: Ceiling) -> Iterator[ManifestRow]:
+    def _make(self, groups: list[dict[str, str]], place: Storage, vae_memory: MemoryBudget) -> Iterator[ManifestRow]:
         import ray
         import ray.data
 
@@ -102,7 +102,7 @@ class Attempts:
 class RayWorker:
     """What runs in an actor: a `BatchWorker`, spoken to in plain texts."""
 
-    def __init__(self, url: str, vae_memory: Ceiling, folder: str, threads: int, attempts: Any) -> None:
+    def __init__(self, url: str, vae_memory: MemoryBudget, folder: str, threads: int, attempts: Any) -> None:
         if os.path.isdir(folder):  # where relative paths of models and images are meant from
             os.chdir(folder)
         torch.set_num_threads(threads)

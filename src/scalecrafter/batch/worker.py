@@ -18,7 +18,7 @@ from ..generation.generate import Progress, Result, generate_many
 from ..generation.picture_files import package_versions
 from ..models.loading import load_pipeline
 from ..request.request import Request, RequestError
-from ..vae import AUTO, Ceiling
+from ..vae import AUTO, MemoryBudget
 from .folder import Results, file_of, now
 from .groups import Model, model_of
 from .jobs import BatchTask
@@ -33,7 +33,7 @@ HOPELESS = (RequestError, RecipeError, SizeError, ModelError)
 class BatchWorker:
     """Makes tasks, one group after the other."""
 
-    def __init__(self, results: Results, vae_memory: Ceiling = AUTO) -> None:
+    def __init__(self, results: Results, vae_memory: MemoryBudget = AUTO) -> None:
         self.results = results
         self._vae_memory = vae_memory
         self._model: Model | None = None

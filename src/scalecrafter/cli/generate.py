@@ -82,10 +82,10 @@ def _requests(
 def check_ceiling(vae_memory: str) -> None:
     """Refuse a --vae-memory that is none, before any work is done (`RequestError`)."""
     from ..errors import ScaleCrafterError
-    from ..vae import parse_ceiling
+    from ..vae import parse_memory_budget
 
     try:
-        parse_ceiling(vae_memory)
+        parse_memory_budget(vae_memory)
     except ScaleCrafterError as error:
         raise RequestError(str(error).replace("vae_memory is", "--vae-memory is")) from None
 

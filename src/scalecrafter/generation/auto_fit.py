@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import OutOfMemoryError, VaeOutOfMemoryError
 from ..request.request import Request
-from ..vae import AUTO, Ceiling, CeilingError, free_memory, parse_ceiling, readable
+from ..vae import AUTO, MemoryBudget, MemoryBudgetError, free_memory, parse_memory_budget, readable
 from .generate import Progress, Result, generate
 
 LEAST_CEILING = 64 << 20
@@ -35,7 +35,7 @@ def generate_fitting(
     request: Request,
     progress: Progress | None = None,
     *,
-    vae_memory: Ceiling = AUTO,
+    vae_memory: MemoryBudget = AUTO,
     report: Callable[[str], None] = lambda _line: None,
     least: int = LEAST_CEILING,
 ) -> Result:
@@ -60,8 +60,8 @@ def generate_fitting(
         try:
             with savings[number].use(pipe):
                 result = generate(pipe, request, progress, vae_memory=ceiling)
-        except (VaeOutOfMemoryError, CeilingError) as error:
-            lower = None if isinstance(error, CeilingError) else _lower(ceiling, pipe, least)
+        except (VaeOutOfMemoryError, MemoryBudgetError) as error:
+            lower = None if isinstance(error, MemoryBudgetError) else _lower(ceiling, pipe, least)
             if lower is None:
                 raise OutOfMemoryError(f"nothing fits; the last that was tried was {name}: {error}") from error
             ceiling = lower
@@ -116,17 +116,17 @@ def _offloaded(method: str) -> Callable[[Any], AbstractContextManager[None]]:
     return use
 
 
-def _lower(ceiling: Ceiling, pipe: Any, least: int) -> int | None:
+def _lower(ceiling: MemoryBudget, pipe: Any, least: int) -> int | None:
     """Half of a ceiling that did not help; None where there is no sense in less."""
-    current = parse_ceiling(ceiling)
+    current = parse_memory_budget(ceiling)
     if not isinstance(current, int):
         current = free_memory(pipe.device) or 8 << 30
     half = current // 2
     return half if half >= least else None
 
 
-def _told(ceiling: Ceiling) -> str:
-    size = parse_ceiling(ceiling)
+def _told(ceiling: MemoryBudget) -> str:
+    size = parse_memory_budget(ceiling)
     return readable(size) if isinstance(size, int) else str(ceiling)
 
 

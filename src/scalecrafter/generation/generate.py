@@ -29,7 +29,7 @@ from ..request.batching import shape_of
 from ..request.inputs import digests, kept_outside_mask
 from ..request.request import Request, RequestError
 from ..unet.architecture import Architecture, read_architecture
-from ..vae import AUTO, Ceiling, in_type, vae_memory_applied
+from ..vae import AUTO, MemoryBudget, in_type, vae_memory_applied
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, all steps of all passes) after each step of denoising; what it raises stops the picture."""
@@ -49,7 +49,9 @@ class Result:
     """Device, dtype and scheduler that made it."""
 
 
-def generate(pipe: Any, request: Request, progress: Progress | None = None, *, vae_memory: Ceiling = AUTO) -> Result:
+def generate(
+    pipe: Any, request: Request, progress: Progress | None = None, *, vae_memory: MemoryBudget = AUTO
+) -> Result:
     """Make one picture.
 
     Args:
@@ -78,7 +80,7 @@ def generate(pipe: Any, request: Request, progress: Progress | None = None, *, v
 
 
 def generate_many(
-    pipe: Any, requests: Sequence[Request], progress: Progress | None = None, *, vae_memory: Ceiling = AUTO
+    pipe: Any, requests: Sequence[Request], progress: Progress | None = None, *, vae_memory: MemoryBudget = AUTO
 ) -> list[Result]:
     """Make several pictures of one shape (`shapes.shape_of`) in one call of the pipeline; as `generate` otherwise.
 

@@ -1,7 +1,7 @@
 """Opening ControlNets: a diffusers folder, a single .safetensors file, or a hub id.
 
-A ControlNet runs as it was trained, undilated: it reads the control image, and what it adds is put into the U-Net at
-the U-Net's own resolutions.  Knows nothing of requests beyond a model's name.
+A ControlNet runs undilated, as it was trained: it reads the control image, and its output is added to the U-Net at
+the U-Net's own resolutions.
 """
 
 from __future__ import annotations
@@ -116,12 +116,12 @@ def _check_class(model: str, config: Any) -> None:
 def _check_fits(model: str, controlnet: Any, unet: Any) -> None:
     for name in _OF_THE_UNET:
         ours, its = (config.get(name) for config in (unet.config, controlnet.config))
-        if _as_told(ours) != _as_told(its):
+        if _comparable(ours) != _comparable(its):
             raise ModelError(
                 f"the ControlNet {model!r} is made for another kind of model: its {name} is {its}, "
                 f"this model's {ours}. Take one for this model's family"
             )
 
 
-def _as_told(value: Any) -> Any:
+def _comparable(value: Any) -> Any:
     return list(value) if isinstance(value, (list, tuple)) else value

@@ -1,7 +1,6 @@
 """Opening a model: the embedded one, a diffusers folder, a single .safetensors file, or a hub id.
 
-Knows nothing of recipes or requests.  Weights are read from safetensors; a pickle is refused unless asked for, and
-then read with `weights_only=True` alone.
+Weights are read from safetensors.  A pickle is refused unless asked for, and then read with `weights_only=True`.
 """
 
 from __future__ import annotations
@@ -152,7 +151,7 @@ def resolve_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torc
 
 @dataclass(frozen=True)
 class Outline:
-    """As much of a pipeline as planning needs: shapes and schedule, no weights."""
+    """The part of a pipeline that planning needs: shapes and schedule, no weights."""
 
     unet: Any
     """On the meta device."""
@@ -250,7 +249,7 @@ def _load_hub(name: str, dtype: torch.dtype, allow_pickle: bool) -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the loaders' own progress bars and notes off the terminal."""
+    """Hide the loaders' own progress bars and messages."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 

@@ -91,18 +91,18 @@ def tensor_shapes(path: Path, allow_pickle: bool) -> dict[str, tuple[int, ...]]:
 def cut_short(path: Path) -> str | None:
     """That a safetensors file is shorter than its own header says, in words; None where it is whole."""
     size = path.stat().st_size
-    told = f"{str(path)!r} is not a safetensors file, or is cut short"
+    problem = f"{str(path)!r} is not a safetensors file, or is cut short"
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 + length:
-            return f"{told}: it has {size} bytes and its header alone should have {8 + length}: fetch it again"
+            return f"{problem}: it has {size} bytes and its header alone should have {8 + length}: fetch it again"
         try:
             header = json.loads(file.read(length))
             end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
         except (ValueError, TypeError, KeyError, AttributeError):
-            return f"{told}: its header cannot be read"
+            return f"{problem}: its header cannot be read"
     whole = 8 + length + int(end)
-    return f"{told}: it has {size} of {whole} bytes: fetch it again" if size < whole else None
+    return f"{problem}: it has {size} of {whole} bytes: fetch it again" if size < whole else None
 
 
 def _shapes_in_pickle(path: Path, allow_pickle: bool) -> dict[str, tuple[int, ...]]:

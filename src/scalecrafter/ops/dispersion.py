@@ -1,6 +1,6 @@
 """Convolution dispersion: the transform R that turns a k×k kernel into a larger one with a wider view.
 
-Paper: He et al. 2024 (arXiv 2310.07702), section 3.3.  Knows nothing of U-Nets or recipes.
+Paper: He et al. 2024 (arXiv 2310.07702), section 3.3.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Paper: He et al. 2024 (arXiv 2310.07702), section 3.4, equation 8::
 
 The pipeline itself computes `u + w · (c − u)` from the pair (u, c) that its U-Net returns.  Returning
 `u_strong` and `u_strong + (c − u)` instead makes that the equation above, for one extra unconditional half-batch
-and without touching the pipeline.  Pure functions of tensors: knows nothing of modules.
+and without touching the pipeline.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """One convolution, re-dilated: whole or fractional factors, each axis its own.
 
-Paper: He et al. 2024 (arXiv 2310.07702), section 3.2, equations 2 and 3.  Pure functions of tensors: knows nothing
-of U-Nets, recipes or timesteps.
+Paper: He et al. 2024 (arXiv 2310.07702), section 3.2, equations 2 and 3.
 """
 
 from __future__ import annotations

@@ -28,7 +28,15 @@ from ..recipes.recipe import FreeU, Recipe
 from ..unet.architecture import Architecture, find_autoencoder, find_unet, read_architecture, unknown_adapters
 from ..unet.guided_calls import frames_of, noise_channels
 from ..unet.trajectory import Trajectory
-from ..vae import AUTO, Ceiling, apply_vae_memory, check_vae_memory, has_vae_memory, parse_ceiling, remove_vae_memory
+from ..vae import (
+    AUTO,
+    MemoryBudget,
+    apply_vae_memory,
+    check_vae_memory,
+    has_vae_memory,
+    parse_memory_budget,
+    remove_vae_memory,
+)
 from .convolution import ConvolutionPatch
 from .damping import Branches, Damping, check_damping, with_possible_damping
 from .feature_caches import DeepCacheFeatures, refuse_feature_caches
@@ -43,7 +51,7 @@ def apply(
     *,
     recipe: RecipeLike | None = None,
     freeu: bool = False,
-    vae_memory: Ceiling = AUTO,
+    vae_memory: MemoryBudget = AUTO,
     guided: bool | None = None,
 ) -> Any:
     """Install ScaleCrafter on a pipeline, whose own call then makes larger pictures.
@@ -56,9 +64,9 @@ def apply(
             None chooses one for each call by the architecture and the size of the latents that arrive.
         freeu: FreeU with the published factors of the architecture, unless the recipe has its own.
         vae_memory: the most that decoding (or encoding) may add to what the VAE's device holds, as "4GiB" or in bytes:
-            above it the VAE runs in tiles, with the result of the whole.  "auto" does so only where the whole does not
-            fit, says so, and leaves alone a VAE that it does not know or that has a ceiling already; None or "off"
-            always leaves the VAE alone.
+            above it the VAE runs in exact tiles.  "auto" does so only where one whole pass does not fit, with a
+            warning, and leaves alone an unknown VAE and one that has a memory budget already; None or "off" always
+            leaves the VAE alone.
         guided: only for a bare U-Net, which has no pipeline to ask: whether its calls are classifier-free guidance
             pairs, the unconditional half first.  By default every even batch is one.
 
@@ -67,8 +75,8 @@ def apply(
 
     Raises:
         RecipeError: for a recipe that would not do what it says on this U-Net.
-        ModelError: for a pipeline without a U-Net, or a ceiling for a VAE that is not there or not known.
-        ScaleCrafterError: for a ceiling that cannot be read.
+        ModelError: for a pipeline without a U-Net, or a memory budget without a VAE or for an unknown one.
+        ScaleCrafterError: for a memory budget that cannot be read.
     """
     unet = find_unet(pipe)
     vae = _vae_for(pipe, vae_memory)
@@ -119,19 +127,19 @@ def applied_at_native_size(pipe: Any, architecture: Architecture) -> Architectur
 
 
 def damping_on(unet: Any) -> Damping | None:
-    """Of what `apply` has put on a U-Net, the part that the guider of a modular pipeline meets."""
+    """The noise damping that `apply` put on a U-Net, for the guider of a modular pipeline; None without."""
     installation = find_unet(unet).__dict__.get(_ATTRIBUTE)
     return installation.damping if installation is not None else None
 
 
-def _vae_for(pipe: Any, vae_memory: Ceiling) -> Any:
-    """The VAE of a pipeline, where the ceiling concerns it; raises what applying it would raise."""
+def _vae_for(pipe: Any, vae_memory: MemoryBudget) -> Any:
+    """The VAE of a pipeline, where the memory budget concerns it; raises what applying it would raise."""
     vae = find_autoencoder(pipe)
-    ceiling = parse_ceiling(vae_memory)
-    if ceiling is None:
+    budget = parse_memory_budget(vae_memory)
+    if budget is None:
         return None
     if vae is None:
-        if ceiling != AUTO:
+        if budget != AUTO:
             raise ModelError(f"vae_memory is {vae_memory!r}, but {type(pipe).__name__} has no VAE: leave it out")
         return None
     check_vae_memory(vae, vae_memory)
@@ -139,7 +147,7 @@ def _vae_for(pipe: Any, vae_memory: Ceiling) -> Any:
 
 
 def _uncompiled(hook: Callable[..., Any]) -> Callable[..., Any]:
-    """The hook as it is, where torch.compile would otherwise trace into it."""
+    """The hook, excluded from what torch.compile traces."""
     disabled: Callable[..., Any] = torch.compiler.disable(hook)  # type: ignore[no-untyped-call]
     return disabled
 
@@ -166,7 +174,7 @@ class _Installation:
     ) -> None:
         self.resolved = resolved
         self.vae: weakref.ref[nn.Module] | None = None
-        """The VAE, where its memory ceiling came with this installation."""
+        """The VAE, where its memory budget came with this installation."""
         self._pipe = weakref.ref(pipe) if pipe is not unet else None
         self._guided = guided
         self.damping = Damping(named=resolved is not None, bare=pipe is unet, guided=guided)

@@ -47,7 +47,7 @@ def scaled_attention(pipe: Any) -> Iterator[Any]:
 
 
 def entropy_scale(tokens: int, native_tokens: int) -> float:
-    """√(log N / log T), by which the logits are multiplied; 1 where one token leaves no entropy to keep."""
+    """√(log N / log T), by which the logits are multiplied; 1 where there is only one token."""
     return sqrt(log(tokens) / log(native_tokens)) if min(tokens, native_tokens) > 1 else 1.0
 
 

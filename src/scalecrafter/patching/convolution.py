@@ -20,7 +20,7 @@ _ATTRIBUTE = "_conv_forward"
 
 
 class ConvolutionPatch:
-    """What stands in for `_conv_forward` of one convolution; it does as that did until it is told otherwise."""
+    """Replaces `_conv_forward` of one convolution; until `set` is called, it does the same."""
 
     def __init__(self, convolution: nn.Conv2d) -> None:
         self._own = convolution.__dict__.get(_ATTRIBUTE)

@@ -1,7 +1,8 @@
-"""Whether noise damping can act on a pipeline, and whether it acts on a U-Net call: guidance changes from run to run.
+"""Whether noise damping can act on a pipeline, and whether it acts on a U-Net call; guidance changes from run to run.
 
 Most pipelines put both branches of their guidance into one batch, the unconditional half first (`branches.py`).
-Modular ones call the U-Net once for each branch, as their guider says (`guider.py`).  What is left out is said once.
+Modular ones call the U-Net once for each branch, as their guider says (`guider.py`).  What is left out is
+reported once.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from torch import Tensor, nn
 from ..errors import RecipeError, ScaleCrafterError
 from ..recipes.recipe import Recipe
 from ..unet.architecture import Architecture
-from ..unet.branches import guides_otherwise, repeats_its_latents
+from ..unet.branches import repeats_its_latents, unsupported_guidance
 
 
 class GuidanceNotice(UserWarning):
-    """What the guidance does otherwise than one might expect of the recipe."""
+    """Part of the recipe does not act on this pipeline's guidance."""
 
 
 class Branches(Enum):
@@ -29,43 +30,43 @@ class Branches(Enum):
     UNCONDITIONAL = "the unconditional branch alone, of a guider that damps noise"
     CONDITIONAL = "the conditional branch alone, of such a guider"
     UNDAMPED = "branches of a guider that cannot damp noise"
-    OTHERWISE = "a guided batch that is no such pair"
+    UNSUPPORTED = "a guided batch that is no such pair"
     NONE = "no guidance"
     UNKNOWN = "no such pair, of a pipeline that does not tell how it guides"
 
 
-def check_damping(recipe: Recipe | None, pipe: Any, architecture: Architecture, told: bool | None = None) -> None:
+def check_damping(recipe: Recipe | None, pipe: Any, architecture: Architecture, guided: bool | None = None) -> None:
     """Refuse a recipe that somebody named, where its noise damping can be right on no call of a pipeline.
 
     Args:
         recipe: the recipe, or None, which is always right.
         pipe: the pipeline, or a bare U-Net.
         architecture: of its U-Net.
-        told: whether its calls are guided pairs, where `apply` was told.
+        guided: the `guided` of `apply`: whether the calls of a bare U-Net are guided pairs.
 
     Raises:
         RecipeError: with the reason.
     """
-    reason = _why_never(pipe, architecture, told)
+    reason = _why_never(pipe, architecture, guided)
     if recipe is not None and recipe.noise_damping and reason:
         raise RecipeError(f"{reason}: take a recipe without [noise_damping]")
 
 
 def with_possible_damping(
-    recipe: Recipe | None, pipe: Any, architecture: Architecture, told: bool | None = None
+    recipe: Recipe | None, pipe: Any, architecture: Architecture, guided: bool | None = None
 ) -> Recipe | None:
     """A recipe that nobody named, without noise damping where that can be right on no call; see `check_damping`."""
-    if recipe is None or _why_never(pipe, architecture, told) is None:
+    if recipe is None or _why_never(pipe, architecture, guided) is None:
         return recipe
     return recipe.model_copy(update={"noise_damping": None})
 
 
-def _why_never(pipe: Any, architecture: Architecture, told: bool | None) -> str | None:
-    kind, otherwise = type(pipe).__name__, guides_otherwise(pipe)
-    if otherwise:
-        return f"{kind} {otherwise}, and noise damping needs an unconditional and a conditional one"
-    if not architecture.conditional and told is not True:
-        return f"{kind} is told nothing to draw, so it does not guide, and noise damping is part of guidance"
+def _why_never(pipe: Any, architecture: Architecture, guided: bool | None) -> str | None:
+    kind, unsupported = type(pipe).__name__, unsupported_guidance(pipe)
+    if unsupported:
+        return f"{kind} {unsupported}, and noise damping needs an unconditional and a conditional one"
+    if not architecture.conditional and guided is not True:
+        return f"{kind} is unconditional, so there is no classifier-free guidance to damp"
     return None
 
 
@@ -78,16 +79,16 @@ class Damping:
         Args:
             named: whether the caller named the recipe, which then must not be left undone in silence.
             bare: whether the U-Net stands alone, with no pipeline to ask.
-            guided: what `apply` was told of a bare one.
+            guided: as `apply` takes it.
         """
         self._named = named
         self._bare = bare
         self._guided = guided
-        self._told: set[Branches] = set()
+        self._reported: set[Branches] = set()
         self.unconditional = False
         """Whether the next call is of the unconditional branch alone; the guider of a modular pipeline sets it."""
         self.strong_prediction: Tensor | None = None
-        """What the strong denoiser said to that branch, for the guider to fetch."""
+        """The strong denoiser's prediction of that branch, which the guider fetches."""
 
     def acts_on(self, pipe: Any, unet: nn.Module, sample: Tensor) -> Branches | None:
         """What a call within the span of noise damping holds, where the strong denoiser is needed for it.
@@ -99,7 +100,7 @@ class Damping:
 
         Raises:
             RecipeError: for a named recipe and a guider that leaves its noise damping undone.
-            ScaleCrafterError: for an odd batch where `apply` was told that calls are pairs.
+            ScaleCrafterError: for an odd batch where `apply` was called with `guided=True`.
         """
         branches = self._branches(pipe, unet, sample)
         if branches is Branches.UNDAMPED and self._named:
@@ -108,9 +109,9 @@ class Damping:
                 "asks for: pipe.update_components(guider=scalecrafter.NoiseDampedGuidance(guidance_scale=7.5)), or "
                 "take a recipe without [noise_damping]"
             )
-        if branches not in self._told:
-            self._told.add(branches)
-            self._tell(branches, pipe, sample)
+        if branches not in self._reported:
+            self._reported.add(branches)
+            self._report(branches, pipe, sample)
         return branches if branches in (Branches.PAIR, Branches.UNCONDITIONAL) else None
 
     def _branches(self, pipe: Any, unet: nn.Module, sample: Tensor) -> Branches:
@@ -128,25 +129,25 @@ class Damping:
             if not getattr(guider, "damps_noise", False):
                 return Branches.UNDAMPED
             return Branches.UNCONDITIONAL if self.unconditional else Branches.CONDITIONAL
-        told = getattr(pipe, "do_classifier_free_guidance", None)  # None also before a pipeline's first call
-        if told is not None and not told:
+        guides = getattr(pipe, "do_classifier_free_guidance", None)  # None also before a pipeline's first call
+        if guides is not None and not guides:
             return Branches.NONE
         if repeats_its_latents(sample, unet):
             return Branches.PAIR
-        return Branches.OTHERWISE if told else Branches.UNKNOWN
+        return Branches.UNSUPPORTED if guides else Branches.UNKNOWN
 
-    def _tell(self, branches: Branches, pipe: Any, sample: Tensor) -> None:
-        """Warn of what is left out."""
+    def _report(self, branches: Branches, pipe: Any, sample: Tensor) -> None:
+        """Warn about what is left out."""
         text = None
         if branches is Branches.UNDAMPED:
             text = (
                 f"the recipe of this size has noise damping, which {type(pipe.guider).__name__} cannot do: for it, "
                 "pipe.update_components(guider=scalecrafter.NoiseDampedGuidance(guidance_scale=7.5))"
             )
-        elif branches is Branches.OTHERWISE:
+        elif branches is Branches.UNSUPPORTED:
             text = (
                 f"noise damping is left out: a U-Net call of {sample.shape[0]} samples is not an unconditional and a "
-                "conditional half of the same latents (the pipeline that calls guides otherwise)"
+                "conditional half of the same latents (the pipeline that calls has another kind of guidance)"
             )
         elif branches is Branches.NONE and self._named and not self._bare:
             text = (

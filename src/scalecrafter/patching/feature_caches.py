@@ -1,7 +1,7 @@
 """Caches that reuse a U-Net's features from step to step, beside factors that change from step to step.
 
 A feature that was made with one dilation must not be used with another, nor one denoiser's by the other.  DeepCache
-(Ma et al. 2023, arXiv 2312.00858) is told when to begin anew; caches that cannot be told are refused.
+(Ma et al. 2023, arXiv 2312.00858) is made to begin anew; caches without that possibility are refused.
 """
 
 from __future__ import annotations

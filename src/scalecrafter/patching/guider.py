@@ -42,7 +42,7 @@ class NoiseDampedGuidance(ClassifierFreeGuidance):  # type: ignore[misc]
         super().set_state(*args, **kwargs)
 
     def prepare_models(self, denoiser: nn.Module) -> None:
-        """Before the evaluation of one branch: say which one it is."""
+        """Before the evaluation of one branch: set which one it is."""
         super().prepare_models(denoiser)
         damping = damping_on(denoiser)
         if damping is not None:
@@ -50,7 +50,7 @@ class NoiseDampedGuidance(ClassifierFreeGuidance):  # type: ignore[misc]
             damping.strong_prediction = None
 
     def cleanup_models(self, denoiser: nn.Module) -> None:
-        """After it: fetch what the strong denoiser said, if it was asked."""
+        """After it: fetch the strong denoiser's prediction, if there is one."""
         super().cleanup_models(denoiser)
         damping = damping_on(denoiser)
         if damping is not None and damping.strong_prediction is not None:

@@ -1,4 +1,4 @@
-"""`plan`: what a run will do to every layer, told beforehand."""
+"""`plan`: what a run will do to every layer, before it runs."""
 
 from __future__ import annotations
 

@@ -87,11 +87,11 @@ class PictureWorker:
 
     def _check_settings(self) -> None:
         """Raise `ModelError` for what would make every picture fail."""
-        from ..vae import parse_ceiling
+        from ..vae import parse_memory_budget
 
         self.models.check()
         try:
-            parse_ceiling(self.settings.vae_memory)
+            parse_memory_budget(self.settings.vae_memory)
         except ScaleCrafterError as error:
             raise ModelError(str(error)) from None
 

@@ -1,6 +1,6 @@
 """What a U-Net is: its family, its native size, its convolutions by path.
 
-Read from the config and the module tree, never from a model's name.  Knows nothing of recipes.
+Read from the config and the module tree, never from a model's name.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Architecture:
     convolutions: Mapping[str, tuple[nn.Conv2d, ...]]
     """By module path: the convolution, and the same-shaped half of every LoRA that adapts it."""
     conditional: bool = True
-    """Whether it is told what to draw (a text, an image, a class): without that there is nothing to guide."""
+    """Whether its calls have a condition (text, image or class), without which there is no classifier-free guidance."""
     ldm_names: Mapping[str, str] = field(default_factory=dict)
     """By module path, what the original checkpoints of Stable Diffusion call it; empty where they have no name."""
 
@@ -78,7 +78,7 @@ def _looks_like_unet(module: object) -> bool:
 
 
 def _what_instead(pipe: Any) -> str:
-    """What a pipeline has where others have their U-Net."""
+    """What a pipeline has in the place of a U-Net."""
     kind = type(pipe).__name__
     for name in ("transformer", "unet", "prior", "decoder"):
         module = getattr(pipe, name, None) if not isinstance(pipe, nn.Module) else None

@@ -1,6 +1,6 @@
 """How a pipeline guides: whether a call of its U-Net is the pair [unconditional, conditional] that noise damping needs.
 
-Told from the pipeline's class where it never is, else from the latents that arrive.  Knows nothing of recipes.
+The pipeline's class says where it never is.  Otherwise the latents of the call decide.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 _THREE = "guides in three branches"
-_OTHERWISE = {
+_UNSUPPORTED = {
     "InstructPix2Pix": _THREE,
     "StableDiffusionSAGPipeline": _THREE,
     "LEditsPP": "guides in one branch for each edit",
@@ -24,15 +24,15 @@ _OTHERWISE = {
     "Pix2PixZero": "edits the latents through the gradient of its calls",
     "TextToVideoZero": "lets frames attend across the whole guided batch",
 }
-"""By a part of the class name, how the pipelines of diffusers guide whose calls are not such pairs."""
+"""Pipelines of diffusers whose calls are not such pairs: part of the class name → how they guide."""
 
 
-def guides_otherwise(pipe: Any) -> str | None:
-    """In words how a pipeline guides, where that is not in pairs of an unconditional and a conditional half."""
+def unsupported_guidance(pipe: Any) -> str | None:
+    """How a pipeline guides, in words, where its calls are not an unconditional and a conditional half; else None."""
     if hasattr(type(pipe), "do_perturbed_attention_guidance"):
         return _THREE
     names = [base.__name__ for base in type(pipe).__mro__]
-    return next((how for part, how in _OTHERWISE.items() if any(part in name for name in names)), None)
+    return next((how for part, how in _UNSUPPORTED.items() if any(part in name for name in names)), None)
 
 
 def repeats_its_latents(sample: Tensor, unet: nn.Module) -> bool:
@@ -43,7 +43,7 @@ def repeats_its_latents(sample: Tensor, unet: nn.Module) -> bool:
 
     Args:
         sample: `(batch, channels, height, width)`, of a video `(batch, channels, frames, …)` or `(batch, frames, …)`.
-        unet: whose config tells how many channels are latents.
+        unet: whose config says how many channels are latents.
     """
     batch = sample.shape[0]
     if batch % 2:

@@ -1,7 +1,4 @@
-"""What the calls of a pipeline's U-Net look like, as far as noise damping must know it.
-
-How many frames a call has, and which of its channels are noise.  Knows nothing of recipes.
-"""
+"""The layout of a U-Net call, for noise damping: how many frames it has, and which of its channels are noise."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ def frames_of(sample: Tensor, config: Mapping[str, Any]) -> int:
     """How many frames each sample of a U-Net call has; 1 for pictures.
 
     AnimateDiff and text-to-video call with `(batch, channels, frames, height, width)`, Stable Video Diffusion with
-    `(batch, frames, channels, height, width)`: the number of channels tells which.
+    `(batch, frames, channels, height, width)`.  The number of channels shows which.
     """
     if sample.ndim != 5:
         return 1

@@ -16,12 +16,12 @@ from torch import Tensor
 NUM_TRAIN_TIMESTEPS = 1000
 """Of every Stable Diffusion model; used where no scheduler says otherwise."""
 _ROUNDING = 2.0**-8
-"""How far, relatively, a timestep of the table may be rounded in bfloat16.  What is farther is none: the latent
-upscaler's U-Net is told the logarithm of the noise."""
+"""How far, relatively, a timestep of the table may be rounded in bfloat16.  A value farther away is no
+timestep of the table: the latent upscaler's U-Net takes the logarithm of the noise."""
 
 
 class Trajectory:
-    """Finds the place of each call; remembers only the table that it last saw."""
+    """Finds the place of each call; keeps only the last table."""
 
     def __init__(self) -> None:
         self._source: object = None
@@ -45,7 +45,7 @@ class Trajectory:
         return Fraction(self._index(scheduler, value, run_length), len(self._table))
 
     def _index(self, scheduler: Any, value: float, run_length: int | None) -> int:
-        """Index in the table; where a timestep stands twice or nowhere, the scheduler's own count tells which it is."""
+        """Index in the table; for a timestep that occurs twice or not at all, the scheduler's own index decides."""
         distances = [abs(entry - value) for entry in self._table]
         nearest = min(distances)
         is_there = nearest <= _ROUNDING * abs(value)
@@ -54,7 +54,7 @@ class Trajectory:
         return counted if counted in possible else distances.index(nearest)
 
     def _counted(self, scheduler: Any, run_length: int | None) -> int | None:
-        """Where the scheduler says that it is."""
+        """The scheduler's own index, if it has one."""
         for name in ("step_index", "begin_index"):  # the former is None until the first step of most schedulers
             index = getattr(scheduler, name, None)
             if isinstance(index, int):

@@ -1,10 +1,9 @@
-"""The VAE in bounded memory: tiles with the result of the whole, and no black pictures.
+"""Exact tiled decoding and encoding within a memory budget, and no black pictures.
 
 `installation` puts it on a VAE; `part` is one half of the VAE; `walk` reads its modules into `operations`; `chain`
-computes a region of a map; `spans` and `planning` choose how; `execution` does it.  Knows nothing of the U-Net.
+computes a region of a map; `spans` and `planning` choose how; `execution` does it.
 """
 
-from .ceiling import AUTO, OFF, Ceiling, free_memory, parse_ceiling, readable
 from .installation import (
     apply_vae_memory,
     check_vae_memory,
@@ -14,15 +13,16 @@ from .installation import (
     remove_vae_memory,
     vae_memory_applied,
 )
+from .memory_budget import AUTO, OFF, MemoryBudget, free_memory, parse_memory_budget, readable
 from .overflow import VaeNotice, in_type
-from .planning import CeilingError, Plan
+from .planning import MemoryBudgetError, TilePlan
 
 __all__ = [
     "AUTO",
     "OFF",
-    "Ceiling",
-    "CeilingError",
-    "Plan",
+    "MemoryBudget",
+    "MemoryBudgetError",
+    "TilePlan",
     "VaeNotice",
     "apply_vae_memory",
     "check_vae_memory",
@@ -31,7 +31,7 @@ __all__ = [
     "free_memory",
     "has_vae_memory",
     "in_type",
-    "parse_ceiling",
+    "parse_memory_budget",
     "readable",
     "remove_vae_memory",
     "vae_memory_applied",

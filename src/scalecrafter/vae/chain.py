@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .feature_map import FeatureMap
 from .moments import Moments
-from .operations import Addition, Attention, Keep, Normalisation, Operation, Pointwise
+from .operations import Addition, Attention, Normalisation, Operation, Pointwise, Residual
 from .regions import Region, Size
 
 
@@ -39,11 +39,11 @@ class Chain:
         return height, width
 
     @cached_property
-    def stops(self) -> list[int]:
-        """Maps that may wait: outside of residual branches, and not merely normalised or activated."""
+    def checkpoints(self) -> list[int]:
+        """Maps that may be stored: outside of residual branches, and not merely normalised or activated."""
         depth, found = 0, [0]
         for place, operation in enumerate(self.operations, 1):
-            depth += isinstance(operation, Keep) - isinstance(operation, Addition)
+            depth += isinstance(operation, Residual) - isinstance(operation, Addition)
             if depth == 0 and (place == len(self) or not isinstance(operation, (Normalisation, Pointwise))):
                 found.append(place)
         return found
@@ -54,7 +54,7 @@ class Chain:
 
     def norm_at(self, place: int) -> int | None:
         """The operation that needs the statistics of map `place` itself, if there is one."""
-        while place < len(self) and isinstance(self.operations[place], Keep):
+        while place < len(self) and isinstance(self.operations[place], Residual):
             place += 1
         at_norm = place < len(self) and isinstance(self.operations[place], (Normalisation, Attention))
         return place if at_norm else None
@@ -63,29 +63,29 @@ class Chain:
         """(start of the residual branch that ends at `stop`, its last normalisation behind a convolution), if any."""
         if stop == 0 or not isinstance(self.operations[stop - 1], Addition):
             return None
-        keep = max(place for place in range(stop) if isinstance(self.operations[place], Keep))
-        norms = self.norms(keep, stop)
-        return (keep, norms[-1]) if keep >= start and len(norms) > 1 else None
+        begin = max(place for place in range(stop) if isinstance(self.operations[place], Residual))
+        norms = self.norms(begin, stop)
+        return (begin, norms[-1]) if begin >= start and len(norms) > 1 else None
 
     def regions(self, start: int, stop: int, wanted: Region) -> tuple[list[Region], dict[int, Region]]:
         """What a region of map `stop` needs.
 
         Returns:
             The region needed of each map from `start` to `stop`; and, for every residual branch that ends on the way,
-            by the place of its start, the region that is kept.
+            by the place of its start, the region that the shortcut needs.
         """
         needed = [wanted]
-        kept: dict[int, Region] = {}
+        shortcuts: dict[int, Region] = {}
         open_branches: list[Region] = []
         for place in range(stop - 1, start - 1, -1):
             operation, region = self.operations[place], needed[0]
             if isinstance(operation, Addition):
                 open_branches.append(region)
-            elif isinstance(operation, Keep) and open_branches:
-                kept[place] = open_branches.pop()
-                region = region.hull(kept[place])
+            elif isinstance(operation, Residual) and open_branches:
+                shortcuts[place] = open_branches.pop()
+                region = region.hull(shortcuts[place])
             needed.insert(0, operation.needs(region, self.sizes[place]))
-        return needed, kept
+        return needed, shortcuts
 
     def evaluate(
         self,
@@ -105,19 +105,19 @@ class Chain:
             source: map `start`.
             moments: the statistics of every group normalisation on the way, by place.
             device: where to compute.
-            branch: what was kept of a residual branch that began before `start`.
+            branch: the shortcut of a residual branch that began before `start`.
 
         Returns:
             `(1, channels, height, width)` of the region, on `device`.
         """
-        needed, keeps = self.regions(start, stop, wanted)
+        needed, shortcuts = self.regions(start, stop, wanted)
         branches = [] if branch is None else [branch]
         tile = source.read(needed[0], device)
         for place in range(start, stop):
             operation, covers, region = self.operations[place], needed[place - start], needed[place - start + 1]
-            if isinstance(operation, Keep):
-                if place in keeps:
-                    branches.append(operation.run(tile, covers, keeps[place]))
+            if isinstance(operation, Residual):
+                if place in shortcuts:
+                    branches.append(operation.run(tile, covers, shortcuts[place]))
             elif isinstance(operation, Addition):
                 tile = tile.add_(branches.pop())
                 if operation.divisor != 1:

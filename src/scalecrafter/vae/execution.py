@@ -1,22 +1,22 @@
-"""A plan carried out: sweeps over tiles, statistics gathered on the way, maps made and let go."""
+"""Carry out a tile plan: sweep over tiles, gather statistics on the way, store and free maps."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from .ceiling import give_back_free_memory
 from .chain import Chain
 from .feature_map import FeatureMap
 from .global_attention import attend
+from .memory_budget import give_back_free_memory
 from .moments import Moments
 from .operations import Attention
-from .planning import Plan
+from .planning import TilePlan
 from .regions import Region, tiles_of
 from .spans import Span
 
 
-def execute(chain: Chain, plan: Plan, values: Tensor) -> Tensor:
+def execute(chain: Chain, plan: TilePlan, values: Tensor) -> Tensor:
     """What the operations of `chain` make of `values`.
 
     Args:
@@ -44,7 +44,7 @@ class _Run:
         self._source = FeatureMap.over(sample)
         self._moments: dict[int, Moments] = {}
 
-    def run(self, plan: Plan) -> None:
+    def run(self, plan: TilePlan) -> None:
         """All spans, one after the other."""
         for span in plan.spans:
             target = self._target(span)
@@ -67,34 +67,34 @@ class _Run:
     def _convolve(self, span: Span, target: FeatureMap) -> None:
         """Statistics first, norm by norm, each from the start of the span; then the map itself."""
         chain, start = self._chain, span.start
-        branch = chain.last_branch(start, span.stop) if span.hidden else None
-        hidden: FeatureMap | None = None
+        branch = chain.last_branch(start, span.stop) if span.inner else None
+        inner: FeatureMap | None = None
         for norm in chain.norms(start, span.stop):
             if branch is not None and norm == branch[1]:
-                hidden = self._new_map(norm, self._device)
+                inner = self._new_map(norm, self._device)
             if norm not in self._moments:
-                self._gather(start, norm, span, hidden)
+                self._gather(start, norm, span, inner)
         following = chain.norm_at(span.stop)
         if following is not None:
             self._moments[following] = Moments()
         for region in self._tiles(span.stop, span):
-            if branch is None or hidden is None:
-                self._let_go(self._source, start, span.stop, region)
+            if branch is None or inner is None:
+                self._free_rows(self._source, start, span.stop, region)
                 tile = self._evaluate(start, span.stop, region)
             else:
-                tile = self._finish(start, span.stop, branch, hidden, region)
+                tile = self._finish(start, span.stop, branch, inner, region)
             target.write(region, tile)
             if following is not None:
                 self._moments[following].add(tile)
             del tile  # before the next one is made
 
-    def _finish(self, start: int, stop: int, branch: tuple[int, int], hidden: FeatureMap, region: Region) -> Tensor:
-        """A tile at the end of a residual block: its branch from the source, the rest from `hidden`."""
-        chain, (keep, norm) = self._chain, branch
-        self._let_go(self._source, start, keep, region)
-        self._let_go(hidden, norm, stop, region)
-        kept = chain.operations[keep].run(self._evaluate(start, keep, region), region, region)
-        return chain.evaluate(norm, stop, region, hidden, self._moments, self._device, branch=kept)
+    def _finish(self, start: int, stop: int, branch: tuple[int, int], inner: FeatureMap, region: Region) -> Tensor:
+        """A tile at the end of a residual block: its branch from the source, the rest from `inner`."""
+        chain, (begin, norm) = self._chain, branch
+        self._free_rows(self._source, start, begin, region)
+        self._free_rows(inner, norm, stop, region)
+        shortcut = chain.operations[begin].run(self._evaluate(start, begin, region), region, region)
+        return chain.evaluate(norm, stop, region, inner, self._moments, self._device, branch=shortcut)
 
     def _gather(self, start: int, norm: int, span: Span, store: FeatureMap | None = None) -> None:
         """The statistics of the map that enters operation `norm`, which may be stored at once."""
@@ -125,7 +125,7 @@ class _Run:
     def _evaluate(self, start: int, stop: int, region: Region) -> Tensor:
         return self._chain.evaluate(start, stop, region, self._source, self._moments, self._device)
 
-    def _let_go(self, waiting: FeatureMap, place: int, stop: int, region: Region) -> None:
+    def _free_rows(self, waiting: FeatureMap, place: int, stop: int, region: Region) -> None:
         """What lies above everything that this tile of the last sweep, and so all later ones, need."""
         needed, _ = self._chain.regions(place, stop, region)
-        waiting.let_go_above(needed[0].rows[0])
+        waiting.free_rows_above(needed[0].rows[0])

@@ -1,4 +1,4 @@
-"""A feature map that waits between two sweeps: in bands of rows, so that what was used up can be let go.
+"""A feature map that is stored between two sweeps, in bands of rows, so that used rows can be freed.
 
 Bands are made when they are first written and dropped once a sweep has passed them; while one map is read from top to
 bottom and the next one written, their sum stays about the size of the larger one.
@@ -38,7 +38,7 @@ class FeatureMap:
 
     @classmethod
     def over(cls, values: Tensor) -> FeatureMap:
-        """A tensor `(1, channels, height, width)` seen as a map: what is written goes there, nothing is let go."""
+        """A tensor `(1, channels, height, width)` seen as a map: what is written goes there, and nothing is freed."""
         size = (values.shape[2], values.shape[3])
         made = cls(values.shape[1], size, values.dtype, values.device)
         made._rows, made._bands, made._lasting = size[0], {0: values}, True
@@ -66,8 +66,8 @@ class FeatureMap:
             tile[:, :, part].copy_(self._bands[number][:, :, rows, slice(*region.columns)])
         return tile
 
-    def let_go_above(self, row: int) -> None:
-        """Give up the bands that lie wholly above a row."""
+    def free_rows_above(self, row: int) -> None:
+        """Free the bands that lie wholly above a row."""
         if not self._lasting:
             for number in [number for number in self._bands if (number + 1) * self._rows <= row]:
                 del self._bands[number]

@@ -44,11 +44,11 @@ def attend(
     assert values is not None
     keys, values = _heads(attention, keys), _heads(attention, values)
     chunk = max(SCORES_BYTES // (4 * height * width * attention.heads), 16)
-    if device.type == "cpu":  # torch's kernel there keeps no scores
+    if device.type == "cpu":  # torch's kernel there stores no scores
         chunk = height * width
     added = Moments()
     for band in bands:
-        source.let_go_above(band.rows[0])
+        source.free_rows_above(band.rows[0])
         tile = source.read(band, device)
         queries = _heads(attention, attention.to_q(_tokens(attention, tile.clone(), moments)))
         attended = torch.cat(

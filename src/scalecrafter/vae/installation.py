@@ -1,7 +1,7 @@
-"""Exact tiling on a VAE that is already there, and its inverse.
+"""Put exact tiling on a loaded VAE, and take it off.
 
-The VAE keeps its own methods: what is installed are module hooks on its encoder and decoder (`part.py`), so slicing,
-quantisation and the posterior stay diffusers' own, and offloading can come before or after.
+The VAE keeps its own methods: only its encoder and decoder get module hooks (`part.py`).  Slicing, quantisation and the
+posterior stay diffusers' own.  Offloading can come before or after.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any
 from torch import nn
 
 from ..errors import ModelError
-from .ceiling import AUTO, Ceiling, parse_ceiling
+from .memory_budget import AUTO, MemoryBudget, parse_memory_budget
 from .part import Part
-from .planning import Plan
+from .planning import TilePlan
 from .regions import Size
 
 _ATTRIBUTE = "_scalecrafter_memory"
 
 
-def apply_vae_memory(vae: Any, memory: Ceiling = AUTO, *, tile: Size | None = None) -> Any:
-    """Let a VAE decode and encode below a memory ceiling, with the result of the whole at once (within rounding).
+def apply_vae_memory(vae: Any, memory: MemoryBudget = AUTO, *, tile: Size | None = None) -> Any:
+    """Let a VAE decode and encode within a memory budget: exact tiles, equal to one whole pass but for rounding.
 
     While it is applied, diffusers' own tiling is off, NaN or infinity that a float16 VAE makes is computed again in a
     wider type, and what stays NaN or infinite is raised.  A second call replaces the first.
@@ -41,8 +41,8 @@ def apply_vae_memory(vae: Any, memory: Ceiling = AUTO, *, tile: Size | None = No
         ScaleCrafterError: for a size that cannot be read.
         ModelError: for a VAE with an unknown layer, unless `memory` is "auto".
     """
-    ceiling = parse_ceiling(memory)
-    installation = None if ceiling is None else _Installation(vae, ceiling, tile)
+    budget = parse_memory_budget(memory)
+    installation = None if budget is None else _TiledVae(vae, budget, tile)
     remove_vae_memory(vae)
     if installation is not None:
         installation.install()
@@ -57,10 +57,10 @@ def remove_vae_memory(vae: Any) -> None:
 
 
 @contextmanager
-def vae_memory_applied(vae: Any, memory: Ceiling = AUTO, *, tile: Size | None = None) -> Iterator[Any]:
+def vae_memory_applied(vae: Any, memory: MemoryBudget = AUTO, *, tile: Size | None = None) -> Iterator[Any]:
     """`apply_vae_memory` for the length of a `with` block; then the VAE is what it was, exceptions included.
 
-    "auto" leaves a ceiling in force that is there already.
+    "auto" leaves a budget in force that is there already.
     """
     before = _installed(vae)
     if vae is None or (before is not None and memory == AUTO):
@@ -80,43 +80,43 @@ def has_vae_memory(vae: Any) -> bool:
     return _installed(vae) is not None
 
 
-def check_vae_memory(vae: Any, memory: Ceiling) -> None:
+def check_vae_memory(vae: Any, memory: MemoryBudget) -> None:
     """Raise what `apply_vae_memory` would raise, and change nothing."""
-    ceiling = parse_ceiling(memory)
-    if ceiling is not None:
-        _Installation(vae, ceiling, None)
+    budget = parse_memory_budget(memory)
+    if budget is not None:
+        _TiledVae(vae, budget, None)
 
 
 def decode_memory(
-    vae: Any, height: int, width: int, memory: Ceiling = AUTO, *, tile: Size | None = None
-) -> tuple[int, Plan | None]:
+    vae: Any, height: int, width: int, memory: MemoryBudget = AUTO, *, tile: Size | None = None
+) -> tuple[int, TilePlan | None]:
     """What decoding one picture of this size in image pixels takes (estimated from shapes).
 
     Returns:
-        Bytes added at the peak when all is done at once, and the plan below the ceiling `memory`, or None where there
-        is no need of tiles.
+        Bytes added at the peak of one whole pass, and the tile plan within the budget `memory`, or None where no
+        tiles are needed.
     """
-    part = Part(vae.decoder, "decoder", parse_ceiling(memory), tile)
+    part = Part(vae.decoder, "decoder", parse_memory_budget(memory), tile)
     factor = part.factor
     return part.outlook((1, part.channels, height // factor, width // factor), vae.dtype, vae.device)
 
 
 def encode_memory(
-    vae: Any, height: int, width: int, memory: Ceiling = AUTO, *, tile: Size | None = None
-) -> tuple[int, Plan | None]:
+    vae: Any, height: int, width: int, memory: MemoryBudget = AUTO, *, tile: Size | None = None
+) -> tuple[int, TilePlan | None]:
     """What encoding one picture of this size in image pixels takes; see `decode_memory`."""
-    part = Part(vae.encoder, "encoder", parse_ceiling(memory), tile)
+    part = Part(vae.encoder, "encoder", parse_memory_budget(memory), tile)
     return part.outlook((1, part.channels, height, width), vae.dtype, vae.device)
 
 
-def _installed(vae: Any) -> _Installation | None:
+def _installed(vae: Any) -> _TiledVae | None:
     return vae.__dict__.get(_ATTRIBUTE) if vae is not None else None
 
 
-class _Installation:
+class _TiledVae:
     """What `apply_vae_memory` puts on one VAE."""
 
-    def __init__(self, vae: Any, ceiling: int | str, tile: Size | None) -> None:
+    def __init__(self, vae: Any, budget: int | str, tile: Size | None) -> None:
         self._vae = vae
         self._parts: list[Part] = []
         self._handles: list[Any] = []
@@ -128,9 +128,9 @@ class _Installation:
                     raise ModelError(
                         f"{type(vae).__name__} has no {name} to run in tiles: leave vae_memory out, or let it be off"
                     )
-                self._parts.append(Part(module, name, ceiling, tile))
+                self._parts.append(Part(module, name, budget, tile))
             except ModelError:
-                if ceiling != AUTO:
+                if budget != AUTO:
                     raise
 
     def install(self) -> None:

@@ -1,7 +1,7 @@
 """The statistics that group normalisation needs, gathered tile by tile over a whole feature map.
 
 Mean and sum of squared deviations of every channel in float32, merged pairwise (Chan, Golub and LeVeque 1983): no
-difference of large sums, so nothing is lost to cancellation.  Knows nothing of where tiles come from.
+difference of large sums, so nothing is lost to cancellation.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 An operation tells which region of its input a region of its output needs (the halo), and computes that region by
 calling the model's own module.  A convolution then sees its zero padding also at the inner edges of a tile; the
-outputs that saw it lie outside of the wanted region and are cut off.  Knows nothing of memory, order or statistics.
+outputs that saw it lie outside of the wanted region and are cut off.
 Sizes are (height, width); tiles are `(1, channels, height, width)`.
 """
 
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .regions import Region, Size, Span
+from .regions import Interval, Region, Size
 
 CONVOLUTION_COST = 2
 """Floating point operations of a multiply and add."""
@@ -47,7 +47,7 @@ class Operation(ABC):
 
     @abstractmethod
     def run(self, tile: Tensor, covers: Region, wanted: Region) -> Tensor:
-        """The wanted region of the leaving map, from a tile that covers what `needs` told.  The tile may be used up."""
+        """The wanted region of the leaving map, from a tile that covers what `needs` returned; may overwrite it."""
 
     def cost(self, channels: int) -> float:
         """Work for each pixel that leaves, in floating point operations."""
@@ -105,7 +105,7 @@ class Convolution(Operation):
         padded = given + 2 * self._padding(axis) + self.end_padding
         return (padded - self._extent(axis)) // int(self.convolution.stride[axis]) + 1
 
-    def _span(self, wanted: Span, given: int, axis: int) -> Span:
+    def _span(self, wanted: Interval, given: int, axis: int) -> Interval:
         stride, padding = int(self.convolution.stride[axis]), self._padding(axis)
         first = max(wanted[0] * stride - padding, 0)
         last = (wanted[1] - 1) * stride - padding + self._extent(axis)
@@ -127,7 +127,7 @@ class Enlargement(Operation):
     def run(self, tile: Tensor, covers: Region, wanted: Region) -> Tensor:
         return enlarged(tile, self.factor)[(slice(None), slice(None), *wanted.inside(_grown(covers, self.factor)))]
 
-    def _span(self, wanted: Span) -> Span:
+    def _span(self, wanted: Interval) -> Interval:
         return wanted[0] // self.factor, -(-wanted[1] // self.factor)
 
 
@@ -163,7 +163,7 @@ class EnlargedConvolution(Operation):
     def spare(self) -> float:
         return 0.25
 
-    def _span(self, wanted: Span, given: int) -> Span:
+    def _span(self, wanted: Interval, given: int) -> Interval:
         return max(wanted[0] - 1, 0) // 2, min(wanted[1] // 2 + 1, given)
 
 
@@ -197,17 +197,17 @@ class Normalisation(Operation):
 
 
 @dataclass(frozen=True)
-class Keep(Operation):
-    """The start of a residual branch: what is kept here is added at the next `Addition`."""
+class Residual(Operation):
+    """The start of a residual branch: the shortcut from here is added at the next `Addition`."""
 
     shortcut: nn.Module | None
     width: int
-    """Channels of what is kept."""
+    """Channels of the shortcut."""
 
     in_place = True
 
     def run(self, tile: Tensor, covers: Region, wanted: Region) -> Tensor:
-        """What is kept, which is not the tile that goes on."""
+        """The shortcut's value; the tile itself goes on."""
         rows, columns = wanted.inside(covers)
         if self.shortcut is None:
             return tile[:, :, rows, columns].clone(memory_format=torch.preserve_format)
@@ -228,7 +228,7 @@ class Addition(Operation):
     in_place = True
 
     def run(self, tile: Tensor, covers: Region, wanted: Region) -> Tensor:
-        raise NotImplementedError("an addition needs what was kept")
+        raise NotImplementedError("an addition needs the residual branch")
 
 
 @dataclass(frozen=True)

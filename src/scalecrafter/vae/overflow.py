@@ -14,7 +14,7 @@ from ..errors import NumericalError
 
 
 class VaeNotice(UserWarning):
-    """What the VAE does otherwise than one might expect, for the sake of a picture."""
+    """The VAE changed something to make the picture possible: tiles, or a wider type."""
 
 
 def check_given(values: Tensor, part: str) -> None:
@@ -50,13 +50,13 @@ def repaired(module: nn.Module, part: str, arguments: tuple[Any, ...], output: T
     if not bad:
         return None
     what = "decoded picture" if part == "decoder" else "encoded image"
-    told = f"the {what}: {bad} of {output.numel()} values are NaN or infinite"
+    problem = f"the {what}: {bad} of {output.numel()} values are NaN or infinite"
     if output.dtype is torch.float16:
         if any(parameter.is_meta for parameter in module.parameters()):
             raise NumericalError(
-                f"{told} (float16), so no picture was made. Likely cause and remedy: the VAE overflows in float16, and "
-                "its weights are brought in layer by layer, so it cannot be widened here; load the VAE in bfloat16 or "
-                "float32, or take a VAE made for float16."
+                f"{problem} (float16), so no picture was made. Likely cause and remedy: the VAE overflows in float16, "
+                "and its weights are brought in layer by layer, so it cannot be widened here; load the VAE in bfloat16 "
+                "or float32, or take a VAE made for float16."
             )
         for wider in wider_types(output.device):
             try:
@@ -66,11 +66,11 @@ def repaired(module: nn.Module, part: str, arguments: tuple[Any, ...], output: T
                 continue
             if not not_finite(again):
                 name = str(wider).removeprefix("torch.")
-                warnings.warn(f"{told} in float16, so the VAE ran again in {name}", VaeNotice, stacklevel=2)
+                warnings.warn(f"{problem} in float16, so the VAE ran again in {name}", VaeNotice, stacklevel=2)
                 return again.to(output.dtype)  # type: ignore[no-any-return]
     precision = str(output.dtype).removeprefix("torch.")
     raise NumericalError(
-        f"{told} ({precision}), so no picture was made. Likely cause and remedy: damaged VAE weights, since "
+        f"{problem} ({precision}), so no picture was made. Likely cause and remedy: damaged VAE weights, since "
         f"{'a wider type gives the same' if precision == 'float16' else 'float16 is not in use'}; load the model anew "
         "from a trusted copy."
     )

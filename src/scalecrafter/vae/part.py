@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from .._util.memory import is_out_of_memory
 from ..errors import VaeOutOfMemoryError
-from .ceiling import AUTO, SHARE, Ceiling, free_memory, readable
 from .chain import Chain
 from .execution import execute
+from .memory_budget import AUTO, SHARE, MemoryBudget, free_memory, readable
 from .operations import Convolution, Operation
 from .overflow import VaeNotice, check_given, repaired
-from .planning import CeilingError, Plan, make_plan
+from .planning import MemoryBudgetError, TilePlan, make_plan
 from .regions import Size
 from .spans import Estimator
 from .walk import operations_of
@@ -35,15 +35,15 @@ class Part:
     Args:
         module: the encoder or decoder.
         name: "encoder" or "decoder".
-        ceiling: bytes, or "auto".
+        budget: bytes, or "auto".
         tile: (height, width) in image pixels, or None to choose.
 
     Raises:
         ModelError: for a layer that is not known.
     """
 
-    def __init__(self, module: nn.Module, name: str, ceiling: Ceiling, tile: Size | None) -> None:
-        self._module, self._name, self._ceiling, self._tile = module, name, ceiling, tile
+    def __init__(self, module: nn.Module, name: str, budget: MemoryBudget, tile: Size | None) -> None:
+        self._module, self._name, self._budget, self._tile = module, name, budget, tile
         layers = module._modules.get("layers")  # AutoencoderTiny: what its forward does around them stays its own
         self._entry = "conv_in" if layers is None else "layers"
         self._operations = operations_of(module if layers is None else layers, name)
@@ -51,8 +51,8 @@ class Part:
         assert isinstance(first, Convolution)
         self.channels = first.convolution.in_channels
         self._children: dict[str, nn.Module | None] | None = None
-        self._plans: dict[tuple[Any, ...], Plan] = {}
-        self._told = False
+        self._plans: dict[tuple[Any, ...], TilePlan] = {}
+        self._warned = False
 
     @property
     def factor(self) -> int:
@@ -68,28 +68,28 @@ class Part:
             self._module.register_forward_hook(uncompiled(self._after), always_call=True),
         ]
 
-    def outlook(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> tuple[int, Plan | None]:
+    def outlook(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> tuple[int, TilePlan | None]:
         """(bytes that all at once adds at its peak, the plan where that is too much), for an input of this shape."""
         chain = Chain(self._operations, self.channels, (shape[2], shape[3]))
         needed = shape[0] * Estimator(chain, dtype.itemsize, device.type).whole()
-        free = free_memory(device) if self._ceiling == AUTO else None
-        if self._ceiling == AUTO:
-            ceiling = needed if free is None else int(SHARE * free)
+        free = free_memory(device) if self._budget == AUTO else None
+        if self._budget == AUTO:
+            budget = needed if free is None else int(SHARE * free)
         else:
-            ceiling = int(self._ceiling or needed)
-        if needed <= ceiling and self._tile is None:
+            budget = int(self._budget or needed)
+        if needed <= budget and self._tile is None:
             return needed, None
-        ceiling -= ceiling % _STEP if ceiling > 16 * _STEP else 0  # so that plans are found again
-        key = (tuple(shape), dtype, device.type, ceiling)
+        budget -= budget % _STEP if budget > 16 * _STEP else 0  # so that plans are found again
+        key = (tuple(shape), dtype, device.type, budget)
         if key not in self._plans:
-            self._plans[key] = self._plan(chain, shape[0], dtype, device, ceiling)
+            self._plans[key] = self._plan(chain, shape[0], dtype, device, budget)
         return needed, self._plans[key]
 
-    def _plan(self, chain: Chain, batch: int, dtype: torch.dtype, device: torch.device, ceiling: int) -> Plan:
+    def _plan(self, chain: Chain, batch: int, dtype: torch.dtype, device: torch.device, budget: int) -> TilePlan:
         try:
-            return make_plan(chain, dtype.itemsize, device.type, ceiling, batch, self._tile)
-        except CeilingError:
-            if self._ceiling != AUTO:
+            return make_plan(chain, dtype.itemsize, device.type, budget, batch, self._tile)
+        except MemoryBudgetError:
+            if self._budget != AUTO:
                 raise
             return make_plan(chain, dtype.itemsize, device.type, None, batch, self._tile)
 
@@ -110,8 +110,8 @@ class Part:
         needed, plan = self.outlook(tuple(values.shape), values.dtype, values.device)
         if plan is None:
             return
-        if self._ceiling == AUTO and not self._told:
-            self._told = True
+        if self._budget == AUTO and not self._warned:
+            self._warned = True
             warnings.warn(
                 f"the VAE's {self._name} would take {readable(needed)} at once, more than is free, so it runs in "
                 f"tiles, with the same result: {plan}",
@@ -127,7 +127,7 @@ class Part:
             return None
         return repaired(module, self._name, arguments, output)
 
-    def _stand_ins(self, plan: Plan) -> dict[str, nn.Module | None]:
+    def _stand_ins(self, plan: TilePlan) -> dict[str, nn.Module | None]:
         dtype = next(self._module.parameters()).dtype
         children: dict[str, nn.Module | None] = {}
         for name, child in self._module._modules.items():
@@ -140,7 +140,7 @@ class Part:
 class _Tiled(nn.Module):
     """In the place of a part's first child: everything that the part does, in tiles."""
 
-    def __init__(self, operations: list[Operation], plan: Plan, restore: Callable[[], None]) -> None:
+    def __init__(self, operations: list[Operation], plan: TilePlan, restore: Callable[[], None]) -> None:
         super().__init__()
         self._operations, self._plan, self._restore = operations, plan, restore
 

@@ -1,7 +1,7 @@
-"""How to run a chain below a memory ceiling in the least time: which maps wait, where, and how large the tiles are.
+"""How to run a chain within a memory budget in the least time: which maps are stored, where, and the tile sizes.
 
-Ways from the first map to the last are paths over the maps that may wait; a step of a path is a `Span`, whose peak
-must stay below the ceiling and whose work is its length.  The shortest path is the plan.
+The maps that may be stored are checkpoints.  A plan is a path over checkpoints; its steps are `Span`s.  The peak of
+each span must stay within the budget, and its work is its length.  The shortest path is the plan.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import itertools
 from dataclasses import dataclass
 
 from ..errors import ScaleCrafterError
-from .ceiling import readable
 from .chain import Chain
+from .memory_budget import readable
 from .operations import Attention
 from .regions import Size
 from .spans import Estimator, Span, tile_choices
@@ -23,15 +23,15 @@ _GOOD_ENOUGH = 1.04
 """Less memory is taken if it costs at most this much more work."""
 
 State = tuple[int, bool]
-"""A map that waits, and whether it does so in host memory."""
+"""A stored map, and whether it is in host memory."""
 
 
-class CeilingError(ScaleCrafterError):
-    """A memory ceiling that nothing can keep."""
+class MemoryBudgetError(ScaleCrafterError):
+    """A memory budget below what any tile plan needs."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class TilePlan:
     """How a chain is run."""
 
     spans: tuple[Span, ...]
@@ -56,35 +56,35 @@ class Plan:
 
 
 def make_plan(
-    chain: Chain, item: int, device: str, ceiling: int | None, batch: int = 1, tile: Size | None = None
-) -> Plan:
-    """The quickest way to run a chain below a ceiling.
+    chain: Chain, item: int, device: str, budget: int | None, batch: int = 1, tile: Size | None = None
+) -> TilePlan:
+    """The quickest way to run a chain within a budget.
 
     Args:
         chain: what is run.
         item: bytes of a number.
         device: type of the device; maps can wait in host memory unless it is "cpu".
-        ceiling: bytes that the run may add to what the device holds; None for as few as can be.
+        budget: bytes that the run may add to what the device holds; None for as few as can be.
         batch: pictures, one after the other; their results are there together.
         tile: (height, width) in image pixels that every section uses; None to choose.
 
     Raises:
-        CeilingError: tells the lowest ceiling that can be kept.
+        MemoryBudgetError: names the lowest budget that is possible.
     """
     estimator = Estimator(chain, item, device)
     output = batch * estimator.map_bytes(len(chain))
-    allowed = None if ceiling is None else ceiling - output
+    allowed = None if budget is None else budget - output
     if allowed is None:
         steps = _steps(chain, estimator, _SPANS[1], device != "cpu", tile)
-        return Plan(_shortest(chain, steps, _lowest_peak(chain, steps)), output)
+        return TilePlan(_shortest(chain, steps, _lowest_peak(chain, steps)), output)
     for longest in _SPANS:
         steps = _steps(chain, estimator, longest, device != "cpu", tile)
         spans = _shortest(chain, steps, allowed)
         if spans:
-            return Plan(spans, output)
+            return TilePlan(spans, output)
     lowest = _lowest_peak(chain, steps) + output
-    raise CeilingError(
-        f"{readable(ceiling or 0)} are too little for the VAE at this size: it needs {readable(lowest)} at the least; "
+    raise MemoryBudgetError(
+        f"{readable(budget or 0)} are too little for the VAE at this size: it needs {readable(lowest)} at the least; "
         "raise vae_memory to that, or make a smaller picture"
     )
 
@@ -93,20 +93,20 @@ Steps = dict[State, list[tuple[State, Span]]]
 
 
 def _steps(chain: Chain, estimator: Estimator, longest: int, host: bool, tile: Size | None) -> Steps:
-    """All spans between maps at most `longest` stops apart, from every state."""
+    """All spans between maps at most `longest` checkpoints apart, from every state."""
     choices = [tile] if tile is not None else tile_choices(chain.scale)
     places = (False, True) if host else (False,)
     steps: Steps = {}
-    for number, start in enumerate(chain.stops[:-1]):
-        for stop in chain.stops[number + 1 : number + 1 + longest]:
+    for number, start in enumerate(chain.checkpoints[:-1]):
+        for stop in chain.checkpoints[number + 1 : number + 1 + longest]:
             if stop > start + 1 and any(isinstance(one, Attention) for one in chain.operations[start:stop]):
                 break
-            hiddens = (False, True) if chain.last_branch(start, stop) else (False,)
-            for from_host, to_host, hidden in itertools.product(places, places, hiddens):
+            inners = (False, True) if chain.last_branch(start, stop) else (False,)
+            for from_host, to_host, inner in itertools.product(places, places, inners):
                 if (from_host and start == 0) or (to_host and stop == len(chain)):
                     continue
                 steps.setdefault((start, from_host), []).extend(
-                    ((stop, to_host), estimator.span(start, stop, choice, hidden, from_host, to_host))
+                    ((stop, to_host), estimator.span(start, stop, choice, inner, from_host, to_host))
                     for choice in choices
                 )
     return steps

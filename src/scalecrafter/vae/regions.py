@@ -1,4 +1,4 @@
-"""Rectangles of a feature map, and the tiles that cover one.  Knows nothing of tensors."""
+"""Rectangles of a feature map, and the tiles that cover one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 Size = tuple[int, int]
 """(height, width) of a feature map."""
-Span = tuple[int, int]
+Interval = tuple[int, int]
 """First and one past the last row (or column)."""
 
 
@@ -15,8 +15,8 @@ Span = tuple[int, int]
 class Region:
     """Rows and columns of a feature map, each as (first, one past the last)."""
 
-    rows: Span
-    columns: Span
+    rows: Interval
+    columns: Interval
 
     @classmethod
     def whole(cls, size: Size) -> Region:
@@ -43,7 +43,7 @@ class Region:
         return Region(_hull(self.rows, other.rows), _hull(self.columns, other.columns))
 
 
-def _hull(one: Span, other: Span) -> Span:
+def _hull(one: Interval, other: Interval) -> Interval:
     return min(one[0], other[0]), max(one[1], other[1])
 
 

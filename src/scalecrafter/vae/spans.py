@@ -1,4 +1,4 @@
-"""What it takes, in memory and work, to make one waiting map of a chain from another: reasoned from shapes alone."""
+"""Memory and work of making one checkpoint of a chain from another, estimated from shapes alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .chain import Chain
 from .feature_map import band_rows
-from .operations import CONVOLUTION_COST, ELEMENT_COST, Addition, Attention, Convolution, EnlargedConvolution, Keep
+from .operations import CONVOLUTION_COST, ELEMENT_COST, Addition, Attention, Convolution, EnlargedConvolution, Residual
 from .regions import Region, Size
 
 SCORES_BYTES = 256 << 20
@@ -25,11 +25,11 @@ class Span:
     stop: int
     tile: Size
     """In image pixels, at most."""
-    hidden: bool = False
-    """Whether the map before the last normalisation of the last residual block waits too, rather than being computed
-    once for its statistics and again for the result."""
+    inner: bool = False
+    """Whether the map inside the last residual block, before its last normalisation, is stored too.  Otherwise it is
+    computed once for its statistics and again for the result."""
     host: bool = False
-    """Whether map `stop` waits in host memory."""
+    """Whether map `stop` is stored in host memory."""
     peak: int = 0
     """Bytes on the device, beyond model, input and final output."""
     cost: float = 0.0
@@ -50,17 +50,17 @@ class Estimator:
         self._known: dict[tuple[int, int, Size], tuple[int, float]] = {}
 
     def span(
-        self, start: int, stop: int, tile: Size, hidden: bool = False, from_host: bool = False, to_host: bool = False
+        self, start: int, stop: int, tile: Size, inner: bool = False, from_host: bool = False, to_host: bool = False
     ) -> Span:
         """One way from map `start` to map `stop`, with its peak memory and its work."""
         source = 0 if from_host or start == 0 else self.map_bytes(start)
         if isinstance(self.chain.operations[start], Attention):
             peak, cost = self._attention(start, tile, source, to_host)
         else:
-            peak, cost = self._sweeps(start, stop, tile, hidden, source, to_host)
+            peak, cost = self._sweeps(start, stop, tile, inner, source, to_host)
         moved = (from_host and start > 0) * self.map_bytes(start) * (1 + len(self.chain.norms(start, stop)))
         moved += to_host * self.map_bytes(stop)
-        return Span(start, stop, tile, hidden, to_host, peak, cost + TRANSFER_COST * moved)
+        return Span(start, stop, tile, inner, to_host, peak, cost + TRANSFER_COST * moved)
 
     def map_bytes(self, place: int) -> int:
         """Bytes of a map."""
@@ -73,7 +73,7 @@ class Estimator:
         for place, operation in enumerate(chain.operations):
             given, made = self.map_bytes(place), self.map_bytes(place + 1)
             low = given if self._on_cpu and not operation.in_place else 0  # oneDNN works on a copy in its own order
-            if isinstance(operation, Keep):
+            if isinstance(operation, Residual):
                 kept = max(given, made)
             elif isinstance(operation, EnlargedConvolution):
                 given, low = chain.channels[place] * made // chain.channels[place + 1], given
@@ -82,12 +82,12 @@ class Estimator:
                 kept = 0
         return peak
 
-    def _sweeps(self, start: int, stop: int, tile: Size, hidden: bool, source: int, to_host: bool) -> tuple[int, float]:
+    def _sweeps(self, start: int, stop: int, tile: Size, inner: bool, source: int, to_host: bool) -> tuple[int, float]:
         chain, norms = self.chain, self.chain.norms(start, stop)
         if start > 0 and chain.norm_at(start) in norms:
             norms = norms[1:]  # its statistics came with the map
         peak, cost = 0, 0.0
-        branch = chain.last_branch(start, stop) if hidden else None
+        branch = chain.last_branch(start, stop) if inner else None
         for norm in norms:
             waiting = self.map_bytes(norm) if branch and norm == branch[1] else 0
             workspace, work = self._sweep(start, norm, tile)
@@ -96,8 +96,8 @@ class Estimator:
         if branch is None:
             workspace, work = self._sweep(start, stop, tile)
         else:
-            keep, norm = branch
-            before, work_before = self._sweep(start, keep, tile)
+            begin, norm = branch
+            before, work_before = self._sweep(start, begin, tile)
             workspace, work = self._sweep(norm, stop, tile)
             kept = self._bytes(stop, self._largest_tile(stop, tile))
             workspace, work = max(before, workspace) + kept, work + work_before
@@ -108,7 +108,7 @@ class Estimator:
         return peak, cost
 
     def _while_written(self, start: int, stop: int, tile: Size, source: int, written: int) -> int:
-        """Bytes of both maps at the worst moment of the last sweep: the first is let go as the second grows."""
+        """Bytes of both maps at the worst moment of the last sweep: the first is freed as the second grows."""
         height = self.chain.sizes[stop][0]
         rows = self.chain.tile_at(stop, tile)[0]
         ahead = self._band(start) if source else 0.0
@@ -122,7 +122,7 @@ class Estimator:
         return worst
 
     def _band(self, place: int) -> float:
-        """A band as a fraction of map `place`, since maps are made and let go in whole bands."""
+        """A band as a fraction of map `place`, since maps are made and freed in whole bands."""
         size = self.chain.sizes[place]
         return band_rows(self.chain.channels[place], size, self.item) / size[0]
 
@@ -160,11 +160,11 @@ class Estimator:
 
     def _work(self, start: int, stop: int, region: Region) -> float:
         """Of one tile."""
-        needed, keeps = self.chain.regions(start, stop, region)
+        needed, shortcuts = self.chain.regions(start, stop, region)
         work = float(ELEMENT_COST * self.chain.channels[start] * needed[0].pixels)
         for place in range(start, stop):
             operation = self.chain.operations[place]
-            if not isinstance(operation, Keep) or place in keeps:
+            if not isinstance(operation, Residual) or place in shortcuts:
                 work += operation.cost(self.chain.channels[place]) * self._produced(place, needed[place - start])
             work += CALL_COST
         return work
@@ -177,15 +177,15 @@ class Estimator:
     def _workspace(self, start: int, stop: int, region: Region) -> int:
         """Bytes of tiles at the worst moment of `Chain.evaluate`."""
         chain = self.chain
-        needed, keeps = chain.regions(start, stop, region)
+        needed, shortcuts = chain.regions(start, stop, region)
         tile = peak = self._bytes(start, needed[0])
         branches: list[int] = []
         cut = False
         for place in range(start, stop):
             operation, given = chain.operations[place], needed[place - start]
-            if isinstance(operation, Keep):
-                if place in keeps:
-                    pixels = keeps[place].pixels if operation.shortcut is None else given.pixels
+            if isinstance(operation, Residual):
+                if place in shortcuts:
+                    pixels = shortcuts[place].pixels if operation.shortcut is None else given.pixels
                     branches.append(operation.width * pixels * self.item)
                     peak = max(peak, tile + sum(branches))
             elif isinstance(operation, Addition):

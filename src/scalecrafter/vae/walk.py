@@ -1,7 +1,7 @@
 """From a VAE's modules to a flat list of operations, by the types of the modules.
 
-A layer whose meaning is not known is refused by name: a wrong guess would make a wrong picture.  Knows the module
-types of diffusers, and nothing of tiles.
+A layer whose meaning is not known is refused by name: a wrong guess would make a wrong picture.  The
+module types are those of diffusers.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from .operations import (
     Convolution,
     EnlargedConvolution,
     Enlargement,
-    Keep,
     Normalisation,
     Operation,
     Pointwise,
+    Residual,
 )
 
 _ACTIVATIONS = (nn.SiLU, nn.ReLU, nn.GELU, nn.Mish, nn.Tanh, nn.LeakyReLU, nn.ELU, nn.Sigmoid, nn.Softplus)
@@ -120,7 +120,7 @@ def _resnet(module: Any, name: str) -> Iterator[Operation]:
     shortcut = module.conv_shortcut
     if shortcut is not None:
         _demand(tuple(shortcut.kernel_size) == (1, 1), f"{name}.conv_shortcut", "is not a 1×1 convolution")
-    yield Keep(name, shortcut, module.conv2.out_channels)
+    yield Residual(name, shortcut, module.conv2.out_channels)
     yield from _children(module, name, *order)
     yield Addition(name, float(module.output_scale_factor))
 
@@ -130,7 +130,7 @@ def _tiny_block(module: Any, name: str) -> Iterator[Operation]:
     skip = None if isinstance(module.skip, nn.Identity) else module.skip
     if skip is not None:
         _demand(tuple(skip.kernel_size) == (1, 1), f"{name}.skip", "is not a 1×1 convolution")
-    yield Keep(name, skip, module.conv[-1].out_channels)
+    yield Residual(name, skip, module.conv[-1].out_channels)
     yield from _children(module, name, "conv")
     yield Addition(name)
     yield from _children(module, name, "fuse")

@@ -1,4 +1,4 @@
-"""Memory ceilings as people write them, and the memory that a device has left."""
+"""Memory budgets as people write them, and the memory that a device has left."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
           "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "k": 2**10, "m": 2**20, "g": 2**30}  # fmt: skip
 _LEAST = 2**20
 
-Ceiling = int | str | None
+MemoryBudget = int | str | None
 
 
-def parse_ceiling(text: Ceiling) -> Ceiling:
+def parse_memory_budget(text: MemoryBudget) -> MemoryBudget:
     """Bytes of "4GiB", "512 MiB", "1.5GB" or a number; "auto" as it is; None for None and "off".
 
     Raises:
