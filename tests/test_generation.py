@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from scalecrafter import NumericalError, RecipeError, ScaleCrafterError, SizeError
-from scalecrafter.errors import OutOfMemoryError
+from scalecrafter.errors import OutOfMemoryError, UnwritableError
 from scalecrafter.generation.generate import Result, explained_out_of_memory, generate
-from scalecrafter.generation.picture_files import CHUNK, PictureFileError, read_request, save_picture
+from scalecrafter.generation.picture_files import CHUNK, read_request, save_picture
 from scalecrafter.request.request import SCHEDULERS, Request, RequestError, parse_size, prompts_from_file
 from tests.support.tiny_models import tiny_sd_pipeline, tiny_sdxl_pipeline
 
@@ -265,14 +265,14 @@ def test_newer_and_damaged_requests_are_told(tmp_path: Path, chunk: str, told: s
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing(result: Result, tmp_path: Path) -> None:
-    with pytest.raises(PictureFileError, match="cannot write"):
+    with pytest.raises(UnwritableError, match="cannot write"):
         save_picture(result, tmp_path / "no" / "folder.png")
     (tmp_path / "old.png").write_text("the old one")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # as a full disk: the write fails half way
     try:
-        with pytest.raises(PictureFileError, match="nothing was left there"):
+        with pytest.raises(UnwritableError, match="nothing was left there"):
             save_picture(result, tmp_path / "old.png")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -282,4 +282,4 @@ def test_a_file_that_cannot_be_written_leaves_nothing(result: Result, tmp_path: 
 
 
 def test_the_errors_are_all_of_one_family() -> None:
-    assert all(issubclass(error, ScaleCrafterError) for error in (RequestError, PictureFileError, OutOfMemoryError))
+    assert all(issubclass(error, ScaleCrafterError) for error in (RequestError, UnwritableError, OutOfMemoryError))

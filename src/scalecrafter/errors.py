@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class ScaleCrafterError(ValueError):
     """The base of all errors that ScaleCrafter raises for its users."""
+
+    users_fault: ClassVar[bool] = False
+    """Whether something else must be asked for: then the exit code is 2, and trying again cannot help."""
 
 
 class RecipeError(ScaleCrafterError):
     """A recipe that cannot be read, or would not do what it says."""
 
+    users_fault = True
+
 
 class ModelError(ScaleCrafterError):
     """A model or pipeline that ScaleCrafter cannot act on, or cannot load."""
 
+    users_fault = True
+
 
 class SizeError(ScaleCrafterError):
     """A picture size that the model cannot make."""
+
+    users_fault = True
 
 
 class NumericalError(ScaleCrafterError):
@@ -29,6 +40,10 @@ class OutOfMemoryError(ScaleCrafterError):
 
 class VaeOutOfMemoryError(OutOfMemoryError):
     """A picture that was made, and whose decoding (or the encoding of its start) did not fit in memory."""
+
+
+class UnwritableError(ScaleCrafterError, OSError):
+    """A file or folder that cannot be written: a full disk, a missing folder, no permission."""
 
 
 class Cancelled(Exception):  # it is no error

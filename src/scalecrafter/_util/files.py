@@ -1,31 +1,85 @@
-"""Files that are whole or not there: written under a temporary name, then renamed.  Knows nothing of their content."""
+"""Files that are whole or not there: written under a temporary name, then given their own."""
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import ScaleCrafterError
+from ..errors import UnwritableError
 
 UNFINISHED = ".part"
 
+Content = bytes | str | Callable[[BinaryIO], object]
+"""Bytes, text (UTF-8), or a function that writes to the open file."""
 
-def write_whole(path: Path, content: bytes | str | Callable[[BinaryIO], object]) -> Path:
-    """Write a file so that a crash, a full disk or a second reader never meets half of it; folders are made.
+
+def write_whole(path: Path, content: Content, *, parents: bool = True) -> Path:
+    """Write a file, in place of the one that there may be.  A crash, a full disk or a reader never meets half of it.
 
     Args:
-        path: where; a file of that name is replaced.
-        content: bytes, text (UTF-8), or what writes to the open file.
+        path: where.
+        content: what.
+        parents: make the folders that are missing.
 
     Raises:
-        ScaleCrafterError: when it cannot be written; what was there before is still there.
+        UnwritableError: what was there before is still there.
     """
+    with _finished(path, content, parents) as temporary:
+        os.replace(temporary, path)
+    return path
+
+
+def write_new(path: Path, content: Content) -> Path:
+    """Write a file that no other file gives way to: where `path` is taken, as name-2.png, name-3.png, …
+
+    Many processes may write the same `path` at once: each gets a name of its own.
+
+    Returns:
+        Where it is.
+
+    Raises:
+        UnwritableError: nothing was left behind.
+    """
+    with _finished(path, content, parents=False) as temporary:
+        for number in count(1):
+            target = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+            with suppress(FileExistsError):
+                _take_name(temporary, target)
+                return target
+    raise AssertionError("numbers do not end")
+
+
+def check_writable(folder: Path) -> None:
+    """Raise `UnwritableError` unless files can be made in a folder, or in the one that it would be made in."""
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise UnwritableError(f"cannot write into the folder {str(folder)!r}: {error.strerror or error}") from None
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left unfinished below a folder."""
+    for leftover in folder.rglob(f".*{UNFINISHED}"):
+        leftover.unlink(missing_ok=True)
+
+
+@contextmanager
+def _finished(path: Path, content: Content, parents: bool) -> Iterator[Path]:
+    """A file beside `path` with all of the content, on the disk; it is renamed in the block, or removed."""
     temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}{UNFINISHED}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "xb") as file:
             if callable(content):
                 content(file)
@@ -33,15 +87,35 @@ def write_whole(path: Path, content: bytes | str | Callable[[BinaryIO], object])
                 file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        yield temporary
+        _sync_names(path.parent)
     except OSError as error:
-        raise ScaleCrafterError(f"cannot write {str(path)!r}: {error.strerror or error}") from None
+        raise UnwritableError(
+            f"cannot write {str(path)!r}: {error.strerror or error}; nothing was left there"
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
-    return path
 
 
-def sweep(folder: Path) -> None:
-    """Remove what a killed process left unfinished below a folder."""
-    for leftover in folder.rglob(f".*{UNFINISHED}"):
-        leftover.unlink(missing_ok=True)
+def _take_name(temporary: Path, target: Path) -> None:
+    """Give a finished file a name that no file has (`FileExistsError`)."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: an empty file keeps the name until the rename
+        with open(target, "xb"):
+            pass
+        os.replace(temporary, target)
+
+
+def _sync_names(folder: Path) -> None:
+    """Let the names in a folder survive a power cut, where the system can."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -13,11 +13,11 @@ import platform
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..errors import ModelError, RecipeError, ScaleCrafterError, SizeError
+from ..errors import ModelError, ScaleCrafterError
 from ..generation.generate import Progress, Result, generate_many
 from ..generation.picture_files import package_versions
 from ..models.loading import load_pipeline
-from ..request.request import Request, RequestError
+from ..request.request import Request
 from ..vae import AUTO, MemoryBudget
 from .folder import Results, file_of, now
 from .groups import Model, model_of
@@ -26,8 +26,6 @@ from .manifest import ManifestRow
 
 ATTEMPTS = 3
 """A request that fails is tried again at most twice."""
-HOPELESS = (RequestError, RecipeError, SizeError, ModelError)
-"""Errors of what was asked for: trying again cannot help."""
 
 
 class BatchWorker:
@@ -74,7 +72,7 @@ class BatchWorker:
             try:
                 result = self._generate([task], progress)[0]
             except Exception as error:
-                if attempt == ATTEMPTS or isinstance(error, HOPELESS):
+                if attempt == ATTEMPTS or getattr(error, "users_fault", False):
                     row = _row(task, status="failed", attempts=attempt, error=message_of(error))
                     self.results.note(row)
                     return row

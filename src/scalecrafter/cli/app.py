@@ -49,10 +49,7 @@ app = typer.Typer(
 
 def exit_code(error: Exception) -> int:
     """2 where what was asked for cannot be, 1 where it went wrong."""
-    from ..errors import ModelError, RecipeError, SizeError
-    from ..request.request import RequestError
-
-    return WRONG_USE if isinstance(error, (RequestError, RecipeError, SizeError, ModelError)) else FAILED
+    return WRONG_USE if getattr(error, "users_fault", False) else FAILED
 
 
 def describe(error: Exception) -> str:

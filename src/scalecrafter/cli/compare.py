@@ -47,7 +47,7 @@ def compare(
             reporter.note("note: both halves are the same; at its native size a model runs as it is")
         pair = side_by_side([("direct inference", direct.image), (_caption(ours.request), ours.image)])
         result = replace(ours, image=pair)
-        print(save_picture(result, picture_path(output, result, suffix="-compare")))
+        print(save_picture(result, picture_path(output, result, suffix="-compare"), replace=False))
 
 
 def side_by_side(pictures: list[tuple[str, Image.Image]]) -> Image.Image:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import os
-import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
+from .._util.files import check_writable, write_whole
 from ..errors import ScaleCrafterError
 from ..request.request import RequestError
 from .app import app
@@ -41,6 +39,9 @@ def disperse(
         raise RequestError(f"R is written as .npz or .mat, not {output.suffix or 'without an ending'}")
     if plot is not None and plot.suffix.lower() != ".png":
         raise RequestError(f"the heat map is written as PNG: let {str(plot)!r} end in .png")
+    for path in (output, plot):
+        if path is not None:
+            check_writable(path.parent)
     mat = _savemat() if output is not None and output.suffix == ".mat" else None
     figure = _figure() if plot is not None else None
 
@@ -56,10 +57,12 @@ def disperse(
     Console(file=sys.stderr if quiet else sys.stdout, soft_wrap=True).print(heat_map(transform))
     if output is not None:
         content = {"R": transform, **settings}
-        _write(output, (lambda file: mat(file, content)) if mat else (lambda file: _savez(file, content)))
+        write_whole(
+            output, (lambda file: mat(file, content)) if mat else (lambda file: _savez(file, content)), parents=False
+        )
         print(output)
     if plot is not None and figure is not None:
-        _write(plot, lambda file: _plot(figure, transform, settings, file))
+        write_whole(plot, lambda file: _plot(figure, transform, settings, file))
         print(plot)
 
 
@@ -89,7 +92,7 @@ def _savemat() -> Callable[..., None]:
     return savemat  # type: ignore[no-any-return]
 
 
-def _savez(file: io.BufferedWriter, content: dict[str, Any]) -> None:
+def _savez(file: BinaryIO, content: dict[str, Any]) -> None:
     import numpy as np
 
     np.savez(file, **content)
@@ -103,7 +106,7 @@ def _figure() -> Any:
     return Figure(figsize=(6, 10), layout="constrained")
 
 
-def _plot(figure: Any, transform: NDArray[float64], settings: dict[str, Any], file: io.BufferedWriter) -> None:
+def _plot(figure: Any, transform: NDArray[float64], settings: dict[str, Any], file: BinaryIO) -> None:
     largest = abs(transform).max()
     axes = figure.add_subplot()
     drawn = axes.imshow(transform, cmap="RdBu_r", vmin=-largest, vmax=largest)
@@ -112,16 +115,3 @@ def _plot(figure: Any, transform: NDArray[float64], settings: dict[str, Any], fi
     axes.set_title(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items()), fontsize=8)
     figure.colorbar(drawn)
     figure.savefig(file, format="png", dpi=120)
-
-
-def _write(path: Path, write: Callable[[io.BufferedWriter], None]) -> None:
-    """Under a temporary name first; an old file of that name is replaced."""
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
-    try:
-        with open(temporary, "xb") as file:
-            write(file)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ScaleCrafterError(f"cannot write {str(path)!r}: {error.strerror or error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)

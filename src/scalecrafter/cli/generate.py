@@ -60,7 +60,7 @@ def generate(
         for number, request in enumerate(requests, 1):
             label = f"picture {number}/{len(requests)}" if several else "picture"
             result = reporter.picture(pipe, request, label, make)
-            print(save_picture(result, picture_path(output, result, several)), flush=True)
+            print(save_picture(result, picture_path(output, result, several), replace=False), flush=True)
 
 
 def _requests(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from .._util.files import check_writable
 from ..generation.picture_files import slug
 from ..request.request import RequestError
 
@@ -77,39 +78,30 @@ class Reporter:
 
 
 def picture_path(output: Path | None, result: Result, several: bool = False, suffix: str = "") -> Path:
-    """Where a picture goes: `output`, or a name from prompt and seed, in a folder; never on top of another file."""
+    """Where a picture goes: `output`, or a name from prompt and seed, in that folder or here."""
     name = f"{slug(result.request.prompt)}-{result.request.seed}{suffix}.png"
     if output is None:
-        return free_path(Path(name))
+        return Path(name)
     if is_folder(output, several):
         output.mkdir(parents=True, exist_ok=True)
-        return free_path(output / name)
-    return free_path(output)
+        return output / name
+    return output
 
 
 def check_output(output: Path | None, several: bool = False) -> None:
-    """Refuse an output that cannot be, before any work is done (`RequestError`)."""
-    if output is None:
-        return
-    if is_folder(output, several):
-        if output.exists() and not output.is_dir():
-            raise RequestError(f"several pictures need a folder, and {str(output)!r} is a file")
-        return
-    if output.suffix.lower() != ".png":
-        raise RequestError(f"pictures are written as PNG: let {str(output)!r} end in .png, or name a folder")
-    if not output.absolute().parent.is_dir():
-        raise RequestError(f"there is no folder {str(output.parent)!r} to write {output.name!r} into")
+    """Refuse an output that cannot be, before any work is done (`RequestError`, `UnwritableError`)."""
+    folder = Path() if output is None else output
+    if output is not None and not is_folder(output, several):
+        if output.suffix.lower() != ".png":
+            raise RequestError(f"pictures are written as PNG: let {str(output)!r} end in .png, or name a folder")
+        folder = output.parent
+        if not folder.is_dir():
+            raise RequestError(f"there is no folder {str(folder)!r} to write {output.name!r} into")
+    elif folder.exists() and not folder.is_dir():
+        raise RequestError(f"several pictures need a folder, and {str(output)!r} is a file")
+    check_writable(folder)
 
 
 def is_folder(output: Path, several: bool) -> bool:
     """Whether an output names a folder for pictures rather than a picture."""
     return several or output.is_dir()
-
-
-def free_path(path: Path) -> Path:
-    """`path`, or with -2, -3, … before its ending where that is taken."""
-    candidate, counter = path, 1
-    while candidate.exists():
-        counter += 1
-        candidate = path.with_name(f"{path.stem}-{counter}{path.suffix}")
-    return candidate

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..errors import ModelError, ScaleCrafterError
+from ..errors import ModelError
 from ..methods import METHODS
 from ..methods.callbacks import ProgressCallback
 from ..methods.diagnostics import check_finite, explained_decoding, explained_out_of_memory
@@ -181,7 +181,7 @@ def picture(pipe: Any, latents: Tensor) -> Image.Image:
 
     Raises:
         NumericalError: for NaN or infinity in latents or picture.
-        ScaleCrafterError: when the model's own safety checker refuses it.
+        RequestError: when the model's own safety checker refuses it.
     """
     check_finite(latents, "the latents after denoising", pipe)
     pixels = decode(pipe, latents)
@@ -247,7 +247,7 @@ def _respect_safety_checker(pipe: Any, pixels: Tensor) -> None:
         return
     _, flagged = pipe.run_safety_checker(pixels.clone(), pixels.device, pipe.unet.dtype)
     if flagged and any(flagged):
-        raise ScaleCrafterError("the model's own safety checker refused this picture: change the prompt or the seed")
+        raise RequestError("the model's own safety checker refused this picture: change the prompt or the seed")
 
 
 def _environment(pipe: Any) -> dict[str, str]:

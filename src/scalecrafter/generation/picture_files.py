@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import re
-import secrets
 import unicodedata
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
+from .._util.files import write_new, write_whole
 from .._version import __version__
 from ..errors import ScaleCrafterError
 from ..methods import METHODS
@@ -35,36 +35,27 @@ FORMAT = 1
 PACKAGES = ("torch", "diffusers", "transformers")
 
 
-class PictureFileError(ScaleCrafterError):
-    """A picture that cannot be written."""
-
-
-def save_picture(result: Result, path: str | os.PathLike[str]) -> Path:
-    """Write a picture as PNG with its request inside; under a temporary name first, so never half of it.
+def save_picture(result: Result, path: str | os.PathLike[str], replace: bool = True) -> Path:
+    """Write a picture as PNG with its request inside; never half of it.
 
     Args:
         result: of `generation.generate`.
-        path: ends in .png; a file of that name is replaced.
+        path: ends in .png.
+        replace: whether it takes the place of a file of that name; else it is name-2.png, name-3.png, …
+
+    Returns:
+        Where it is.
 
     Raises:
         RequestError: for another ending.
-        PictureFileError: when it cannot be written (a full disk, a missing folder); nothing is left behind.
+        UnwritableError: when it cannot be written (a full disk, a missing folder); nothing is left behind.
     """
     target = Path(path)
     if target.suffix.lower() != ".png":
         raise RequestError(f"pictures are written as PNG, which carries the request: let {str(target)!r} end in .png")
-    temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
-    try:
-        with open(temporary, "xb") as file:
-            write_png(result, file)
-        os.replace(temporary, target)
-    except OSError as error:
-        raise PictureFileError(
-            f"cannot write {str(target)!r}: {error.strerror or error}; nothing was left there"
-        ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
-    return target
+    if replace:
+        return write_whole(target, lambda file: write_png(result, file), parents=False)
+    return write_new(target, lambda file: write_png(result, file))
 
 
 def write_png(result: Result, file: BinaryIO) -> None:

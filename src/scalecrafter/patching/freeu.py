@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import ScaleCrafterError
+from ..errors import RecipeError
 from ..recipes.recipe import FreeU
 from ..unet.architecture import Architecture
 
@@ -24,10 +24,10 @@ def published_freeu(architecture: Architecture) -> FreeU:
     """The published factors of a family.
 
     Raises:
-        ScaleCrafterError: for an architecture without published factors.
+        RecipeError: for an architecture without published factors.
     """
     if architecture.family not in _PUBLISHED:
-        raise ScaleCrafterError(
+        raise RecipeError(
             "freeu=True needs published factors, which this U-Net's architecture has not; "
             "give a recipe a [freeu] section with b1, b2, s1 and s2"
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import math
 import os
-import tempfile
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
@@ -19,6 +18,7 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from .._util.files import write_whole
 from .._util.sizes import Factors
 from ..errors import RecipeError
 
@@ -185,29 +185,14 @@ class Recipe(BaseModel):
         return tomli_w.dumps(data)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the recipe to `path` as TOML, under a temporary name first."""
-        target = Path(path)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(self.to_toml())
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        """Write the recipe to `path` as TOML (`UnwritableError`)."""
+        write_whole(Path(path), self.to_toml(), parents=False)
 
 
 def shipped_recipes() -> tuple[str, ...]:
     """Names of the recipes in the package, sorted."""
     folder = resources.files(__package__)
     return tuple(sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")))
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _short(pair: list[float]) -> Any:

@@ -71,6 +71,8 @@ def default_guidance(model: str) -> float:
 class RequestError(ScaleCrafterError):
     """A request that cannot be made, or a picture file that holds none."""
 
+    users_fault = True
+
 
 class Request(BaseModel):
     """One picture to make.

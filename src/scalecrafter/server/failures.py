@@ -105,7 +105,7 @@ def install(app: FastAPI) -> None:
 
     add(ApiError, lambda error: error)
     add(UnknownModelError, lambda error: ApiError(404, str(error), code="model_not_found", param="model"))
-    add(ScaleCrafterError, lambda error: _wrong_request(" ".join(str(error).split())))
+    add(ScaleCrafterError, _of_library)
     add(UnknownJobError, lambda error: ApiError(404, str(error), code="job_not_found"))
     add(QueueFullError, lambda error: ApiError(429, str(error), headers={"Retry-After": "5"}))
     add(RequestValidationError, lambda error: ApiError(422, "; ".join(_message(one) for one in error.errors())))
@@ -117,6 +117,10 @@ def _methods(app: FastAPI, request: Request) -> set[str]:
     """Those that the path of a request can be asked with; Starlette tells of the first route alone."""
     matching = (route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE)
     return {method for route in matching for method in getattr(route, "methods", None) or ()}
+
+
+def _of_library(error: ScaleCrafterError) -> ApiError:
+    return _wrong_request(" ".join(str(error).split())) if error.users_fault else _unexpected(error)
 
 
 def _unexpected(error: Exception) -> ApiError:

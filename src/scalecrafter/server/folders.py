@@ -1,4 +1,4 @@
-"""Where a server keeps its things, and files that are whole or not there.  Nothing is written outside of this folder.
+"""Where a server keeps its things.  Nothing is written outside of this folder.
 
 jobs.sqlite3     jobs and queue
 pictures/ID.png  finished pictures
@@ -8,9 +8,7 @@ workers/…        a lock for each living worker
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
 from pathlib import Path
 
 from .database import StoreError
@@ -50,28 +48,3 @@ class Folders:
         if not _UPLOAD.fullmatch(name):
             raise ValueError(f"{name!r} is no name of an upload")
         return self.uploads / name
-
-
-def write_durably(target: Path, data: bytes) -> None:
-    """Write a file under a temporary name, and rename it when it is on the disk."""
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def settle_on_disk(path: Path) -> None:
-    """See that a file that was written and renamed survives a power cut."""
-    for place in (path, path.parent):
-        if place.is_dir() and os.name == "nt":
-            continue
-        handle = os.open(place, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -10,8 +10,9 @@ from io import BytesIO
 
 from PIL import Image, ImageOps
 
+from .._util.files import write_whole
 from ..request.request import Request, RequestError
-from .folders import Folders, write_durably
+from .folders import Folders
 from .settings import LimitError
 
 PICTURE_FIELDS = ("image", "mask")
@@ -59,7 +60,7 @@ def keep_upload(folders: Folders, name: str, data: bytes) -> None:
     if target.exists():
         target.touch()  # so that it counts as new when old uploads are swept away
     else:
-        write_durably(target, data)
+        write_whole(target, data)
 
 
 def with_pictures(request: Request, names: Mapping[str, str]) -> Request:

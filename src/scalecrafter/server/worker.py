@@ -23,10 +23,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..errors import ModelError, NumericalError, OutOfMemoryError, ScaleCrafterError
+from ..errors import ModelError, ScaleCrafterError
 from .claims import Claims, FinishedPicture
 from .database import Database
-from .folders import Folders, settle_on_disk
+from .folders import Folders
 from .records import Claim, Failure
 from .uploads import PICTURE_FIELDS, with_pictures
 from .worker_arguments import WRONG_SETTINGS, WorkerArguments
@@ -140,7 +140,7 @@ class PictureWorker:
         result = generate(pipe, with_pictures(request, paths), progress, vae_memory=self.settings.vae_memory)
         # The picture's text chunk need not tell where this server keeps its files.
         result = dataclasses.replace(result, request=with_pictures(result.request, names))
-        settle_on_disk(save_picture(result, target))
+        save_picture(result, target)
         return FinishedPicture(result.seconds, target.stat().st_size, *result.image.size)
 
     def _must_stop(self) -> bool:
@@ -182,10 +182,8 @@ def device_of(device: str, index: int) -> str:
 
 
 def _is_clients(error: ScaleCrafterError) -> bool:
-    """Whether another request would do better; not so for numbers, memory, files and models."""
-    from ..generation.picture_files import PictureFileError
-
-    return not isinstance(error, (NumericalError, OutOfMemoryError, PictureFileError, ModelError))
+    """Whether another request would do better; the models are the server's choice."""
+    return error.users_fault and not isinstance(error, ModelError)
 
 
 def _already_made(path: Path) -> FinishedPicture | None:
