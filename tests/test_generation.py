@@ -15,8 +15,9 @@ from PIL import Image
 
 from scalecrafter import NumericalError, RecipeError, ScaleCrafterError, SizeError
 from scalecrafter.errors import OutOfMemoryError, UnwritableError
-from scalecrafter.generation.generate import Result, explained_out_of_memory, generate
+from scalecrafter.generation.generate import Result, generate
 from scalecrafter.generation.picture_files import CHUNK, read_request, save_picture
+from scalecrafter.methods.steps.diagnostics import explained_out_of_memory
 from scalecrafter.request.request import SCHEDULERS, Request, RequestError, parse_size, prompts_from_file
 from tests.support.tiny_models import tiny_sd_pipeline, tiny_sdxl_pipeline
 

@@ -12,13 +12,13 @@ from ._version import __version__
 from .errors import Cancelled, ModelError, NumericalError, RecipeError, ScaleCrafterError, SizeError
 
 if TYPE_CHECKING:
-    from .methods.callbacks import ProgressCallback
+    from .methods.steps.callbacks import ProgressCallback
     from .models.loading import load_pipeline
     from .ops.dispersion import dispersion_transform
     from .patching.apply import applied, apply, remove
     from .patching.guider import NoiseDampedGuidance
     from .patching.plan import plan
-    from .recipes.planning import Plan
+    from .recipes.plan import Plan
     from .recipes.recipe import Recipe
 
 
@@ -44,8 +44,8 @@ __all__ = [
 
 _HOMES = {
     "NoiseDampedGuidance": "patching.guider",
-    "Plan": "recipes.planning",
-    "ProgressCallback": "methods.callbacks",
+    "Plan": "recipes.plan",
+    "ProgressCallback": "methods.steps.callbacks",
     "Recipe": "recipes.recipe",
     "applied": "patching.apply",
     "apply": "patching.apply",

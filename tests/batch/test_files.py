@@ -19,7 +19,7 @@ from scalecrafter.batch.groups import grouped
 from scalecrafter.batch.jobs import BatchTask, Line, count_lines, read_lines, to_request
 from scalecrafter.batch.manifest import Journal, ManifestRow, compact, read_manifest
 from scalecrafter.batch.storage import Storage, StorageError
-from scalecrafter.request.batching import shape_of
+from scalecrafter.request.batching import batch_key
 from scalecrafter.request.request import Request, RequestError
 
 LINES: list[dict[str, Any]] = [
@@ -49,7 +49,7 @@ def test_jsonl_csv_and_parquet_give_the_same_requests(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(table, tmp_path / "jobs.parquet")
     expected = requests(tmp_path / "jobs.jsonl")
     assert [request.steps for request in expected] == [9, 9, 9]
-    assert expected[2].cascade is not None
+    assert expected[2].settings is not None
     for name in ("jobs.jsonl.gz", "jobs.csv", "jobs.parquet"):
         assert requests(tmp_path / name) == expected
         assert count_lines(str(tmp_path / name)) == 3
@@ -99,8 +99,9 @@ def test_the_name_of_a_request_tells_every_setting_apart_and_nothing_else() -> N
     )
     changes: list[dict[str, Any]] = [
         {"prompt": "a cat"}, {"negative": "x"}, {"model": "m"}, {"width": 64, "height": 64}, {"method": "direct"},
-        {"recipe": "none"}, {"freeu": True}, {"steps": 3}, {"guidance": 2.0}, {"seed": 2}, {"scheduler": "ddim"},
-        {"dtype": "bf16"}, {"device": "cpu"}, {"image": "a.png"}, {"method": "cascade", "cascade": {"levels": 1}},
+        {"recipe": "sd15-1024x1024"}, {"freeu": True}, {"steps": 3}, {"guidance": 2.0}, {"seed": 2},
+        {"scheduler": "ddim"}, {"dtype": "bf16"}, {"device": "cpu"}, {"image": "a.png"},
+        {"method": "cascade", "cascade": {"levels": 1}},
     ]  # fmt: skip
     names = {base.changed(**change).digest() for change in changes}
     assert len(names | {base.digest()}) == len(changes) + 1
@@ -108,13 +109,13 @@ def test_the_name_of_a_request_tells_every_setting_apart_and_nothing_else() -> N
 
 def test_only_requests_of_one_shape_have_a_shape_in_common() -> None:
     base = Request(prompt="a fox", seed=1)
-    assert shape_of(base) == shape_of(base.changed(prompt="a cat", seed=2)) is not None
+    assert batch_key(base) == batch_key(base.changed(prompt="a cat", seed=2)) is not None
     both = [base.changed(negative=text) for text in ("x", "y")]
-    assert shape_of(both[0]) == shape_of(both[1]) != shape_of(base)
+    assert batch_key(both[0]) == batch_key(both[1]) != batch_key(base)
     for change in ({"steps": 3}, {"guidance": 3.0}, {"recipe": "none"}, {"width": 64, "height": 64}):
-        assert shape_of(base.changed(**change)) not in (None, shape_of(base))
+        assert batch_key(base.changed(**change)) not in (None, batch_key(base))
     for change in ({"image": "a.png"}, {"method": "upscale"}, {"method": "cascade"}):
-        assert shape_of(base.changed(**change)) is None
+        assert batch_key(base.changed(**change)) is None
 
 
 def test_groups_are_of_one_shape_and_keep_models_together() -> None:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import scalecrafter
 from scalecrafter.cli import app
 from scalecrafter.generation.picture_files import read_request, slug
-from scalecrafter.methods import METHODS
+from scalecrafter.request.methods import METHODS
 from tests.support.tiny_models import tiny_sd_pipeline
 
 SRC = Path(scalecrafter.__file__).parents[1]

@@ -12,8 +12,8 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
 import scalecrafter
 from scalecrafter import Recipe, RecipeError
-from scalecrafter.recipes.planning import resolve
 from scalecrafter.recipes.recipe import shipped_recipes
+from scalecrafter.recipes.resolution import resolve
 from scalecrafter.unet.architecture import read_architecture
 from tests.support import tiny_architectures as tiny
 from tests.support.tiny_models import sd15_unet_meta, sd21_unet_meta, sdxl_unet_meta

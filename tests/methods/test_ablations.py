@@ -9,9 +9,8 @@ import pytest
 import scalecrafter
 from scalecrafter import Recipe, RecipeError
 from scalecrafter.generation.generate import generate
-from scalecrafter.methods import METHODS
-from scalecrafter.methods.ablations import ablated
-from scalecrafter.recipes.planning import Plan
+from scalecrafter.recipes.ablations import ABLATIONS, ablated
+from scalecrafter.recipes.plan import Plan
 from scalecrafter.request.request import Request
 from scalecrafter.unet.architecture import Architecture, read_architecture
 from tests.support.tiny_models import sd15_unet_meta, sdxl_unet_meta, tiny_sd_pipeline, tiny_sd_unet
@@ -20,7 +19,7 @@ STEPS = 10
 FULL = Recipe.load("sd15-2048x2048")  # until 0.7, progressive, damped
 PLAIN = Recipe.load("sd15-1024x1024")  # until 0.6, factor 2
 MID = "mid_block.resnets.0.conv1"
-NAMES = [name.removeprefix("scalecrafter-") for name in METHODS if name.startswith("scalecrafter-")]
+NAMES = list(ABLATIONS)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +29,7 @@ def sd15() -> Architecture:
 
 def course(name: str, recipe: Recipe, unet: Any = None) -> Plan:
     unet = unet or sd15_unet_meta()
-    changed = ablated(f"scalecrafter-{name}", recipe, read_architecture(unet), STEPS)
+    changed = ablated(name, recipe, read_architecture(unet), STEPS)
     return scalecrafter.plan(unet, height=2048, width=2048, num_inference_steps=STEPS, recipe=changed)
 
 
@@ -141,14 +140,14 @@ def test_isotropic_takes_the_geometric_mean_in_both_denoisers() -> None:
     ],
 )
 def test_an_ablation_that_would_change_nothing_is_refused(name: str, recipe: str, sd15: Architecture) -> None:
-    with pytest.raises(RecipeError, match=f"scalecrafter-{name} would be the same as scalecrafter here: .*; take"):
-        ablated(f"scalecrafter-{name}", Recipe.parse(recipe), sd15, STEPS)
+    with pytest.raises(RecipeError, match=f"ablation {name} would be the same as scalecrafter here: .*; leave it out"):
+        ablated(name, Recipe.parse(recipe), sd15, STEPS)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_at_the_native_size_there_is_nothing_to_ablate(name: str) -> None:
     request = Request(prompt="a fox", method=f"scalecrafter-{name}", width=128, height=128)
-    with pytest.raises(RecipeError, match="the same as direct"):
+    with pytest.raises(RecipeError, match="the same as the method direct"):
         generate(tiny_sd_pipeline(), request)
 
 
@@ -158,5 +157,5 @@ def test_without_a_recipe_the_automatic_one_is_changed() -> None:
     upsamplers = ", ".join(f'"up_blocks.{level}.upsamplers" = 1' for level in range(3))
     layers = f"down_blocks = 2, mid_block = 2, up_blocks = 2, {upsamplers}"
     recipe = f"[redilation]\nuntil = 0.6\nlayers = {{ {layers} }}"
-    by_hand = request.changed(method="scalecrafter", recipe=recipe)
+    by_hand = request.changed(scalecrafter=None, recipe=recipe)
     assert generate(pipe, request).image.tobytes() == generate(pipe, by_hand).image.tobytes()

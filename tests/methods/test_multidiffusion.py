@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scalecrafter.generation.generate import generate
-from scalecrafter.methods.multidiffusion import fused_windows, windows
+from scalecrafter.patching.windows import fused_windows, windows
 from scalecrafter.request.request import Request
 from tests.support.reference_sampling import PROMPT, ddim_step, decoded, guided, largest_difference, plain
 from tests.support.tiny_models import tiny_sd_pipeline, tiny_sdxl_pipeline

@@ -13,9 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from scalecrafter import RecipeError
+from scalecrafter._util.sizes import GridSize
 from scalecrafter.generation.generate import generate
-from scalecrafter.methods.cascade import deep_recipe
-from scalecrafter.methods.stages import Cascade, native_size, stage_sizes
+from scalecrafter.methods.cascade import CascadeSettings
+from scalecrafter.methods.steps.stages import native_size, stage_sizes
+from scalecrafter.recipes.automatic import deep_recipe
 from scalecrafter.request.request import Request
 from scalecrafter.unet.architecture import read_architecture
 from tests.support.reference_sampling import (
@@ -119,7 +121,7 @@ def test_a_cascade_is_the_loop_written_plainly(pipe: Any, upsample: str, until: 
         latents = noised(pipe, latents, noise, table(pipe, steps)[first])
         predict = dilated(pipe, steps, until, (side // 128, side // 128))
         latents = denoised(pipe, latents, steps, guidances[stage], first, predict)
-    settings = Cascade(restart=(0.6, 0.4), guidance=guidances, upsample=upsample, levels=2, until=until)  # type: ignore[arg-type]
+    settings = CascadeSettings(restart=(0.6, 0.4), guidance=guidances, upsample=upsample, levels=2, until=until)  # type: ignore[arg-type]
     ours = generate(pipe, ask("cascade", (512, 512), steps, cascade=settings.model_dump())).image
     assert largest_difference(ours, decoded(pipe, latents)) <= 1
 
@@ -160,26 +162,26 @@ def test_the_strength_of_a_cascade_is_its_restart(pipe: Any) -> None:
 
 def test_a_stage_dilates_the_deepest_levels_by_the_ratio_of_each_axis() -> None:
     sd15, sdxl = read_architecture(sd15_unet_meta()), read_architecture(sdxl_unet_meta())
-    recipe = deep_recipe(sd15, (1024, 1792), levels=2, until=0.9)
+    recipe = deep_recipe(sd15, GridSize(224, 128), levels=2, until=0.9)
     assert recipe is not None
     assert recipe.redilation is not None
     assert recipe.redilation.until == 0.9
     assert recipe.redilation.layers == dict.fromkeys(
         ("down_blocks.2", "down_blocks.3", "mid_block", "up_blocks.0", "up_blocks.1"), (3.5, 2.0)
     )
-    usual = deep_recipe(sd15, (1024, 1024), levels=None, until=1.0)
+    usual = deep_recipe(sd15, GridSize(128, 128), levels=None, until=1.0)
     assert usual is not None
     assert usual.redilation is not None
     assert set(usual.redilation.layers) == {
         *("down_blocks.1", "down_blocks.2", "down_blocks.3", "mid_block", "up_blocks.0", "up_blocks.1", "up_blocks.2")
     }
-    flat = deep_recipe(sdxl, (2048, 1024), levels=1, until=1.0)
+    flat = deep_recipe(sdxl, GridSize(128, 256), levels=1, until=1.0)
     assert flat is not None
     assert flat.redilation is not None
     assert flat.redilation.layers == dict.fromkeys(("down_blocks.2", "mid_block", "up_blocks.0"), (1.0, 2.0))
-    assert deep_recipe(sd15, (512, 512), levels=2, until=1.0) is None
+    assert deep_recipe(sd15, GridSize(64, 64), levels=2, until=1.0) is None
     with pytest.raises(RecipeError, match="this U-Net has 3"):
-        deep_recipe(sdxl, (2048, 2048), levels=4, until=1.0)
+        deep_recipe(sdxl, GridSize(256, 256), levels=4, until=1.0)
 
 
 # Sizes
@@ -233,8 +235,8 @@ def test_stages_grow_by_at_most_twice_the_side_and_are_as_few_as_can_be() -> Non
 
 
 def test_a_cascades_settings_are_one_for_all_stages_or_one_for_each() -> None:
-    one, each = Cascade(restart=0.4), Cascade(restart=[0.6, 0.4], guidance=[5, 3, 2])  # type: ignore[arg-type]
+    one, each = CascadeSettings(restart=0.4), CascadeSettings(restart=[0.6, 0.4], guidance=[5, 3, 2])  # type: ignore[arg-type]
     assert [one.restart_of(stage) for stage in range(3)] == [0.4, 0.4, 0.4]
     assert [each.restart_of(stage) for stage in range(3)] == [0.6, 0.4, 0.4]
     assert [one.guidance_of(0), each.guidance_of(1), each.guidance_of(5)] == [None, 3, 2]
-    assert Cascade.model_validate(each.model_dump(mode="json")) == each
+    assert CascadeSettings.model_validate(each.model_dump(mode="json")) == each

@@ -7,10 +7,10 @@ import re
 
 import pytest
 
-from scalecrafter.methods import METHODS
 from scalecrafter.patching.plan import plan
 from scalecrafter.recipes.plan_picture import plan_picture
 from scalecrafter.recipes.recipe import Recipe
+from scalecrafter.request.methods import METHODS
 from scalecrafter.request.request import DIRECT, Request, RequestError
 from scalecrafter.server.records import ModelFacts
 from scalecrafter.ui.form import SMALLEST_STRENGTH, PageForm, default_strength, restored

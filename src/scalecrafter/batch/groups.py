@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
-from ..request.batching import shape_of
+from ..request.batching import batch_key
 from .jobs import BatchTask
 
 WINDOW = 1024
@@ -39,7 +39,7 @@ def grouped(
     while chunk := list(islice(tasks, window)):
         models: dict[Model, dict[str, list[BatchTask]]] = {}
         for task in chunk:
-            shape = shape_of(task.request) or task.hash
+            shape = batch_key(task.request) or task.hash
             models.setdefault(model_of(task), {}).setdefault(shape, []).append(task)
         for shapes in models.values():
             groups = [group for alike in shapes.values() for group in _split(alike, most(alike[0]))]

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from ..errors import ScaleCrafterError
-from ..generation.generate import Progress
+from ..methods.steps.denoising import Progress
 from ..request.request import Request, RequestError
 from ..vae import MemoryBudget
 from .folder import Results, now

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..errors import ModelError, ScaleCrafterError
-from ..generation.generate import Progress
+from ..methods.steps.denoising import Progress
 from ..models.loading import load_outline, resolve_device
 from ..unet.architecture import Architecture, read_architecture
 from .folder import BatchFolder, file_of, now

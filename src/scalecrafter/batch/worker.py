@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..errors import ModelError, ScaleCrafterError
-from ..generation.generate import Progress, Result, generate_many
+from ..generation.generate import Result, generate_many
 from ..generation.picture_files import package_versions
+from ..methods.steps.denoising import Progress
 from ..models.loading import load_pipeline
 from ..request.request import Request
 from ..vae import AUTO, MemoryBudget

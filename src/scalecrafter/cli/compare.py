@@ -29,7 +29,7 @@ def compare(
 ) -> None:
     """Direct inference beside a method, by default ScaleCrafter, as one picture; it carries the method's request."""
     request = options.request(prompt)
-    if request.acting_method == "direct":
+    if request.method == "direct":
         raise RequestError(
             "compare shows direct inference beside a method: name another method than direct, "
             "or another recipe than none"
@@ -67,7 +67,7 @@ def side_by_side(pictures: list[tuple[str, Image.Image]]) -> Image.Image:
 
 
 def _caption(request: Request) -> str:
-    name = "ScaleCrafter" if request.method == "scalecrafter" else request.method
+    name = "ScaleCrafter" if request.method_label == "scalecrafter" else request.method_label
     if request.recipe is None:
         return name
     return f"{name}, own recipe" if "\n" in request.recipe else f"{name}, {request.recipe}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import ScaleCrafterError
-from ..methods import METHODS
+from ..request.methods import METHODS
 from ..request.request import DEFAULT_STEPS, Request, RequestError, parse_size
 from .app import app
 from .eval_progress import EvaluationReporter

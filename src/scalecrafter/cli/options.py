@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,14 +12,13 @@ from typing import Annotated, Any, TypeVar, cast, get_type_hints
 
 import typer
 
-from ..methods import METHODS
-from ..methods.stages import Cascade
+from ..recipes.ablations import ABLATIONS
 from ..request.control import parse_control
+from ..request.methods import DEFAULT_METHOD, DEFAULT_STRENGTH, METHODS, named
 from ..request.request import (
     DEFAULT_GUIDANCE,
     DEFAULT_MASKED_STRENGTH,
     DEFAULT_STEPS,
-    DEFAULT_STRENGTH,
     MODELS_GUIDANCE,
     SCHEDULERS,
     Request,
@@ -27,6 +27,7 @@ from ..request.request import (
 )
 
 AUTOMATIC = "auto"
+_NOT_VALUES = ("size", "control", "settings", "ablation", "config", "allow_pickle")
 Command = TypeVar("Command", bound=Callable[..., None])
 
 Model = Annotated[
@@ -76,6 +77,12 @@ VaeMemory = Annotated[
 ]
 
 
+_STRENGTHS = {name: method.default_strength for name, method in METHODS.items() if "strength" in method.takes}
+_SETTINGS = {
+    name: ", ".join(method.settings.model_fields) for name, method in METHODS.items() if method.settings is not None
+}
+
+
 @dataclass(frozen=True)
 class PictureOptions:
     """What can be said of a picture beside its prompt; None where it was not said."""
@@ -85,6 +92,20 @@ class PictureOptions:
     method: Annotated[str | None, typer.Option("--method", help=f"{', '.join(METHODS)}. \\[default: scalecrafter]")] = (
         None
     )
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A setting of the method's own; repeatable. "
+            + "; ".join(f"{name}: {settings}" for name, settings in _SETTINGS.items())
+            + ".",
+        ),
+    ] = None
+    ablation: Annotated[
+        str | None,
+        typer.Option("--ablation", help=f"The recipe with one thing changed: {', '.join(ABLATIONS)}."),
+    ] = None
     recipe: RecipeOption = None
     steps: Steps = None
     guidance: Guidance = None
@@ -102,8 +123,9 @@ class PictureOptions:
         float | None,
         typer.Option(
             "--strength",
-            help="How much of --image changes, 0 to 1; for hires-fix and cascade, of the picture they enlarge. "
-            f"\\[default: {DEFAULT_STRENGTH}, with --mask {DEFAULT_MASKED_STRENGTH:g}, cascade {Cascade().restart[0]}]",
+            help=f"How much of --image changes, 0 to 1; for {' and '.join(_STRENGTHS)}, of the picture they enlarge. "
+            f"\\[default: {DEFAULT_STRENGTH}, with --mask {DEFAULT_MASKED_STRENGTH:g}; "
+            f"{', '.join(f'{name} {strength:g}' for name, strength in _STRENGTHS.items())}]",
         ),
     ] = None
     mask: Annotated[
@@ -127,12 +149,16 @@ class PictureOptions:
         """What is said of opening the model: no part of a request, so that no request can allow pickles."""
         return {"config": self.config, "allow_pickle": self.allow_pickle}
 
-    def values(self) -> dict[str, Any]:
-        """What was said, as values of a request (`RequestError` for a size that is none)."""
+    def values(self, method: str = DEFAULT_METHOD) -> dict[str, Any]:
+        """What was said, as values of a request (`RequestError` for what cannot be read).
+
+        Args:
+            method: that the settings are of, where no method was named.
+        """
         said: dict[str, Any] = {
             option.name: getattr(self, option.name)
             for option in fields(self)
-            if option.name not in ("size", "control", *self.loading) and getattr(self, option.name) is not None
+            if option.name not in _NOT_VALUES and getattr(self, option.name) is not None
         }
         if self.size is not None:
             said["width"], said["height"] = parse_size(self.size)
@@ -143,14 +169,30 @@ class PictureOptions:
             said["controls"] = _controls(self.control)
         if self.recipe == AUTOMATIC:
             said["recipe"] = None
+        if self.ablation is not None:
+            said[DEFAULT_METHOD] = {"ablation": self.ablation}
+        if self.settings:
+            name = named(self.method or method)[0]
+            said[name] = said.get(name, {}) | dict(_setting(text) for text in self.settings)
         return said
 
     def request(self, prompt: str | None, base: Request | None = None) -> Request:
         """The request that these options make, over the values of `base` (`RequestError`)."""
-        said = self.values()
+        said = self.values() if base is None else self.values(base.method)
         if prompt is not None:
             said["prompt"] = prompt
         return Request.from_mapping(said) if base is None else base.changed(**said)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """The name and value of "NAME=VALUE"; the value is JSON (a number, a list, true), else a text."""
+    name, separator, value = text.partition("=")
+    if not separator or not name.strip():
+        raise RequestError(f"--set is NAME=VALUE, as restart=0.3 or restart=[0.3,0.2], not {text!r}")
+    try:
+        return name.strip(), json.loads(value)
+    except ValueError:
+        return name.strip(), value
 
 
 def _controls(texts: list[str]) -> list[dict[str, str | float]]:

@@ -65,7 +65,7 @@ def check(
             recipe = Recipe.load(file)
             found = summary(recipe)
             if architecture is not None:
-                from ..recipes.planning import resolve
+                from ..recipes.resolution import resolve
 
                 layers = resolve(recipe, architecture)
                 found += f"; on {model}: {len(layers.redilated)} layers re-dilated, {len(layers.dispersed)} dispersed"

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from ..errors import ScaleCrafterError
-from ..generation.generate import Progress, generate
+from ..generation.generate import generate
+from ..methods.steps.denoising import Progress
 from ..unet.architecture import read_architecture
 from . import peak_memory
 from .inspection import Inspector, same_signature

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import OutOfMemoryError, VaeOutOfMemoryError
+from ..methods.steps.denoising import Progress
 from ..request.request import Request
 from ..vae import AUTO, MemoryBudget, MemoryBudgetError, free_memory, parse_memory_budget, readable
-from .generate import Progress, Result, generate
+from .generate import Result, generate
 
 LEAST_CEILING = 64 << 20
 """Below this the VAE's tiles would be so small that something else must be wrong."""

@@ -1,8 +1,6 @@
 """From a request to a picture: the one path that command line, batch and server share.
 
-`generate` settles what was left open and lets the request's method make the picture (`methods`, a file each).  The
-steps that methods are made of stand below it: noise, denoising, decoding.  Knows nothing of files that a picture might
-be written to, nor of who asks.
+`generate` settles what was left open and lets the request's method make the picture (`methods`, a file each).
 """
 
 from __future__ import annotations
@@ -11,28 +9,24 @@ import inspect
 import secrets
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from ..errors import ModelError
-from ..methods import METHODS
-from ..methods.callbacks import ProgressCallback
-from ..methods.diagnostics import check_finite, explained_decoding, explained_out_of_memory
+from ..methods.steps.denoising import Progress
+from ..methods.steps.diagnostics import explained_out_of_memory
+from ..methods.steps.job import PictureJob
 from ..models.schedulers import using_scheduler, viewer_name
-from ..request.batching import shape_of
-from ..request.inputs import digests, kept_outside_mask
+from ..request.batching import batch_key
+from ..request.inputs import composite_mask, digests
+from ..request.methods import METHODS
 from ..request.request import Request, RequestError
 from ..unet.architecture import Architecture, read_architecture
-from ..vae import AUTO, MemoryBudget, in_type, vae_memory_applied
-
-Progress = Callable[[int, int], None]
-"""Called with (steps done, all steps of all passes) after each step of denoising; what it raises stops the picture."""
+from ..vae import AUTO, MemoryBudget, vae_memory_applied
 
 
 @dataclass(frozen=True)
@@ -82,7 +76,7 @@ def generate(
 def generate_many(
     pipe: Any, requests: Sequence[Request], progress: Progress | None = None, *, vae_memory: MemoryBudget = AUTO
 ) -> list[Result]:
-    """Make several pictures of one shape (`shapes.shape_of`) in one call of the pipeline; as `generate` otherwise.
+    """Make several pictures of one batch key (`request.batching`) in one call of the pipeline; as `generate` otherwise.
 
     Each is the picture that it would be alone, whatever its place among the others, but for rounding: on a CPU no
     8-bit value was seen to differ by more than 1 (docs/scaling.md has the figures).  One request alone is made to the
@@ -91,8 +85,6 @@ def generate_many(
     Raises:
         RequestError: for requests that cannot be made together; else as `generate`, for all of them.
     """
-    from ..methods.job import Job  # which needs the steps below
-
     started = time.perf_counter()
     _check_draws_prompts(pipe)
     architecture = read_architecture(pipe)
@@ -100,8 +92,8 @@ def generate_many(
         _check_task(pipe, request)
     settled = [settle(request, architecture)[0] for request in requests]
     first = settled[0]
-    _check_one_shape(settled)
-    method = METHODS[first.acting_method]
+    _check_one_batch(settled)
+    method = METHODS[first.method]
 
     _reset_peak_memory(pipe)
     with (
@@ -110,9 +102,10 @@ def generate_many(
         using_scheduler(pipe, first.scheduler, first.seed),
         vae_memory_applied(pipe.vae, vae_memory),
     ):
-        jobs = [Job(pipe, architecture, one, _generator(one), progress) for one in settled]
-        images = [method.make(jobs[0])] if len(jobs) == 1 else method.make_together(jobs)
-        images = [kept_outside_mask(image, one) if one.mask else image for image, one in zip(images, settled)]
+        jobs = [PictureJob(pipe, architecture, one, _generator(one), progress) for one in settled]
+        together = method.make_together if len(jobs) > 1 else None
+        images = together(jobs) if together else [method.make(job) for job in jobs]
+        images = [composite_mask(image, one) if one.mask else image for image, one in zip(images, settled)]
         environment = _environment(pipe)
     seconds = (time.perf_counter() - started) / len(settled)
     peak = _peak_memory(pipe)
@@ -145,75 +138,8 @@ def settle(request: Request, architecture: Architecture) -> tuple[Request, tuple
     return settled, (width, height)
 
 
-def draw_noise(pipe: Any, architecture: Architecture, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Unit Gaussian latents `(1, channels, height, width)`, drawn on the CPU in float32 whatever the model runs on."""
-    width, height = (side // architecture.pixel_factor for side in size)
-    noise = torch.randn((1, pipe.vae.config.latent_channels, height, width), generator=generator)
-    return noise.to(pipe.unet.dtype)
-
-
-def denoise(
-    pipe: Any,
-    request: Request,
-    generator: torch.Generator | list[torch.Generator],
-    progress: Progress | None,
-    **start: Any,
-) -> Tensor:
-    """The pipeline's own call from `start` up to the latents; ancestral schedulers draw from the same generator.
-
-    What stands in `start` goes before what the request says: the prompts of several pictures, say, which then have a
-    generator each.
-    """
-    said = {
-        "prompt": request.prompt,
-        "negative_prompt": request.negative or None,
-        "num_inference_steps": request.steps,
-        "guidance_scale": request.guidance,
-    }
-    report = ProgressCallback(progress, getattr(progress, "show", None))
-    output = pipe(**said | start, generator=generator, callback_on_step_end=report, output_type="latent")
-    latents: Tensor = output.images
-    return latents
-
-
-def picture(pipe: Any, latents: Tensor) -> Image.Image:
-    """The picture in 8-bit RGB that latents `(1, channels, height / 8, width / 8)` stand for.
-
-    Raises:
-        NumericalError: for NaN or infinity in latents or picture.
-        RequestError: when the model's own safety checker refuses it.
-    """
-    check_finite(latents, "the latents after denoising", pipe)
-    pixels = decode(pipe, latents)
-    check_finite(pixels, "the decoded picture", pipe)
-    _respect_safety_checker(pipe, pixels)
-    image: Image.Image = pipe.image_processor.postprocess(pixels, output_type="pil")[0]
-    return image
-
-
-def decode(pipe: Any, latents: Tensor) -> Tensor:
-    """Pixels `(1, 3, height, width)`, about −1…1, of latents `(1, channels, height / 8, width / 8)`.
-
-    As the pipelines of diffusers do it: latents are scaled back, and a VAE that is known to overflow in float16
-    (`force_upcast`) decodes in float32.
-    """
-    vae = pipe.vae
-    upcast = vae.dtype is torch.float16 and bool(vae.config.get("force_upcast", False))
-    widened = in_type(vae, torch.float32) if upcast else nullcontext()
-    with widened, explained_decoding(pipe, latents):
-        latents = latents.to(vae.dtype)
-        mean, deviation = (vae.config.get(name) for name in ("latents_mean", "latents_std"))
-        if mean is not None and deviation is not None:
-            deviations, means = (latents.new_tensor(values).view(1, -1, 1, 1) for values in (deviation, mean))
-            latents = latents * deviations / vae.config.scaling_factor + means
-        else:
-            latents = latents / vae.config.scaling_factor
-        pixels: Tensor = vae.decode(latents, return_dict=False)[0]
-    return pixels
-
-
-def _check_one_shape(requests: Sequence[Request]) -> None:
-    if len(requests) > 1 and (None in (shapes := {shape_of(request) for request in requests}) or len(shapes) > 1):
+def _check_one_batch(requests: Sequence[Request]) -> None:
+    if len(requests) > 1 and (None in (keys := {batch_key(request) for request in requests}) or len(keys) > 1):
         raise RequestError(
             "these requests cannot be made together: beside prompt, negative prompt and seed they must say the same, "
             "without an image, and with a method that can; make them one by one"
@@ -239,15 +165,6 @@ def _check_task(pipe: Any, request: Request) -> None:
             f"{request.model!r} is an inpainting model: give it an image and a mask (--image and --mask), "
             "or take a text-to-image model, which can redraw a part as well"
         )
-
-
-def _respect_safety_checker(pipe: Any, pixels: Tensor) -> None:
-    """A model's own safety checker is asked, as its pipeline would ask it; it blackens pictures, we raise instead."""
-    if getattr(pipe, "safety_checker", None) is None:
-        return
-    _, flagged = pipe.run_safety_checker(pixels.clone(), pixels.device, pipe.unet.dtype)
-    if flagged and any(flagged):
-        raise RequestError("the model's own safety checker refused this picture: change the prompt or the seed")
 
 
 def _environment(pipe: Any) -> dict[str, str]:

@@ -22,7 +22,7 @@ from PIL.PngImagePlugin import PngImageFile, PngInfo
 from .._util.files import write_new, write_whole
 from .._version import __version__
 from ..errors import ScaleCrafterError
-from ..methods import METHODS
+from ..request.methods import METHODS
 from ..request.request import DIRECT, Request, RequestError
 
 if TYPE_CHECKING:
@@ -88,14 +88,14 @@ def viewer_text(result: Result) -> str:
         "Size": f"{request.width}x{request.height}",
         "Model": Path(request.model).stem if os.path.sep in request.model else request.model,
     }
-    method = METHODS[request.acting_method]
-    if request.image or method.name == "hires-fix":
+    method = METHODS[request.method]
+    if request.image or ("strength" in method.takes and request.settings is None):
         settings["Denoising strength"] = f"{request.strength_or_default:g}"
     for number, control in enumerate(request.controls):
         model = Path(control.model).stem
         settings[f"ControlNet {number}"] = f'"Module: none, Model: {model}, Weight: {control.scale:g}"'
-    if method.name not in ("scalecrafter", "direct"):
-        settings["Method"] = method.name
+    if request.method_label not in ("scalecrafter", "direct"):
+        settings["Method"] = request.method_label
     if "recipe" in method.takes and request.recipe != DIRECT:
         is_text = request.recipe is not None and "\n" in request.recipe
         settings["ScaleCrafter recipe"] = "custom" if is_text else request.recipe or "automatic"

@@ -5,16 +5,30 @@ Paper: Jin et al. 2023 (arXiv 2306.08645), section 3.2.
 
 from __future__ import annotations
 
-from PIL import Image
+from typing import TYPE_CHECKING
 
-from ..generation.generate import denoise, picture
-from ..patching.attention import scaled_attention
-from .job import Job, opening
+from ..request.methods import Method
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from .steps.job import PictureJob
 
 
-def make(job: Job) -> Image.Image:
+def make(job: PictureJob) -> Image.Image:
     """The picture."""
-    pipe, start = opening(job)
+    from ..patching.attention import scaled_attention
+
+    pipe, start = job.prepare_call()
     with scaled_attention(pipe):
-        latents = denoise(pipe, job.request, job.generator, job.progress, **start)
-    return picture(pipe, latents)
+        latents = job.denoise(pipe, **start)
+    return job.picture(latents, pipe)
+
+
+METHOD = Method(
+    name="attention-scaling",
+    summary="self-attention sharpened so that its entropy stays that of the native size",
+    source="Jin et al. 2023 (arXiv 2306.08645), section 3.2",
+    make=make,
+    takes=frozenset({"image", "control"}),
+)

@@ -3,30 +3,28 @@
 What the picture shows is settled at the native size, where a model draws one thing once.  Each stage takes it for its
 starting point, as SDEdit (Meng et al. 2022, arXiv 2108.01073, section 3) does a sketch, and draws what is finer;
 re-dilation of the deep layers (He et al. 2024, arXiv 2310.07702, section 3.2) keeps it from repeating things.
-The noise is added by the pipeline's image-to-image sibling with its own scheduler, so that the places in the
+The noise is added by the image-to-image pipeline of the same models, with its own scheduler, so that the places in the
 trajectory are those of the scheduler's full table, and a recipe's spans mean what they mean elsewhere.
 """
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from PIL import Image
-from torch import Tensor
+from pydantic import BeforeValidator, Field
 
-from ..generation.generate import denoise, picture
-from ..models.tasks import image_to_image
-from ..patching.apply import applied
-from ..recipes.recipe import Recipe, Redilation
-from ..request.request import DIRECT, Request
-from ..unet.architecture import Architecture
-from .job import Job, enlarged, from_noise, latent_size, progress_of_passes
-from .layers import deepest_layers
-from .stages import Cascade, Size, native_size, stage_sizes
+from ..request.methods import Method, MethodSettings
 
-_UNCHANGED = 1.1
-"""Up to this ratio to the native side an axis is not dilated, as in the automatic recipe."""
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+    from .._util.sizes import ImageSize
+    from ..recipes.recipe import Recipe
+    from ..request.request import Request
+    from ..unet.architecture import Architecture
+    from .steps.job import PictureJob
 
 UNGUIDED = 1.0
 """Guidance scale of a stage that the cascade itself re-dilates, unless said: the conditional prediction alone.  What is
@@ -34,66 +32,120 @@ in the picture is settled by then, and guidance multiplies the error that re-dil
 paper's reason for noise-damped guidance, section 3.4).  Measured in docs/quality.md; it saves half the evaluations."""
 
 
-def make(job: Job) -> Image.Image:
+def _each(value: Any) -> Any:
+    """One number for all stages, or a list with one for each."""
+    return (value,) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+
+
+Restart = Annotated[float, Field(gt=0.0, le=1.0)]
+Guidance = Annotated[float, Field(ge=0.0, le=100.0)]
+
+
+class CascadeSettings(MethodSettings):
+    """How the stages of a cascade after the first are run.
+
+    Where several values can be given, they are those of one stage after the other, and the last holds for all that
+    follow.  A recipe in the request acts in all of these stages in the place of `levels` and `until`; the recipe
+    "none" leaves them undilated.
+    """
+
+    restart: Annotated[tuple[Restart, ...], BeforeValidator(_each), Field(min_length=1)] = (0.04,)
+    """Fraction of the trajectory that is still to run after the noise has been added again; a stage runs at least one
+    step, however few there are.  The default is measured in docs/quality.md."""
+    guidance: Annotated[tuple[Guidance, ...], BeforeValidator(_each), Field(min_length=1)] | None = None
+    """Guidance scale; None: 1, which is without guidance, and with a recipe of the request's own its guidance."""
+    upsample: Literal["pixels", "latents"] = "pixels"
+    """Enlarge the decoded picture with Lanczos, or the latents bilinearly.  Latents between those of two pixels are
+    not those of the picture between them, so that enlarged latents decode to smears; pixels cost a decoding and an
+    encoding."""
+    levels: int | None = Field(default=None, ge=0)
+    """How many of the deepest levels are re-dilated, beside the middle block, by the ratio of the stage's size to the
+    native one.  None: all but the finest."""
+    until: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Where that ends, as a fraction of the whole trajectory: a stage that restarts half-way begins at 0.5."""
+
+    def restart_of(self, stage: int) -> float:
+        """Of the stage with this number; 0 is the first after the native size."""
+        return self.restart[min(stage, len(self.restart) - 1)]
+
+    def guidance_of(self, stage: int) -> float | None:
+        """Likewise; None: not said."""
+        return None if self.guidance is None else self.guidance[min(stage, len(self.guidance) - 1)]
+
+
+def make(job: PictureJob) -> Image.Image:
     """The picture; at the native size there is one stage, direct inference."""
     settings = settings_of(job.request)
-    first = native_size(job.architecture, job.size)
-    sizes = stage_sizes(first, job.size, job.architecture.size_multiple)
+    sizes = job.stage_sizes()
     restarts = [max(settings.restart_of(stage), 1 / job.request.steps) for stage in range(len(sizes))]
-    bars = progress_of_passes(job, [1.0, *restarts])
+    bars = job.progress_of_passes([1.0, *restarts])
 
-    latents = denoise(job.pipe, job.request, job.generator, bars[0], **from_noise(job, first))
-    pipe = image_to_image(job.pipe) if sizes else job.pipe
+    latents = job.denoise(progress=bars[0], **job.from_noise(job.native_size))
+    pipe = job.image_to_image() if sizes else job.pipe
     for stage, size in enumerate(sizes):
         start = {"image": _enlarged(job, pipe, latents, size, settings.upsample), "strength": restarts[stage]}
         recipe = stage_recipe(job.request, settings, job.architecture, size)
-        request = _guided(job.request, settings.guidance_of(stage), recipe)
+        guidance = _guidance(job.request, settings.guidance_of(stage), recipe)
         with _redilated(pipe, recipe):
-            latents = denoise(pipe, request, job.generator, bars[stage + 1], **start)
-    return picture(pipe, latents)
+            latents = job.denoise(pipe, progress=bars[stage + 1], guidance_scale=guidance, **start)
+    return job.picture(latents, pipe)
 
 
-def settings_of(request: Request) -> Cascade:
+def settings_of(request: Request) -> CascadeSettings:
     """The request's own settings; a strength is another word for the restart of all stages."""
     if request.strength is not None:
-        return Cascade(restart=(request.strength,))
-    return request.cascade or Cascade()
+        return CascadeSettings(restart=(request.strength,))
+    return request.settings_of(CascadeSettings)
 
 
-def stage_recipe(request: Request, settings: Cascade, architecture: Architecture, size: Size) -> Recipe | None:
-    """The recipe of a stage at `size` (width, height) in image pixels; None leaves it undilated."""
-    if request.recipe == DIRECT:
+def stage_recipe(
+    request: Request, settings: CascadeSettings, architecture: Architecture, size: ImageSize
+) -> Recipe | None:
+    """The recipe of a stage at `size`; None leaves it undilated."""
+    if request.recipe == "none":
         return None
-    return request.resolved_recipe() or deep_recipe(architecture, size, settings.levels, settings.until)
+    from ..recipes.automatic import deep_recipe
+
+    latents = architecture.grid_size(size)
+    return request.resolved_recipe() or deep_recipe(architecture, latents, settings.levels, settings.until)
 
 
-def deep_recipe(architecture: Architecture, size: Size, levels: int | None, until: float) -> Recipe | None:
-    """The deepest levels (None: all but the finest) and the middle dilated by the ratio of the sizes, per axis.
-
-    None where that is 1 on both.
-    """
-    levels = architecture.levels - 1 if levels is None else levels
-    height, width = latent_size(architecture, size)
-    ratios = height / architecture.native_height, width / architecture.native_width
-    if max(ratios) <= _UNCHANGED:
-        return None
-    vertical, horizontal = (round(ratio, 3) if ratio > _UNCHANGED else 1.0 for ratio in ratios)
-    layers = dict.fromkeys(deepest_layers(architecture, levels), (vertical, horizontal))
-    return Recipe(redilation=Redilation(until=until, layers=layers))
+def check(request: Request) -> None:
+    """Refuse two words for the restart."""
+    if request.settings is not None and request.strength is not None:
+        raise ValueError("the strength of a cascade is its restart: give one of the two")
 
 
-def _enlarged(job: Job, pipe: Any, latents: Tensor, size: Size, upsample: str) -> Image.Image | Tensor:
+def _enlarged(job: PictureJob, pipe: Any, latents: Tensor, size: ImageSize, upsample: str) -> Image.Image | Tensor:
     """What a stage starts from."""
     if upsample == "latents":
-        return enlarged(latents, latent_size(job.architecture, size))
-    return picture(pipe, latents).resize(size, Image.Resampling.LANCZOS)
+        return job.enlarged(latents, size)
+    from PIL import Image
+
+    return job.picture(latents, pipe).resize(size, Image.Resampling.LANCZOS)
 
 
 def _redilated(pipe: Any, recipe: Recipe | None) -> AbstractContextManager[Any]:
+    from ..patching.apply import applied
+
     return nullcontext() if recipe is None else applied(pipe, recipe=recipe)
 
 
-def _guided(request: Request, guidance: float | None, recipe: Recipe | None) -> Request:
-    if guidance is None and recipe is not None and request.recipe is None:
-        guidance = UNGUIDED
-    return request if guidance is None else request.model_copy(update={"guidance": guidance})
+def _guidance(request: Request, said: float | None, recipe: Recipe | None) -> float:
+    if said is not None:
+        return said
+    return UNGUIDED if recipe is not None and request.recipe is None else request.guidance
+
+
+METHOD = Method(
+    name="cascade",
+    summary="a picture of the native size, then stages of at most twice the side: "
+    "enlarge, add noise again, finish re-dilated",
+    source="of this project: He et al. 2024 (arXiv 2310.07702), section 3.2, begun from a picture as in SDEdit "
+    "(arXiv 2108.01073)",
+    make=make,
+    takes=frozenset({"recipe", "strength"}),
+    settings=CascadeSettings,
+    default_strength=CascadeSettings().restart[0],
+    check=check,
+)

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from PIL import Image
+from ..request.methods import Method
 
-from ..generation.generate import denoise, picture
-from .job import Job, opening
-from .together import denoise_together, pictures
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from .steps.job import PictureJob
 
 
-def make(job: Job) -> Image.Image:
+def make(job: PictureJob) -> Image.Image:
     """The picture."""
-    pipe, start = opening(job)
-    return picture(pipe, denoise(pipe, job.request, job.generator, job.progress, **start))
+    pipe, start = job.prepare_call()
+    return job.picture(job.denoise(pipe, **start), pipe)
 
 
-def make_together(jobs: Sequence[Job]) -> list[Image.Image]:
-    """Several pictures of one shape."""
+def make_together(jobs: Sequence[PictureJob]) -> list[Image.Image]:
+    """Several pictures of one batch key."""
+    from .steps.together import denoise_together, pictures
+
     return pictures(jobs[0].pipe, denoise_together(jobs))
+
+
+METHOD = Method(
+    name="direct",
+    summary="the pipeline as it is, at the size asked for",
+    source="the baseline of all papers named here",
+    make=make,
+    make_together=make_together,
+    takes=frozenset({"image", "control"}),
+)

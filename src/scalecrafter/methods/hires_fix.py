@@ -5,24 +5,40 @@ The practice of AUTOMATIC1111's web UI, with its upscaler "Latent", which is bil
 
 from __future__ import annotations
 
-from PIL import Image
+from typing import TYPE_CHECKING
 
-from ..generation.generate import denoise, picture
-from ..models.tasks import image_to_image
+from ..request.methods import Method
 from . import direct
-from .job import Job, enlarged, from_noise, progress_of_passes
-from .stages import native_size
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ..request.request import Request
+    from .steps.job import PictureJob
 
 
-def make(job: Job) -> Image.Image:
+def make(job: PictureJob) -> Image.Image:
     """The picture; at the native size there is nothing to enlarge, and it is direct inference."""
-    request, size = job.request, native_size(job.architecture, job.size)
-    if size == job.size:
+    if job.native_size == job.size:
         return direct.make(job)
-    strength = request.strength_or_default
-    small, large = progress_of_passes(job, [1.0, strength])
-    latents = denoise(job.pipe, request, job.generator, small, **from_noise(job, size))
-    pipe = image_to_image(job.pipe)
-    start = {"image": enlarged(latents, job.latent_size), "strength": strength}
-    latents = denoise(pipe, request, job.generator, large, **start)
-    return picture(pipe, latents)
+    strength = job.request.strength_or_default
+    small, large = job.progress_of_passes([1.0, strength])
+    latents = job.denoise(progress=small, **job.from_noise(job.native_size))
+    pipe = job.image_to_image()
+    start = {"image": job.enlarged(latents, job.size), "strength": strength}
+    return job.picture(job.denoise(pipe, progress=large, **start), pipe)
+
+
+def check(request: Request) -> None:
+    """Refuse a strength that leaves no step."""
+    request.check_steps_left()
+
+
+METHOD = Method(
+    name="hires-fix",
+    summary="a picture of the native size, its latents enlarged, then image to image at the full size",
+    source="the practice of AUTOMATIC1111's web UI (upscaler Latent)",
+    make=make,
+    takes=frozenset({"strength"}),
+    check=check,
+)

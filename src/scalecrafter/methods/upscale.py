@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from PIL import Image
+from typing import TYPE_CHECKING
 
-from ..generation.generate import denoise, picture
-from .job import Job, from_noise
-from .stages import native_size
+from ..request.methods import Method
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from .steps.job import PictureJob
 
 
-def make(job: Job) -> Image.Image:
+def make(job: PictureJob) -> Image.Image:
     """The picture.  Where no good native size has the target's aspect ratio, it is stretched to it, not cropped."""
-    size = native_size(job.architecture, job.size)
-    latents = denoise(job.pipe, job.request, job.generator, job.progress, **from_noise(job, size))
-    return picture(job.pipe, latents).resize(job.size, Image.Resampling.LANCZOS)
+    from PIL import Image
+
+    latents = job.denoise(**job.from_noise(job.native_size))
+    return job.picture(latents).resize(job.size, Image.Resampling.LANCZOS)
+
+
+METHOD = Method(
+    name="upscale",
+    summary="a picture of the native size, enlarged with Lanczos",
+    source="the baseline of any picture editor",
+    make=make,
+)

@@ -23,8 +23,8 @@ from torch.utils.hooks import RemovableHandle
 from ..errors import ModelError
 from ..ops.guidance import damped_pair, own_containers, unconditional_half
 from ..recipes.automatic import automatic_recipe
-from ..recipes.planning import PLAIN, ResolvedRecipe, Settings, resolve
 from ..recipes.recipe import FreeU, Recipe
+from ..recipes.resolution import UNCHANGED, LayerChanges, ResolvedRecipe, resolve
 from ..unet.architecture import Architecture, find_autoencoder, find_unet, read_architecture, unknown_adapters
 from ..unet.guided_calls import frames_of, noise_channels
 from ..unet.trajectory import Trajectory
@@ -186,7 +186,7 @@ class _Installation:
         self._automatic: dict[tuple[int, int], ResolvedRecipe | None] = {}
         self._patches: dict[str, list[tuple[nn.Conv2d, ConvolutionPatch]]] = {}
         self._resolved: ResolvedRecipe | None = None
-        self._strong: Settings | None = None
+        self._strong: LayerChanges | None = None
         self._arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
         self._busy = False
         self._unknown_adapters: dict[str, str] = {}
@@ -251,7 +251,7 @@ class _Installation:
         resolved = self.resolved or self._automatic_for(pipe, *sample.shape[-2:])
         if new_run and resolved:
             refuse_feature_caches(unet)
-        structure = resolved.structure(place) if resolved else PLAIN
+        structure = resolved.structure(place) if resolved else UNCHANGED
         self._set(resolved, structure)
         self._features.before_structure(unet, structure)
         self._strong = resolved.strong(place) if resolved else None
@@ -287,7 +287,7 @@ class _Installation:
         damped = damped_pair(structure, strong, channels)
         return (damped, *output[1:]) if isinstance(output, tuple) else type(output)(sample=damped)
 
-    def _set(self, resolved: ResolvedRecipe | None, settings: Settings) -> None:
+    def _set(self, resolved: ResolvedRecipe | None, settings: LayerChanges) -> None:
         for name, kind in self._unknown_adapters.items():
             if name in settings.factors or name in settings.dispersed:
                 raise ModelError(

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import ModelError
-from ..recipes.planning import Settings
+from ..recipes.resolution import LayerChanges
 
 _HELPER = "DeepCacheSDHelper"
 _REFUSED = ("faster_cache", "first_block_cache", "mag_cache", "pyramid_attention_broadcast", "sea_cache", "taylorseer")
@@ -37,8 +37,8 @@ class DeepCacheFeatures:
     """Which features DeepCache may reuse; does nothing where there is no DeepCache."""
 
     def __init__(self) -> None:
-        self._structure: Settings | None = None
-        self._strong: Settings | None = None
+        self._structure: LayerChanges | None = None
+        self._strong: LayerChanges | None = None
         self._strong_features: dict[Any, Any] = {}
 
     def begin_run(self) -> None:
@@ -52,7 +52,7 @@ class DeepCacheFeatures:
         if helper is not None:
             helper.start_timestep = None
 
-    def before_structure(self, unet: nn.Module, settings: Settings) -> None:
+    def before_structure(self, unet: nn.Module, settings: LayerChanges) -> None:
         """Before the structure-aware denoiser's evaluation: a whole one where its settings have changed."""
         helper = _deep_cache_on(unet)
         if helper is not None and settings != self._structure:
@@ -60,7 +60,7 @@ class DeepCacheFeatures:
         self._structure = settings
 
     @contextmanager
-    def of_the_strong_one(self, unet: nn.Module, settings: Settings) -> Iterator[None]:
+    def of_the_strong_one(self, unet: nn.Module, settings: LayerChanges) -> Iterator[None]:
         """While the strong denoiser is evaluated: it has features of its own, and the same interval."""
         helper = _deep_cache_on(unet)
         if helper is None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from typing import Any
 
 from ..errors import ScaleCrafterError
 from ..recipes.automatic import automatic_recipe
-from ..recipes.planning import Plan, resolve
+from ..recipes.plan import Plan
 from ..recipes.recipe import Recipe
+from ..recipes.resolution import resolve
 from ..unet.architecture import read_architecture
+from ..unet.trajectory import table_length
 from .apply import applied_at_native_size, applied_recipe
 from .damping import check_damping, with_possible_damping
 
@@ -49,15 +50,7 @@ def plan(
     return Plan(
         height=height,
         width=width,
-        steps=_table_length(getattr(pipe, "scheduler", None), num_inference_steps),
+        steps=table_length(getattr(pipe, "scheduler", None), num_inference_steps),
         architecture=architecture,
         resolved=resolve(chosen, architecture, lenient=not named) if chosen is not None else None,
     )
-
-
-def _table_length(scheduler: Any, num_inference_steps: int) -> int:
-    if scheduler is None:
-        return num_inference_steps
-    scheduler = copy.deepcopy(scheduler)
-    scheduler.set_timesteps(num_inference_steps)
-    return len(scheduler.timesteps)

@@ -12,7 +12,8 @@ from functools import lru_cache
 from math import floor, log2, sqrt
 from typing import TypeVar
 
-from .._util.sizes import Factors
+from .._util.sizes import Factors, GridSize
+from ..errors import RecipeError
 from ..unet.architecture import Architecture
 from .recipe import NoiseDamping, Recipe, Redilation
 
@@ -192,3 +193,30 @@ def _general_factors(largest: float, vertical: float, horizontal: float) -> Fact
 def _whole_from_two(factor: float) -> float:
     """The nearest whole factor above 2: those between leave specks (measured on critters: docs/quality.md)."""
     return float(floor(factor + 0.5)) if factor > 2.0 else factor
+
+
+def deepest_layers(architecture: Architecture, levels: int = 2) -> list[str]:
+    """Prefixes of the `levels` deepest levels, on the way down and up, and of the middle block.
+
+    Raises:
+        RecipeError: for more levels than the U-Net has.
+    """
+    if levels > architecture.levels:
+        raise RecipeError(f"the {levels} deepest levels are asked for, and this U-Net has {architecture.levels}")
+    down = [f"down_blocks.{level}" for level in range(architecture.levels - levels, architecture.levels)]
+    up = [f"up_blocks.{number}" for number in range(levels)]
+    return [*down, "mid_block", *up]
+
+
+def deep_recipe(architecture: Architecture, size: GridSize, levels: int | None, until: float) -> Recipe | None:
+    """The deepest levels (None: all but the finest) and the middle dilated by the ratio of the sizes, per axis.
+
+    None where that is 1 on both.
+    """
+    levels = architecture.levels - 1 if levels is None else levels
+    ratios = size.height / architecture.native_height, size.width / architecture.native_width
+    if max(ratios) <= _UNCHANGED:
+        return None
+    vertical, horizontal = (round(ratio, 3) if ratio > _UNCHANGED else 1.0 for ratio in ratios)
+    layers = dict.fromkeys(deepest_layers(architecture, levels), (vertical, horizontal))
+    return Recipe(redilation=Redilation(until=until, layers=layers))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from .._util.sizes import Factors
 
 if TYPE_CHECKING:
-    from .planning import Plan
+    from .plan import Plan
 
 _LABELS, _BARS, _ROW, _GAP, _TOP = 190, 520, 22, 3, 64
 """Pixels: width of the labels and of the bars; height of a row, between rows, and above the first panel."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .._util.sizes import Factors
 
 if TYPE_CHECKING:
-    from .planning import Plan
+    from .plan import Plan
 
 
 def plan_table(plan: Plan) -> str:

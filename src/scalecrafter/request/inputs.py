@@ -77,7 +77,7 @@ def open_mask(request: Request, size: tuple[int, int]) -> Image.Image:
     return fitted
 
 
-def kept_outside_mask(picture: Image.Image, request: Request) -> Image.Image:
+def composite_mask(picture: Image.Image, request: Request) -> Image.Image:
     """The picture where the mask is white and the given image where it is black, to the bit; greys blend the two."""
     return Image.composite(picture, open_image(request, picture.size), open_mask(request, picture.size))
 

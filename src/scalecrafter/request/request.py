@@ -1,7 +1,7 @@
 """What is asked for: one picture, described completely by plain values that fit in a JSON text.
 
-Command line, batch and server all build a `Request` and hand it to `generation`.  Knows nothing of torch or diffusers:
-whether a size suits a model is found out where the model is at hand.
+Command line, batch and server all build a `Request` and hand it to `generation`.  Whether a size suits a model is found
+out where the model is at hand.
 """
 
 from __future__ import annotations
@@ -10,16 +10,28 @@ import difflib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializationInfo,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails
 
+from .._util.text import unknown
 from ..errors import ScaleCrafterError
-from ..methods import METHODS
-from ..methods.stages import Cascade
 from .control import Control
+from .methods import DEFAULT_METHOD, DEFAULT_STRENGTH, METHODS, MethodSettings, named
 
 if TYPE_CHECKING:
     from ..recipes.recipe import Recipe
@@ -47,7 +59,7 @@ SCHEDULERS = {
 """The schedulers by short name, with the names that image viewers of this field know them by."""
 
 DIRECT = "none"
-"""As a recipe: without re-dilation.  With the method "scalecrafter" that is the method "direct"."""
+"""As a recipe: without re-dilation.  The method scalecrafter with it is read as the method direct."""
 LARGEST_SEED = 2**53 - 1
 """The largest whole number that JSON carries everywhere without loss."""
 DEFAULT_STEPS = 25
@@ -55,7 +67,6 @@ DEFAULT_GUIDANCE = 7.5
 """Of a model that is not named below: the usual scale for Stable Diffusion."""
 MODELS_GUIDANCE = {"critters": 2.0}
 """By embedded name, the scale at which a model draws best (measured: docs/quality.md)."""
-DEFAULT_STRENGTH = 0.6
 DEFAULT_MASKED_STRENGTH = 1.0
 """With a mask: what is white is drawn anew."""
 
@@ -66,6 +77,9 @@ _LONG_DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "half"
 def default_guidance(model: str) -> float:
     """The guidance scale of a request for this model that says none."""
     return MODELS_GUIDANCE.get(model, DEFAULT_GUIDANCE)
+
+
+S = TypeVar("S", bound=MethodSettings)
 
 
 class RequestError(ScaleCrafterError):
@@ -79,7 +93,8 @@ class Request(BaseModel):
 
     What is None is settled when the picture is made: `width` and `height` become twice the model's native side,
     `seed` is drawn, and `Result.request` holds the values.  `recipe` None stays None: the automatic recipe (or, for
-    a cascade, that of its settings).
+    a cascade, that of its settings).  In JSON the method's settings stand under its name, as in
+    `"cascade": {"restart": 0.3}`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -89,7 +104,7 @@ class Request(BaseModel):
     model: str = Field(default="critters", min_length=1, description="embedded name, folder, file or hub id")
     width: int | None = Field(default=None, ge=8, le=16_384, description="image pixels")
     height: int | None = Field(default=None, ge=8, le=16_384, description="image pixels")
-    method: str = Field(default="scalecrafter", description="a name of methods.METHODS")
+    method: str = Field(default=DEFAULT_METHOD, description="a name of request.methods.METHODS")
     recipe: str | None = Field(
         default=None, min_length=1, description='shipped name, path, TOML text, or "none" for direct inference'
     )
@@ -120,7 +135,49 @@ class Request(BaseModel):
     controls: tuple[Control, ...] = Field(
         default=(), max_length=8, description="ControlNets, and the images that they follow"
     )
-    cascade: Cascade | None = Field(default=None, description="settings of the method cascade")
+    settings: SerializeAsAny[MethodSettings] | None = Field(default=None, description="the method's own settings")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_method(cls, data: Any) -> Any:
+        """The method by its own name, with the settings that stand under that name."""
+        if not isinstance(data, Mapping):
+            return data
+        values = dict(data)
+        asked = values.get("method", DEFAULT_METHOD)
+        if not isinstance(asked, str):
+            return values
+        name, settings = named(asked)
+        if name not in METHODS:
+            raise ValueError(unknown("method", name, METHODS))
+        settings = dict(settings)
+        for other in [key for key in values if key in METHODS and METHODS[key].settings]:
+            given = values.pop(other)
+            if given is not None and other == name:
+                settings |= given if isinstance(given, Mapping) else {"": given}
+                values["settings"] = None
+            elif given is not None:
+                raise ValueError(f"settings of {other} have no effect with the method {name!r}: leave them out")
+        without_recipe = METHODS[name].without_recipe
+        if values.get("recipe") == DIRECT and without_recipe is not None:
+            if settings:
+                raise ValueError(f'the settings of {name} change a recipe, and the recipe is "none": name another')
+            name, values["recipe"] = without_recipe, None
+        kind = METHODS[name].settings
+        if kind is not None and (settings or "settings" in values):
+            values["settings"] = _settings(kind, name, settings)
+        values["method"] = name
+        return values
+
+    @model_serializer(mode="wrap")
+    def _settings_under_their_method(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> Any:
+        values = handler(self)
+        if "settings" not in values:
+            return values  # one who asks for some of the fields
+        del values["settings"]
+        if self.settings is not None:
+            values[self.method] = self.settings.model_dump(mode=info.mode)
+        return values
 
     @field_validator("prompt")
     @classmethod
@@ -134,14 +191,7 @@ class Request(BaseModel):
     def _known_scheduler(cls, value: str | None) -> str | None:
         if value is None or value in SCHEDULERS:
             return value
-        raise ValueError(_unknown("scheduler", value, SCHEDULERS))
-
-    @field_validator("method")
-    @classmethod
-    def _known_method(cls, value: str) -> str:
-        if value not in METHODS:
-            raise ValueError(_unknown("method", value, METHODS))
-        return value
+        raise ValueError(unknown("scheduler", value, SCHEDULERS))
 
     @field_validator("dtype", mode="before")
     @classmethod
@@ -152,7 +202,8 @@ class Request(BaseModel):
     def _everything_has_an_effect(self) -> Request:
         if (self.width is None) != (self.height is None):
             raise ValueError("width and height are given together")
-        takes = METHODS[self.method].takes
+        method = METHODS[self.method]
+        takes = method.takes
         if self.image is not None and "image" not in takes:
             raise ValueError(f"the method {self.method!r} draws its own first picture: leave the image out")
         if self.image is None and self.strength is not None and "strength" not in takes:
@@ -166,37 +217,41 @@ class Request(BaseModel):
         if self.controls and "control" not in takes:
             able = ", ".join(name for name, method in METHODS.items() if "control" in method.takes)
             raise ValueError(f"the method {self.method!r} follows no control image; these do: {able}")
-        if self.cascade is not None and self.method != "cascade":
-            raise ValueError(f"settings of a cascade have no effect with the method {self.method!r}: leave them out")
-        if self.cascade is not None and self.strength is not None:
-            raise ValueError("the strength of a cascade is its restart: give one of the two")
-        begins_from_a_picture = self.image is not None or self.method == "hires-fix"
-        if begins_from_a_picture and int(self.steps * self.strength_or_default) < 1:
-            raise ValueError(
-                f"{self.steps} steps at strength {self.strength_or_default:g} leave no step to run: raise either"
-            )
+        if self.image is not None:
+            self.check_steps_left()
+        if method.check is not None:
+            method.check(self)
         if self.negative and self.guidance <= 1.0:
             raise ValueError("a negative prompt has no effect at a guidance of 1 or less: raise it, or leave it out")
         if self.recipe not in (None, DIRECT) and "recipe" not in takes:
             raise ValueError(f"a recipe has no effect with the method {self.method!r}: leave it out")
-        if self.recipe == DIRECT and self.method.startswith("scalecrafter-"):
-            raise ValueError(f'the method {self.method!r} changes a recipe, and the recipe is "none": name another')
         if self.freeu and "freeu" not in takes:
             raise ValueError(f"freeu has no effect with the method {self.method!r}: leave it out")
-        if self.freeu and self.recipe == DIRECT:
-            raise ValueError('freeu has no effect with the recipe "none" (direct inference)')
         return self
 
+    def check_steps_left(self) -> None:
+        """Raise ValueError where the strength leaves no step to run."""
+        if int(self.steps * self.strength_or_default) < 1:
+            raise ValueError(
+                f"{self.steps} steps at strength {self.strength_or_default:g} leave no step to run: raise either"
+            )
+
     @property
-    def acting_method(self) -> str:
-        """The name of the method that acts: "direct" where the recipe is "none"."""
-        return "direct" if self.method == "scalecrafter" and self.recipe == DIRECT else self.method
+    def method_label(self) -> str:
+        """The method's name, with what its settings add to it: "scalecrafter-fixed"."""
+        return self.method + (self.settings.label if self.settings is not None else "")
+
+    def settings_of(self, kind: type[S]) -> S:
+        """The method's settings of this class; its defaults where the request has none."""
+        return self.settings if isinstance(self.settings, kind) else kind()
 
     @property
     def strength_or_default(self) -> float:
-        """The strength of image-to-image, inpainting and hires-fix as it takes effect."""
+        """The strength of image to image, inpainting and the methods that take one, as it takes effect."""
         if self.strength is not None:
             return self.strength
+        if self.image is None:
+            return METHODS[self.method].default_strength
         return DEFAULT_STRENGTH if self.mask is None else DEFAULT_MASKED_STRENGTH
 
     @classmethod
@@ -215,6 +270,8 @@ class Request(BaseModel):
     def changed(self, **values: Any) -> Request:
         """A copy with other values, validated again (`RequestError`)."""
         data = self.model_dump() | values
+        if named(values.get("method", self.method))[0] != self.method:
+            data.pop(self.method, None)  # its settings
         for picture, known in (("image", "image_sha256"), ("mask", "mask_sha256")):
             if picture in values and known not in values:
                 data[known] = None
@@ -233,7 +290,7 @@ class Request(BaseModel):
     def directly(self) -> Request:
         """The same picture by direct inference, to compare with."""
         strength = self.strength if self.image is not None else None
-        return self.changed(method="direct", recipe=None, freeu=False, cascade=None, strength=strength)
+        return self.changed(method="direct", recipe=None, freeu=False, strength=strength)
 
     def resolved_recipe(self) -> Recipe | None:
         """The recipe that the request names; None where it is automatic or "none" (`RecipeError`)."""
@@ -275,19 +332,35 @@ def prompts_from_file(path: str | os.PathLike[str]) -> list[str]:
     return prompts
 
 
-def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """That there is no such thing, with the near names and all of them."""
-    near = difflib.get_close_matches(name.lower(), known, n=3)
-    hint = f"; did you mean {' or '.join(repr(one) for one in near)}?" if near else "."
-    return f"there is no {what} {name!r}{hint} Known: {', '.join(known)}"
+def request_fields() -> list[str]:
+    """Every key that a request may have, the methods' settings included."""
+    own = [name for name in Request.model_fields if name != "settings"]
+    return [*own, *(name for name, method in METHODS.items() if method.settings)]
+
+
+def _fields_of(place: str) -> list[str]:
+    """The keys below a key of a request."""
+    settings = METHODS[place].settings if place in METHODS else None
+    return list((settings or Control).model_fields)
+
+
+def _settings(kind: type[MethodSettings], name: str, values: Mapping[str, Any]) -> MethodSettings:
+    """The settings of a method; errors name the place below the method's name."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        details = [
+            InitErrorDetails(type=one["type"], loc=(name, *one["loc"]), input=one["input"], ctx=one.get("ctx", {}))
+            for one in error.errors()
+        ]
+        raise ValidationError.from_exception_data(name, details) from None
 
 
 def _explain(problem: Any) -> str:
     """One pydantic error in words."""
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        inner: Mapping[str, type[BaseModel]] = {"cascade": Cascade, "controls": Control}
-        known = list(inner.get(str(problem["loc"][0]), Request).model_fields)
+        known = _fields_of(str(problem["loc"][0])) if len(problem["loc"]) > 1 else request_fields()
         near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
         return f"there is no setting {place!r}; {hint}"

@@ -13,10 +13,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..request.methods import METHODS
 from ..request.request import Request, RequestError, parse_size
 
-OWN = ("negative", "method", "recipe", "freeu", "steps", "guidance", "seed", "scheduler", "strength", "cascade")
+OWN = ("negative", "method", "recipe", "freeu", "steps", "guidance", "seed", "scheduler", "strength")
 """Fields of `Request` that a client may set by their own names."""
+SETTINGS = tuple(name for name, method in METHODS.items() if method.settings)
+"""The methods' own settings, an object under each method's name."""
 _NUMBERS = frozenset({"n", "steps", "guidance", "seed", "strength"})
 _IGNORED = frozenset({"user", "safety_identifier"})
 """Who the client's client is; nothing here depends on it."""
@@ -32,7 +35,7 @@ SETTLED: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "partial_images": ((0,), "leave it out; GET /v1/jobs/{id}/events shows previews"),
 }
 """OpenAI's parameter → the values that are the case here anyway, and what to do instead of others."""
-KNOWN = ("prompt", "model", "n", "size", "response_format", *OWN, *SETTLED, *sorted(_IGNORED))
+KNOWN = ("prompt", "model", "n", "size", "response_format", *OWN, *SETTINGS, *SETTLED, *sorted(_IGNORED))
 """Every parameter that a body may have."""
 FORMATS = ("b64_json", "url")
 _LONGEST_SIZE = 40
@@ -74,7 +77,7 @@ def parse_images_request(
             raise RequestError(f"request: {name} is {_brief(given[name])}, which has no effect here: {instead}")
     if not from_form:
         _refuse_other_types(given)
-    said: dict[str, Any] = {name: given[name] for name in OWN if name in given}
+    said: dict[str, Any] = {name: given[name] for name in (*OWN, *SETTINGS) if name in given}
     said["model"] = given.get("model", default_model)
     if "prompt" in given:
         said["prompt"] = given["prompt"]

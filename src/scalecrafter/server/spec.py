@@ -8,10 +8,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from ..methods import METHODS
+from ..request.methods import METHODS
 from ..request.request import SCHEDULERS, Request
 from .failures import ErrorBody
-from .images_schema import FORMATS, OWN, SETTLED
+from .images_schema import FORMATS, OWN, SETTINGS, SETTLED
 from .uploads import PICTURE_FIELDS
 
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -49,6 +49,10 @@ def _properties() -> dict[str, Any]:
     schema = Request.model_json_schema()
     definitions = schema.get("$defs", {})
     own = {name: _inlined(schema["properties"][name], definitions) for name in ("prompt", "model", *OWN)}
+    own |= {
+        name: _inlined(kind := METHODS[name].settings.model_json_schema(), kind.get("$defs", {}))  # type: ignore[union-attr]
+        for name in SETTINGS
+    }
     for plain in own.values():
         plain.pop("default", None)
     own["method"]["enum"] = list(METHODS)

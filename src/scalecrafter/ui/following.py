@@ -46,7 +46,7 @@ class JobsProgress:
 async def hand_in(jobs: Jobs, request: Request, compare: bool) -> list[str]:
     """The ids of one job, or of two with the same seed; both are accepted, or none (errors of `Jobs.submit`)."""
     first = await asyncio.to_thread(jobs.submit, request)
-    if not compare or request.acting_method == "direct":
+    if not compare or request.method == "direct":
         return [first]
     try:
         accepted = await asyncio.to_thread(jobs.get, first)

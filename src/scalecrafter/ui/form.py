@@ -6,13 +6,12 @@ ServerSettings that have no effect with a method are hidden and not sent.  Knows
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..methods import METHODS
-from ..methods.stages import Cascade
 from ..recipes.recipe import Recipe, shipped_recipes
-from ..request.request import DEFAULT_STEPS, DEFAULT_STRENGTH, DIRECT, Request, RequestError
+from ..request.methods import DEFAULT_STRENGTH, METHODS
+from ..request.request import DEFAULT_STEPS, DIRECT, Request, RequestError
 
 AUTOMATIC, OWN = "automatic", "own"
 """As a recipe: the automatic one, and the one in the text field."""
@@ -24,7 +23,7 @@ SMALLEST_STRENGTH = 0.01
 
 @dataclass(frozen=True)
 class PageForm:
-    """The values of the controls, in their order; `cascade` has none and is carried along.
+    """The values of the controls, in their order; `settings` has none and is carried along.
 
     Numbers that may be left out are texts: an empty one is None.
     """
@@ -43,7 +42,8 @@ class PageForm:
     guidance: float | None = None
     scheduler: str = MODELS_OWN
     seed: str = ""
-    cascade: Mapping[str, Any] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """A method's own settings, under its name."""
 
     def request(self) -> Request:
         """The request that the controls say (`RequestError`, `RecipeError`)."""
@@ -65,8 +65,8 @@ class PageForm:
             said["recipe"] = self._recipe()
         if "freeu" in takes and said.get("recipe") != DIRECT:
             said["freeu"] = self.freeu
-        if self.method == "cascade" and self.cascade is not None:
-            said["cascade"] = dict(self.cascade)
+        if self.method in self.settings:
+            said[self.method] = self.settings[self.method]
         elif "strength" in takes and self.strength != default_strength(self.method):
             said["strength"] = self.strength
         return Request.from_mapping(said, "these settings")
@@ -103,7 +103,7 @@ def restored(request: Request, models: Iterable[str], current_model: str) -> Res
         guidance=request.guidance,
         scheduler=request.scheduler or MODELS_OWN,
         seed=_text(request.seed),
-        cascade=None if request.cascade is None else request.cascade.model_dump(mode="json"),
+        settings={} if request.settings is None else {request.method: request.settings.model_dump(mode="json")},
     )
     if request.model not in models:
         form = replace(form, model=current_model)
@@ -115,14 +115,14 @@ def restored(request: Request, models: Iterable[str], current_model: str) -> Res
     if request.image is not None:
         form = replace(form, strength=default_strength(request.method))
         notes.append("it began from another picture, which this page does not: the command line and the API do")
-    if request.cascade is not None:
-        notes.append("its settings of the cascade are kept as long as the method is")
+    if request.settings is not None:
+        notes.append(f"its settings of {request.method} are kept as long as the method is")
     return Restored(form, tuple(notes))
 
 
 def default_strength(method: str) -> float:
     """The strength of a method that is told none."""
-    return Cascade().restart[0] if method == "cascade" else DEFAULT_STRENGTH
+    return METHODS[method].default_strength if method in METHODS else DEFAULT_STRENGTH
 
 
 def recipe_choices() -> list[tuple[str, str]]:

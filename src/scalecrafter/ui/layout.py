@@ -13,7 +13,7 @@ import gradio as gr
 
 from ..errors import ScaleCrafterError
 from ..generation.picture_files import read_request
-from ..methods import METHODS
+from ..request.methods import METHODS
 from ..request.request import SCHEDULERS, RequestError, default_guidance
 from ..server.jobs import Jobs
 from ..server.records import DONE
@@ -122,7 +122,7 @@ class Page:
             elem_id="restore",
         )  # fmt: skip
         self._restored = gr.HTML()
-        cascade = gr.State(None)
+        settings = gr.State({})
         made = locals()
         self._controls = {name: made[name] for name in _CONTROLS}
 
@@ -259,7 +259,7 @@ class Page:
         shown = self._on_method(found.form.method, found.form.recipe)
         for name, change in zip(("method", "recipe", "own_recipe", "strength", "freeu"), shown, strict=True):
             new[name] = {**change, **new[name]}
-        new["cascade"] = found.form.cascade
+        new["settings"] = found.form.settings
         told = "; ".join([f"The settings of {Path(path).name} are back", *found.notes])
         return [None, *new.values(), rendering.notice(f"{told}.", is_error=False)]
 

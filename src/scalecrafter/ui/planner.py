@@ -77,8 +77,8 @@ class Planner:
 
 def check_has_plan(request: Request) -> None:
     """Raise `RequestError` for a method other than ScaleCrafter with a recipe or the automatic one."""
-    if request.acting_method != "scalecrafter":
-        raise RequestError(f"plans are those of the method scalecrafter, not of {request.acting_method!r}: choose it")
+    if request.method != "scalecrafter":
+        raise RequestError(f"plans are those of the method scalecrafter, not of {request.method!r}: choose it")
 
 
 def _answer(question: str) -> dict[str, Any]:

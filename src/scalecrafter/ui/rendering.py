@@ -37,7 +37,7 @@ def progress(state: JobsProgress) -> str:
 
 def name(job: ServerJob) -> str:
     """What made it, as the captions say it."""
-    method = job.request.acting_method
+    method = job.request.method_label
     return {"scalecrafter": "ScaleCrafter", "direct": "Direct inference"}.get(method, method)
 
 
@@ -114,5 +114,5 @@ def _end(job: ServerJob) -> str:
 
 
 def _file_name(job: ServerJob) -> str:
-    direct = "-direct" if job.request.acting_method == "direct" else ""
+    direct = "-direct" if job.request.method == "direct" else ""
     return f"{slug(job.request.prompt)}-{job.pictures[0].seed}{direct}.png"

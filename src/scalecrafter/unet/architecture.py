@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from .._util.sizes import check_size
+from .._util.sizes import GridSize, ImageSize, check_size
 from ..errors import ModelError
 from .ldm_names import ldm_names
 
@@ -44,6 +44,10 @@ class Architecture:
     def size_multiple(self) -> int:
         """Image sizes must be a multiple of this: VAE factor × the U-Net's reduction."""
         return self.pixel_factor * int(2 ** (self.levels - 1))
+
+    def grid_size(self, size: ImageSize) -> GridSize:
+        """The size in latent pixels of a size in image pixels."""
+        return GridSize(size.height // self.pixel_factor, size.width // self.pixel_factor)
 
     def check_size(self, height: int, width: int) -> None:
         """Raise `SizeError`, naming the two nearest good sizes, unless the U-Net halves this size evenly."""

@@ -7,6 +7,7 @@ fraction: 0 is pure noise.  Image-to-image starts later in the same table.  With
 
 from __future__ import annotations
 
+import copy
 from fractions import Fraction
 from typing import Any
 
@@ -18,6 +19,22 @@ NUM_TRAIN_TIMESTEPS = 1000
 _ROUNDING = 2.0**-8
 """How far, relatively, a timestep of the table may be rounded in bfloat16.  A value farther away is no
 timestep of the table: the latent upscaler's U-Net takes the logarithm of the noise."""
+
+
+def table_length(scheduler: Any, steps: int, strength: float = 1.0) -> int:
+    """How many entries of a scheduler's table a run goes through; more than its steps for Heun and its like.
+
+    Args:
+        scheduler: which is left as it is; None has one entry a step.
+        steps: as a pipeline's call takes them.
+        strength: the fraction of the trajectory that the run goes through, as image-to-image counts it.
+    """
+    if scheduler is None:
+        return steps
+    scheduler = copy.deepcopy(scheduler)
+    scheduler.set_timesteps(steps)
+    skipped: int = max(steps - int(steps * strength), 0) * scheduler.order
+    return len(scheduler.timesteps) - skipped
 
 
 class Trajectory:

@@ -1,4 +1,4 @@
-"""ScaleCrafter with one thing changed: what each part of a recipe is worth.
+"""A recipe with one thing changed: what each part of a recipe is worth.
 
 Each change is a function from a recipe to a recipe.  A change that leaves every layer at every step as it was is
 refused, so that no table shows a method beside itself under another name.
@@ -6,21 +6,20 @@ refused, so that no table shows a method beside itself under another name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from math import sqrt
-
-from PIL import Image
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from .._util.sizes import Factors
 from ..errors import RecipeError
-from ..recipes.automatic import automatic_recipe
-from ..recipes.planning import Settings, resolve
-from ..recipes.recipe import Dispersion, NoiseDamping, Recipe, Redilation, shipped_recipes
-from ..unet.architecture import Architecture
-from .job import Job, table_length
-from .layers import deepest_layers
-from .recipe import together_with_recipe, with_recipe
+from .recipe import Dispersion, NoiseDamping, Recipe, Redilation, shipped_recipes
+
+if TYPE_CHECKING:
+    from ..unet.architecture import Architecture
+    from .resolution import LayerChanges
 
 DYNAMIC_UNTIL = 0.6
 """The span published for SD 1.5 at four times the pixels."""
@@ -28,43 +27,41 @@ DISPERSED_UNTIL = 0.4
 """The span of the shipped dispersing recipes."""
 
 
-def make(job: Job) -> Image.Image:
-    """The picture with the request's recipe, or the automatic one, changed as the method's name says."""
-    return with_recipe(job, changed_recipe(job))
+@dataclass(frozen=True)
+class Ablation:
+    """One change to a recipe."""
+
+    change: Callable[[Recipe, Architecture], Recipe]
+    summary: str
+    """In one line, what it does."""
+    source: str
+    no_effect: str
+    """Why it would be the same as the recipe, where it is."""
 
 
-def make_together(jobs: Sequence[Job]) -> list[Image.Image]:
-    """Several pictures of one shape, and so of one recipe."""
-    return together_with_recipe(jobs, changed_recipe(jobs[0]))
-
-
-def changed_recipe(job: Job) -> Recipe:
-    """The request's recipe, or the automatic one, changed as the method's name says (`RecipeError`)."""
-    name = job.request.method
-    recipe = job.request.resolved_recipe() or automatic_recipe(job.architecture, *job.latent_size)
-    if recipe is None:
-        raise RecipeError(
-            f"at this size ScaleCrafter changes nothing, so {name} would be the same as direct: take that"
-        )
-    return ablated(name, recipe, job.architecture, table_length(job.pipe.scheduler, job.request.steps))
-
-
-def ablated(name: str, recipe: Recipe, architecture: Architecture, steps: int) -> Recipe:
-    """The recipe changed as the method of this name says.
+def ablated(name: str, recipe: Recipe | None, architecture: Architecture, steps: int) -> Recipe:
+    """The recipe changed as the ablation of this name says.
 
     Args:
-        name: of `METHODS`, one of scalecrafter-….
-        recipe: what is changed.
+        name: of `ABLATIONS`.
+        recipe: what is changed; None where the automatic choice is to change nothing.
         architecture: of the U-Net that it is for.
         steps: length of the scheduler's table.
 
     Raises:
         RecipeError: where it would be the same at every step.
     """
-    change, reason = _CHANGES[name]
-    changed = change(recipe, architecture)
+    if recipe is None:
+        raise RecipeError(
+            f"at this size ScaleCrafter changes nothing, so its ablation {name} would be the same as the method "
+            "direct: take that"
+        )
+    ablation = ABLATIONS[name]
+    changed = ablation.change(recipe, architecture)
     if _course(changed, architecture, steps) == _course(recipe, architecture, steps):
-        raise RecipeError(f"{name} would be the same as scalecrafter here: {reason}; take scalecrafter")
+        raise RecipeError(
+            f"the ablation {name} would be the same as scalecrafter here: {ablation.no_effect}; leave it out"
+        )
     return changed
 
 
@@ -111,6 +108,8 @@ def dispersed(recipe: Recipe, architecture: Architecture) -> Recipe:
     """Dispersed kernels in the layers published for the architecture, else in the deepest two levels and the middle."""
     if recipe.dispersion is not None:
         return recipe
+    from .automatic import deepest_layers
+
     published = [
         name for name in shipped_recipes() if name.startswith(f"{architecture.family}-") and name.endswith("-disperse")
     ]
@@ -159,20 +158,65 @@ def _with_spans(recipe: Recipe, change: Callable[[float], float]) -> Recipe:
     return recipe.model_copy(update=changed)
 
 
-_CHANGES: dict[str, tuple[Callable[[Recipe, Architecture], Recipe], str]] = {
-    "scalecrafter-fixed": (fixed, "the recipe does the same at every step already"),
-    "scalecrafter-dynamic": (dynamic, f"the recipe's spans end before {DYNAMIC_UNTIL} of the trajectory already"),
-    "scalecrafter-not-progressive": (not_progressive, "no factor of the recipe shrinks"),
-    "scalecrafter-progressive": (progressive, "all factors shrink already, or none is above 2, where shrinking ends"),
-    "scalecrafter-undamped": (undamped, "the recipe has no noise damping"),
-    "scalecrafter-damped": (damped, "the recipe has noise damping already, or dilates nothing"),
-    "scalecrafter-dispersed": (dispersed, "the recipe disperses kernels already"),
-    "scalecrafter-isotropic": (isotropic, "every factor of the recipe is the same on both axes"),
-}
+_PAPER = "He et al. 2024 (arXiv 2310.07702)"
+
+ABLATIONS: Mapping[str, Ablation] = MappingProxyType(
+    {
+        "fixed": Ablation(
+            fixed,
+            "what the first step does, every step does",
+            f"{_PAPER}, section 3.2, without its timestep-wise factors",
+            "the recipe does the same at every step already",
+        ),
+        "dynamic": Ablation(
+            dynamic,
+            "re-dilation only in the first 0.6 of the trajectory, for recipes that never stop",
+            f"{_PAPER}, section 3.2; the span published for SD 1.5 at four times the pixels",
+            f"the recipe's spans end before {DYNAMIC_UNTIL} of the trajectory already",
+        ),
+        "not-progressive": Ablation(
+            not_progressive,
+            "the recipe's full factors to the end of its span",
+            f"{_PAPER}, section 3.2, without its progressive factors",
+            "no factor of the recipe shrinks",
+        ),
+        "progressive": Ablation(
+            progressive,
+            "factors that shrink over the span, for recipes whose factors stay",
+            f"{_PAPER}, section 3.2",
+            "all factors shrink already, or none is above 2, where shrinking ends",
+        ),
+        "undamped": Ablation(
+            undamped, "the recipe without noise damping", f"{_PAPER}, section 3.4, left out",
+            "the recipe has no noise damping",
+        ),
+        "damped": Ablation(
+            damped,
+            "noise damping with a strong denoiser dilated half as far, for recipes that have none",
+            f"{_PAPER}, section 3.4; half the factors as published for SDXL at sixteen times the pixels",
+            "the recipe has noise damping already, or dilates nothing",
+        ),
+        "dispersed": Ablation(
+            dispersed,
+            "with dispersed kernels in the first 0.4 of the trajectory, for recipes that have none",
+            f"{_PAPER}, section 3.3",
+            "the recipe disperses kernels already",
+        ),
+        "isotropic": Ablation(
+            isotropic,
+            "one factor, the geometric mean, on both axes",
+            f"{_PAPER}, whose factors are one for both axes",
+            "every factor of the recipe is the same on both axes",
+        ),
+    }
+)  # fmt: skip
+"""The ablations by name."""
 
 
-def _course(recipe: Recipe, architecture: Architecture, steps: int) -> list[tuple[Settings, Settings]]:
+def _course(recipe: Recipe, architecture: Architecture, steps: int) -> list[tuple[LayerChanges, LayerChanges]]:
     """What the two denoisers do at every step; they are one outside of noise damping."""
+    from .resolution import resolve
+
     resolved = resolve(recipe, architecture)
     structures = [resolved.structure(Fraction(step, steps)) for step in range(steps)]
     strong = [resolved.strong(Fraction(step, steps)) for step in range(steps)]

@@ -1,4 +1,4 @@
-"""Several pictures of one shape in one call of the pipeline, each as if it were made alone.
+"""Several pictures of one batch key in one call of the pipeline, each as if it were made alone.
 
 Each draws from its own generator on the CPU (diffusers takes a list of them, for ancestral schedulers too), so that a
 picture does not depend on its place among the others.  What differs is rounding alone: a device may choose other
@@ -13,14 +13,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..generation.generate import denoise, picture
-from .job import Job, from_noise
+from .denoising import denoise, picture
+from .job import PictureJob
 
 
-def denoise_together(jobs: Sequence[Job]) -> Tensor:
-    """Latents `(pictures, channels, height, width)` of jobs of one shape (`shapes.shape_of`), begun from noise."""
+def denoise_together(jobs: Sequence[PictureJob]) -> Tensor:
+    """Latents `(pictures, channels, height, width)` of jobs of one batch key (`request.batching`), begun from noise."""
     first = jobs[0]
-    starts = [from_noise(job, job.size) for job in jobs]
+    starts = [job.from_noise() for job in jobs]
     negatives = [job.request.negative for job in jobs]
     return denoise(
         first.pipe,
@@ -37,5 +37,5 @@ def denoise_together(jobs: Sequence[Job]) -> Tensor:
 
 
 def pictures(pipe: object, latents: Tensor) -> list[Image.Image]:
-    """The pictures of latents `(pictures, channels, height, width)`; errors as `generation.picture`."""
+    """The pictures of latents `(pictures, channels, height, width)`; errors as `denoising.picture`."""
     return [picture(pipe, one[None]) for one in latents]

@@ -9,7 +9,7 @@ from typing import Any
 from diffusers.callbacks import PipelineCallback
 from torch import Tensor
 
-from ..errors import Cancelled
+from ...errors import Cancelled
 
 __all__ = ["Cancelled", "ProgressCallback"]
 

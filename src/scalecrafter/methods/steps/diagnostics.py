@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._util.memory import bytes_refused, is_out_of_memory
-from ..errors import ModelError, NumericalError, OutOfMemoryError, VaeOutOfMemoryError
-from ..request.request import Request
-from ..unet.architecture import Architecture
-from ..vae import decode_memory, free_memory, readable
+from ..._util.memory import bytes_refused, is_out_of_memory
+from ...errors import ModelError, NumericalError, OutOfMemoryError, VaeOutOfMemoryError
+from ...request.request import Request
+from ...unet.architecture import Architecture
+from ...vae import decode_memory, free_memory, readable
 
 
 def check_finite(values: Tensor, what: str, pipe: Any) -> None:

@@ -1,7 +1,7 @@
 """Recipe × U-Net × step → what every layer does.
 
-`resolve` turns a recipe's prefixes into layers of one U-Net; `Settings` says what they do at one place of the
-trajectory; `Plan` is that for a whole run, and prints as a table.
+`resolve` turns a recipe's prefixes into layers of one U-Net; `LayerChanges` says what they do at one place of the
+trajectory.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TOO_WIDE = ("down_blocks", "up_blocks", "input_blocks", "output_blocks")
 
 
 @dataclass(frozen=True)
-class Settings:
+class LayerChanges:
     """What one evaluation of a denoiser does: nothing, where both are empty."""
 
     factors: Mapping[str, Factors] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Settings:
     dispersed: frozenset[str] = frozenset()
 
 
-PLAIN = Settings()
+UNCHANGED = LayerChanges()
 
 
 @dataclass(frozen=True)
@@ -63,17 +63,17 @@ class ResolvedRecipe:
             return None
         return torch.from_numpy(dispersion_transform(3, section.kernel_size, SCALE, section.eta, section.feature_size))
 
-    def structure(self, place: Fraction) -> Settings:
+    def structure(self, place: Fraction) -> LayerChanges:
         """The structure-aware denoiser (the only one without noise damping) at `place` of the trajectory.
 
         `place` is the index of the timestep divided by the length of the scheduler's table: 0 is pure noise.
         """
         section = self.recipe.redilation
         if section is None or not _inside(place, section.until):
-            return Settings({}, self._dispersed(place))
+            return LayerChanges({}, self._dispersed(place))
         return self._settings(self.redilated, place, section.until, section.progressive, self.ends)
 
-    def strong(self, place: Fraction) -> Settings | None:
+    def strong(self, place: Fraction) -> LayerChanges | None:
         """The strong denoiser at `place`; None outside the span of noise damping."""
         section = self.recipe.noise_damping
         if section is None or not _inside(place, section.until):
@@ -91,7 +91,7 @@ class ResolvedRecipe:
         until: float,
         progressive: bool,
         ends: Mapping[str, float] = MappingProxyType({}),
-    ) -> Settings:
+    ) -> LayerChanges:
         dispersed = self._dispersed(place)
         factors: dict[str, Factors] = {}
         for name, axes in layers.items():
@@ -101,7 +101,7 @@ class ResolvedRecipe:
             shrink = 1 - place / _exact(end) if progressive else None
             now = axes if shrink is None else (_progressive(axes[0], shrink), _progressive(axes[1], shrink))
             factors[name] = (now[0] / 2, now[1] / 2) if name in dispersed else now
-        return Settings(factors, dispersed)
+        return LayerChanges(factors, dispersed)
 
 
 def _exact(value: float) -> Fraction:
@@ -196,52 +196,3 @@ def _prefixes(names: Iterable[str]) -> list[str]:
         for length in range(1, len(parts) + 1):
             found[".".join(parts[:length])] = None
     return [prefix for prefix in found if prefix not in _TOO_WIDE]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What will happen to every layer at every step of one run.  `print(plan)` shows a table.
-
-    A step is an index into the scheduler's table of timesteps (which, for Heun and its like, is longer than
-    `num_inference_steps`).
-    """
-
-    height: int
-    """Image pixels."""
-    width: int
-    steps: int
-    """Length of the scheduler's table."""
-    architecture: Architecture
-    resolved: ResolvedRecipe | None
-    """None where nothing changes: the automatic recipe at the native size."""
-
-    @property
-    def recipe(self) -> Recipe | None:
-        """The recipe that acts, or None."""
-        return self.resolved.recipe if self.resolved else None
-
-    def _place(self, step: int) -> Fraction:
-        if not 0 <= step < self.steps:
-            raise IndexError(f"step {step} is not one of this plan's {self.steps} steps (0…{self.steps - 1})")
-        return Fraction(step, self.steps)
-
-    def factors(self, step: int) -> dict[str, Factors]:
-        """(vertical, horizontal) of every re-dilated layer at this step."""
-        place = self._place(step)
-        return dict(self.resolved.structure(place).factors) if self.resolved else {}
-
-    def damping_factors(self, step: int) -> dict[str, Factors] | None:
-        """The same for the strong denoiser; None outside the span of noise damping."""
-        place = self._place(step)
-        strong = self.resolved.strong(place) if self.resolved else None
-        return None if strong is None else dict(strong.factors)
-
-    def dispersed(self, step: int) -> list[str]:
-        """Names of the layers whose kernels are dispersed at this step."""
-        place = self._place(step)
-        return sorted(self.resolved.structure(place).dispersed) if self.resolved else []
-
-    def __str__(self) -> str:
-        from .plan_table import plan_table
-
-        return plan_table(self)

@@ -1,0 +1,95 @@
+"""The steps of a picture: noise, denoising, decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..._util.sizes import GridSize
+from ...request.request import Request, RequestError
+from ...vae import in_type
+from .callbacks import ProgressCallback
+from .diagnostics import check_finite, explained_decoding
+
+Progress = Callable[[int, int], None]
+"""Called with (steps done, all steps of all passes) after each step of denoising; what it raises stops the picture."""
+
+
+def draw_noise(pipe: Any, size: GridSize, generator: torch.Generator) -> Tensor:
+    """Unit Gaussian latents `(1, channels, height, width)`, drawn on the CPU in float32 whatever the model runs on."""
+    noise = torch.randn((1, pipe.vae.config.latent_channels, *size), generator=generator)
+    return noise.to(pipe.unet.dtype)
+
+
+def denoise(
+    pipe: Any,
+    request: Request,
+    generator: torch.Generator | list[torch.Generator],
+    progress: Progress | None,
+    **start: Any,
+) -> Tensor:
+    """The pipeline's own call from `start` up to the latents; ancestral schedulers draw from the same generator.
+
+    What stands in `start` goes before what the request has: the prompts of several pictures, say, which then have a
+    generator each.
+    """
+    values = {
+        "prompt": request.prompt,
+        "negative_prompt": request.negative or None,
+        "num_inference_steps": request.steps,
+        "guidance_scale": request.guidance,
+    }
+    report = ProgressCallback(progress, getattr(progress, "show", None))
+    output = pipe(**values | start, generator=generator, callback_on_step_end=report, output_type="latent")
+    latents: Tensor = output.images
+    return latents
+
+
+def picture(pipe: Any, latents: Tensor) -> Image.Image:
+    """The picture in 8-bit RGB that latents `(1, channels, height / 8, width / 8)` stand for.
+
+    Raises:
+        NumericalError: for NaN or infinity in latents or picture.
+        RequestError: when the model's own safety checker refuses it.
+    """
+    check_finite(latents, "the latents after denoising", pipe)
+    pixels = decode(pipe, latents)
+    check_finite(pixels, "the decoded picture", pipe)
+    _respect_safety_checker(pipe, pixels)
+    image: Image.Image = pipe.image_processor.postprocess(pixels, output_type="pil")[0]
+    return image
+
+
+def decode(pipe: Any, latents: Tensor) -> Tensor:
+    """Pixels `(1, 3, height, width)`, about −1…1, of latents `(1, channels, height / 8, width / 8)`.
+
+    As the pipelines of diffusers do it: latents are scaled back, and a VAE that is known to overflow in float16
+    (`force_upcast`) decodes in float32.
+    """
+    vae = pipe.vae
+    upcast = vae.dtype is torch.float16 and bool(vae.config.get("force_upcast", False))
+    widened = in_type(vae, torch.float32) if upcast else nullcontext()
+    with widened, explained_decoding(pipe, latents):
+        latents = latents.to(vae.dtype)
+        mean, deviation = (vae.config.get(name) for name in ("latents_mean", "latents_std"))
+        if mean is not None and deviation is not None:
+            deviations, means = (latents.new_tensor(values).view(1, -1, 1, 1) for values in (deviation, mean))
+            latents = latents * deviations / vae.config.scaling_factor + means
+        else:
+            latents = latents / vae.config.scaling_factor
+        pixels: Tensor = vae.decode(latents, return_dict=False)[0]
+    return pixels
+
+
+def _respect_safety_checker(pipe: Any, pixels: Tensor) -> None:
+    """A model's own safety checker is asked, as its pipeline would ask it; it blackens pictures, we raise instead."""
+    if getattr(pipe, "safety_checker", None) is None:
+        return
+    _, flagged = pipe.run_safety_checker(pixels.clone(), pixels.device, pipe.unet.dtype)
+    if flagged and any(flagged):
+        raise RequestError("the model's own safety checker refused this picture: change the prompt or the seed")

@@ -1,0 +1,127 @@
+"""The table of methods: every way of making a large picture, by name.
+
+Request, command line, API, page, metadata and docs read it.  The methods themselves are the modules of
+`scalecrafter.methods`, and whatever other packages register under the entry point `scalecrafter.methods`; each has a
+`METHOD`.  They are found when the table is first read, and import torch only when a picture is made.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module, metadata
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+GROUP = "scalecrafter.methods"
+"""The package of the built-in methods, and the entry point group of all others."""
+DEFAULT_METHOD = "scalecrafter"
+DEFAULT_STRENGTH = 0.6
+
+Takes = Literal["recipe", "freeu", "image", "control", "strength"]
+
+
+class MethodSettings(BaseModel):
+    """The base of a method's own settings.  In a request they stand under the method's name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @property
+    def label(self) -> str:
+        """What follows the method's name where a variant of it is named; usually nothing."""
+        return ""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way of making a large picture."""
+
+    name: str
+    summary: str
+    """In one line, what it does: the help text."""
+    source: str
+    """Paper and section, or where the practice is from."""
+    make: Callable[[Any], Image.Image]
+    """Makes the picture of a `methods.steps.job.Job`."""
+    make_together: Callable[[Sequence[Any]], list[Image.Image]] | None = None
+    """Makes several pictures of one batch key in one call of the pipeline, all of them from noise."""
+    takes: frozenset[Takes] = frozenset()
+    """What has an effect: recipe, freeu, image (and its mask), control, and strength without an image."""
+    settings: type[MethodSettings] | None = None
+    """The class of its own settings; all of them have defaults."""
+    without_recipe: str | None = None
+    """The method that it is with the recipe "none"; None where that leaves something to do."""
+    default_strength: float = DEFAULT_STRENGTH
+    """The strength that acts where a request says none."""
+    check: Callable[[Any], None] | None = None
+    """Raises ValueError for a request of this method that cannot be; the request is otherwise valid."""
+    aliases: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Other names for it, each with the settings that it stands for."""
+
+
+class _Table(Mapping[str, Method]):
+    """The methods by name: the built-in ones, then those of other packages."""
+
+    def __init__(self) -> None:
+        self._found: Mapping[str, Method] | None = None
+
+    @property
+    def _methods(self) -> Mapping[str, Method]:
+        if self._found is None:
+            self._found = MappingProxyType(_find())
+        return self._found
+
+    def __getitem__(self, name: str) -> Method:
+        return self._methods[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._methods)
+
+    def __len__(self) -> int:
+        return len(self._methods)
+
+
+METHODS: Mapping[str, Method] = _Table()
+"""Every method by name, ours first."""
+
+
+def named(name: str) -> tuple[str, Mapping[str, Any]]:
+    """The method that a name or an alias means, and the settings that the alias stands for."""
+    if name not in METHODS:
+        for method in METHODS.values():
+            if name in method.aliases:
+                return method.name, method.aliases[name]
+    return name, {}
+
+
+def _find() -> dict[str, Method]:
+    package = import_module(GROUP)
+    own = [import_module(f"{GROUP}.{module.name}") for module in pkgutil.iter_modules(package.__path__)]
+    methods = {module.METHOD.name: module.METHOD for module in own if hasattr(module, "METHOD")}
+    found = dict(sorted(methods.items(), key=lambda item: (item[0] not in package.FIRST, item[0])))
+    for entry in metadata.entry_points(group=GROUP):
+        method = _load(entry, found)
+        if method is not None:
+            found[method.name] = method
+    return found
+
+
+def _load(entry: metadata.EntryPoint, known: Mapping[str, Method]) -> Method | None:
+    """A method of another package; None, with a warning, for one that cannot be used."""
+    try:
+        method = entry.load()
+    except Exception as error:
+        problem = f"it cannot be imported ({type(error).__name__}: {error})"
+    else:
+        if isinstance(method, Method) and method.name not in known:
+            return method
+        problem = f"the name {method.name!r} is taken" if isinstance(method, Method) else "it is no Method"
+    warnings.warn(f"the method {entry.name!r} ({entry.value}) is left out: {problem}", stacklevel=2)
+    return None
