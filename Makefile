@@ -36,6 +36,7 @@ test: lint types tests
 lint: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 
 types: install-dev
 	$(BIN)/mypy

@@ -15,7 +15,7 @@ from PIL import Image
 
 import scalecrafter
 from scalecrafter.generation.picture_files import read_request
-from scalecrafter.models.loading import embedded_folder
+from scalecrafter.models.embedded import embedded_folder
 
 
 @pytest.fixture(scope="module")

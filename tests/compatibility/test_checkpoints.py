@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import scalecrafter
 from scalecrafter import ModelError, load_pipeline
 from scalecrafter.models.checkpoint_config import checkpoint_family, unet_configuration
-from scalecrafter.models.loading import embedded_folder
+from scalecrafter.models.embedded import embedded_folder
 from tests.support import tiny_architectures as tiny
 from tests.support.ldm_checkpoint import ldm_state, unet_state, with_prefix
 from tests.support.reference_in_pipelines import relative_difference

@@ -27,7 +27,8 @@ def doctor(model: Model = None, config: Config = None, allow_pickle: AllowPickle
 
     from .._version import __version__
     from ..errors import ModelError
-    from ..models.loading import EMBEDDED_MODELS, load_outline, locate, resolve_device
+    from ..models.embedded import EMBEDDED_MODELS
+    from ..models.loading import load_outline, locate, resolve_device
 
     rows = [("scalecrafter", __version__), ("python", f"{platform.python_version()} on {platform.platform()}")]
     rows += [(package, _version(package) or "missing: install scalecrafter again") for package in PACKAGES]

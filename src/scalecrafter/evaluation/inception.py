@@ -1,11 +1,11 @@
 """Inception-v3's features, as the literature's FID and KID use them, with the resizing of clean-fid.
 
-The network and the fetching of its weights are torch-fidelity's, by way of torchmetrics.  Knows nothing of distances.
+The network and the fetching of its weights are torch-fidelity's, by way of torchmetrics.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,8 @@ from PIL import Image
 
 from ..errors import ScaleCrafterError
 
-if TYPE_CHECKING:
-    from .inspection import Extractor
-
+Extractor = Callable[[Image.Image], NDArray[np.float32]]
+"""A picture's features `(dimensions,)`."""
 SIDE = 299
 
 

@@ -9,7 +9,7 @@ arXiv 2311.16973).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from ..request.request import RequestError
+from .inception import Extractor
 from .spectrum import spectrum
 
 FEATURES = ("critters", "inception", "none")
@@ -26,9 +27,6 @@ FEATURES = ("critters", "inception", "none")
 
 CROPS = 4
 """Crops of a picture whose features are kept."""
-
-Extractor = Callable[[Image.Image], NDArray[np.float32]]
-"""A picture's features `(dimensions,)`."""
 
 
 class ObservationLike(Protocol):

@@ -12,17 +12,16 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..errors import ModelError, first_line
+from .embedded import EMBEDDED_MODELS, embedded_folder
 from .single_file import HUB_ID, PICKLE_SUFFIXES, cut_short, load_single_file
 from .untrained import UNTRAINED, untrained_pipeline
 
-EMBEDDED_MODELS = ("critters",)
 _DTYPES = {
     "fp32": torch.float32, "float32": torch.float32,
     "fp16": torch.float16, "float16": torch.float16,
@@ -110,14 +109,6 @@ def locate(model: str | os.PathLike[str]) -> tuple[str, str]:
         f"Give an embedded model ({', '.join(EMBEDDED_MODELS)}), an existing folder or .safetensors file, "
         "or a hub id (owner/name)"
     )
-
-
-def embedded_folder(name: str) -> Path:
-    """Where the embedded model lies in this installation (`ModelError` if it does not)."""
-    folder = Path(str(resources.files(__package__))) / name
-    if not (folder / "model_index.json").is_file():
-        raise ModelError(f"this installation lacks the embedded model {name!r} (looked in {folder}): install it again")
-    return folder
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:

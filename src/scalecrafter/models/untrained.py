@@ -138,7 +138,7 @@ def _tokenizer() -> Any:
     """That of the embedded model."""
     from transformers import CLIPTokenizer
 
-    from .loading import embedded_folder
+    from .embedded import embedded_folder
 
     return CLIPTokenizer.from_pretrained(str(embedded_folder("critters")), subfolder="tokenizer")
 
