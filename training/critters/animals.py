@@ -8,21 +8,10 @@ from dataclasses import dataclass
 import skia
 
 from .accessories import draw_face_accessory, draw_neck_accessory
-from .drawing import (
-    INK,
-    WHITE,
-    Colour,
-    Pen,
-    Points,
-    ellipse_path,
-    mirrored,
-    mix,
-    path_of,
-    shift,
-    smooth,
-    tufted,
-)
+from .drawing import INK, WHITE, Colour, Pen, mix, shift
 from .faces import draw_ears, draw_face, moved
+from .materials import coat
+from .outlines import Points, ellipse_path, mirrored, path_of, smooth, tufted
 from .palette import PAINT
 from .scene import Animal
 from .species import BUILDS, Build
@@ -52,23 +41,25 @@ def coat_of(animal: Animal) -> Coat:
 
 def draw_animal(pen: Pen, animal: Animal) -> None:
     """Draw the animal and mark its parts on the pen."""
-    build, coat, canvas = BUILDS[animal.species], coat_of(animal), pen.canvas
+    build, colours, canvas = BUILDS[animal.species], coat_of(animal), pen.canvas
     dice = random.Random(animal.seed)
     canvas.save()
     canvas.scale(animal.facing, 1)
     pen.mark("animal", 0, -0.5, 0.5)
-    for copy in animal.copies("tail"):
-        with moved(canvas, copy):
-            canvas.scale(copy.side, 1)
-            _draw_tail(pen, animal, build, coat)
-    _draw_body(pen, animal, build, coat, dice)
+    with pen.clad(coat(animal.species, animal.pattern, "body"), (-0.6, -0.8, 0.6, 0.05)):
+        for copy in animal.copies("tail"):
+            with moved(canvas, copy):
+                canvas.scale(copy.side, 1)
+                _draw_tail(pen, animal, build, colours)
+        _draw_body(pen, animal, build, colours, dice)
     for copy in animal.copies("head"):
         canvas.save()
         canvas.translate(copy.dx, build.head_y + copy.dy)
         canvas.rotate(animal.tilt + copy.turn)
         scale = build.head_r * animal.head_scale * copy.scale
         canvas.scale(scale, scale)
-        _draw_head(pen, animal, build, coat, dice)
+        with pen.clad(coat(animal.species, animal.pattern, "head"), (-1.8, -2.2, 1.8, 1.2), 1 / build.head_r):
+            _draw_head(pen, animal, build, colours, dice)
         canvas.restore()
     draw_neck_accessory(pen, animal, build)
     canvas.restore()

@@ -10,12 +10,33 @@ import random
 
 import skia
 
-from .drawing import Colour, Pen, mix, path_of, smooth
+from .drawing import Colour, Pen, mix
+from .materials import (
+    BARK,
+    BRICKS,
+    CLOUD,
+    COBBLES,
+    FAR_GRASS,
+    FROND,
+    GRASS,
+    LEAVES,
+    NEEDLES,
+    NIGHT,
+    ROCK,
+    SAND,
+    SKY,
+    SNOW,
+    STARS,
+    TILES,
+    WATER,
+)
+from .outlines import ellipse_path, path_of, smooth
 from .scene import Scene
+from .texture import Material, Weaver
 
 HORIZON = 0.62
 
-SKY: dict[str, tuple[Colour, Colour]] = {
+SKY_COLOURS: dict[str, tuple[Colour, Colour]] = {
     "day": ((140, 196, 236), (222, 240, 250)),
     "sunset": ((150, 118, 176), (252, 190, 140)),
     "night": ((22, 28, 66), (62, 72, 124)),
@@ -28,32 +49,46 @@ GROUND: dict[str, Colour] = {
     "meadow": (166, 208, 122), "mountains": (172, 186, 150), "city": (186, 186, 190),
 }  # fmt: skip
 
+GROUND_MATERIAL: dict[str, Material] = {
+    "snow": SNOW, "forest": GRASS, "beach": SAND, "desert": SAND, "meadow": GRASS, "mountains": GRASS, "city": COBBLES,
+}  # fmt: skip
 
-def draw_background(canvas: skia.Canvas, scene: Scene, aspect: float) -> None:
+
+def draw_background(canvas: skia.Canvas, scene: Scene, aspect: float, weaver: Weaver | None = None) -> None:
     """Sky, scenery and ground of a scene on a canvas scaled to picture heights."""
     dice = random.Random(scene.background_seed)
-    sky = Pen(canvas)
+    sky = Pen(canvas, weaver=weaver, seed=scene.background_seed)
     _draw_sky(sky, scene.time, aspect, dice)
-    pen = Pen(canvas, LIGHT[scene.time])
+    pen = Pen(canvas, LIGHT[scene.time], weaver, scene.background_seed)
     ground = GROUND[scene.place]
+    middle = (-0.1, 0.05, aspect + 0.1, HORIZON + 0.12)
     match scene.place:
         case "snow":
-            _hills(pen, aspect, dice, [mix(ground, (190, 208, 230), 0.8), mix(ground, (200, 216, 236), 0.4)])
-            _each(aspect, dice, 0.3, lambda x: _fir(pen, x, HORIZON + 0.03, dice.uniform(0.2, 0.3), (120, 160, 160)))
+            with pen.clad(SNOW, (-0.1, 0.4, aspect + 0.1, 1.0)):
+                _hills(pen, aspect, dice, [mix(ground, (190, 208, 230), 0.8), mix(ground, (200, 216, 236), 0.4)])
+            with pen.clad(NEEDLES, (-0.1, 0.25, aspect + 0.1, HORIZON + 0.06)):
+                _each(
+                    aspect, dice, 0.3, lambda x: _fir(pen, x, HORIZON + 0.03, dice.uniform(0.2, 0.3), (120, 160, 160))
+                )
         case "forest":
-            _flat(pen, aspect, 0.3, (150, 186, 150))
-            _each(aspect, dice, 0.17, lambda x: _tree(pen, x, HORIZON + 0.04, dice.uniform(0.36, 0.5), dice))
+            with pen.clad(LEAVES, middle):
+                _flat(pen, aspect, 0.3, (150, 186, 150), HORIZON + 0.05)
+                _each(aspect, dice, 0.17, lambda x: _tree(pen, x, HORIZON + 0.04, dice.uniform(0.36, 0.5), dice))
         case "beach":
-            _flat(pen, aspect, 0.46, (122, 190, 214))
+            with pen.clad(WATER, (-0.1, 0.45, aspect + 0.1, HORIZON + 0.05)):
+                _flat(pen, aspect, 0.46, (122, 190, 214), HORIZON + 0.05)
             _each(aspect, dice, 0.4, lambda x: _wave(pen, x, dice.uniform(0.49, 0.59)))
             _palm(pen, aspect * (0.5 + dice.choice((-0.36, 0.36))), HORIZON + 0.06, 0.5)
         case "desert":
-            _hills(pen, aspect, dice, [mix(ground, (222, 160, 116), 0.6), mix(ground, (228, 180, 124), 0.5)])
+            with pen.clad(SAND, (-0.1, 0.4, aspect + 0.1, 1.0)):
+                _hills(pen, aspect, dice, [mix(ground, (222, 160, 116), 0.6), mix(ground, (228, 180, 124), 0.5)])
             _cactus(pen, aspect * (0.5 + dice.choice((-0.36, 0.36))), HORIZON + 0.06, 0.26)
         case "meadow":
-            _hills(pen, aspect, dice, [(150, 200, 160), (152, 202, 134)])
+            with pen.clad(FAR_GRASS, (-0.1, 0.4, aspect + 0.1, HORIZON + 0.1)):
+                _hills(pen, aspect, dice, [(150, 200, 160), (152, 202, 134)])
         case "mountains":
-            _mountains(pen, aspect, dice)
+            with pen.clad(ROCK, (-0.1, 0.15, aspect + 0.1, HORIZON + 0.06)):
+                _mountains(pen, aspect, dice)
         case "city":
             _houses(pen, aspect, dice, scene.time)
     _draw_ground(pen, scene, aspect, ground, dice)
@@ -63,7 +98,9 @@ def _gradient(pen: Pen, aspect: float, top: float, bottom: float, upper: Colour,
     shader = skia.GradientShader.MakeLinear(
         [skia.Point(0, top), skia.Point(0, bottom)], [pen.ink(upper), pen.ink(lower)]
     )
-    pen.canvas.drawRect(skia.Rect.MakeLTRB(-0.01, top, aspect + 0.01, bottom + 0.01), skia.Paint(Shader=shader))
+    rect = skia.Rect.MakeLTRB(-0.01, top, aspect + 0.01, bottom + 0.01)
+    pen.canvas.drawRect(rect, skia.Paint(Shader=shader))
+    pen.lay(skia.Path.Rect(rect), mix(upper, lower, 0.5))
 
 
 def _each(aspect: float, dice: random.Random, spacing: float, draw) -> None:  # type: ignore[no-untyped-def]
@@ -75,11 +112,15 @@ def _each(aspect: float, dice: random.Random, spacing: float, draw) -> None:  # 
 
 
 def _draw_sky(pen: Pen, time: str, aspect: float, dice: random.Random) -> None:
-    upper, lower = SKY[time]
-    _gradient(pen, aspect, 0.0, HORIZON + 0.1, upper, lower)
+    upper, lower = SKY_COLOURS[time]
+    whole = (-0.1, 0.0, aspect + 0.1, HORIZON + 0.1)
+    with pen.clad(NIGHT if time == "night" else SKY, whole):
+        _gradient(pen, aspect, 0.0, HORIZON + 0.1, upper, lower)
     side = dice.choice((-1, 1))
     x, y = aspect / 2 + side * dice.uniform(0.3, 0.4), dice.uniform(0.12, 0.2)
     if time == "night":
+        with pen.clad(STARS, whole):
+            pen.lay(skia.Path.Rect(skia.Rect.MakeLTRB(*whole)), (200, 206, 240))
         _each(
             aspect, dice, 0.06, lambda at: pen.ellipse(at, dice.uniform(0.02, 0.4), 0.005, 0.005, (230, 232, 250), 0.8)
         )
@@ -95,10 +136,15 @@ def _draw_sky(pen: Pen, time: str, aspect: float, dice: random.Random) -> None:
         cx, cy = aspect / 2 - side * dice.uniform(0.15, 0.42), dice.uniform(0.08, 0.3)
         for dx, dy, r in ((-0.07, 0.01, 0.03), (0, -0.01, 0.045), (0.06, 0.01, 0.032)):
             pen.ellipse(cx + dx, cy + dy, r * 1.5, r, cloud, 0.75)
+            with pen.clad(CLOUD, whole):
+                pen.lay(ellipse_path(cx + dx, cy + dy, r * 1.5, r), mix(cloud, (150, 170, 200), 0.12))
 
 
-def _flat(pen: Pen, aspect: float, top: float, colour: Colour) -> None:
-    pen.rect(-0.01, top, aspect + 0.02, 1 - top, colour)
+def _flat(pen: Pen, aspect: float, top: float, colour: Colour, bottom: float = 1.0) -> None:
+    """A band of one colour down to the picture's edge, with the texture as far as `bottom`."""
+    with pen.bare():
+        pen.rect(-0.01, top, aspect + 0.02, 1 - top, colour)
+    pen.lay(skia.Path.Rect(skia.Rect.MakeLTRB(-0.01, top, aspect + 0.01, bottom)), colour)
 
 
 def _hills(pen: Pen, aspect: float, dice: random.Random, colours: list[Colour]) -> None:
@@ -110,7 +156,8 @@ def _hills(pen: Pen, aspect: float, dice: random.Random, colours: list[Colour]) 
 
 
 def _fir(pen: Pen, x: float, y: float, height: float, colour: Colour) -> None:
-    pen.rect(x - 0.012, y - 0.04, 0.024, 0.05, (126, 100, 86))
+    with pen.clad(BARK, (x - 0.02, y - 0.05, x + 0.02, y + 0.02)):
+        pen.rect(x - 0.012, y - 0.04, 0.024, 0.05, (126, 100, 86))
     for k in range(3):
         low, wide = y - 0.03 - height * 0.24 * k, height * (0.3 - 0.06 * k)
         pen.fill(
@@ -119,7 +166,8 @@ def _fir(pen: Pen, x: float, y: float, height: float, colour: Colour) -> None:
 
 
 def _tree(pen: Pen, x: float, y: float, height: float, dice: random.Random) -> None:
-    pen.rect(x - 0.018, y - height * 0.6, 0.036, height * 0.62, (142, 116, 94))
+    with pen.clad(BARK, (x - 0.03, y - height * 0.62, x + 0.03, y + 0.03)):
+        pen.rect(x - 0.018, y - height * 0.6, 0.036, height * 0.62, (142, 116, 94))
     leaf = mix((112, 158, 104), (136, 176, 112), dice.random())
     for dx, dy, r in ((-0.06, 0, 0.085), (0.06, 0, 0.085), (0, -0.08, 0.095)):
         pen.ellipse(x + dx, y - height * 0.72 + dy, r, r, leaf)
@@ -138,6 +186,8 @@ def _palm(pen: Pen, x: float, y: float, height: float) -> None:
     trunk.moveTo(x, y)
     trunk.quadTo(x + 0.01, y - height * 0.5, x + 0.04, y - height)
     pen.stroke(trunk, (176, 142, 104), 0.03)
+    with pen.clad(BARK, (x - 0.05, y - height - 0.03, x + 0.09, y + 0.03)):
+        pen.lay(trunk, (176, 142, 104), 0.03)
     for angle in (200, 235, 305, 340, 270):
         a = math.radians(angle)
         tip = (x + 0.04 + 0.17 * math.cos(a), y - height + 0.1 + 0.15 * math.sin(a))
@@ -145,7 +195,8 @@ def _palm(pen: Pen, x: float, y: float, height: float) -> None:
         leaf.moveTo(x + 0.04, y - height)
         leaf.quadTo((x + 0.04 + tip[0]) / 2, tip[1] - 0.07, *tip)
         leaf.quadTo((x + 0.04 + tip[0]) / 2, tip[1] - 0.02, x + 0.04, y - height)
-        pen.fill(leaf, (124, 176, 120))
+        with pen.clad(FROND, (x - 0.2, y - height - 0.15, x + 0.28, y - height + 0.35)):
+            pen.fill(leaf, (124, 176, 120))
 
 
 def _cactus(pen: Pen, x: float, y: float, height: float) -> None:
@@ -157,6 +208,8 @@ def _cactus(pen: Pen, x: float, y: float, height: float) -> None:
         path.lineTo(x + side * 0.07, y - height * low)
         path.lineTo(x + side * 0.07, y - height * (low + 0.28))
     pen.stroke(path, (130, 172, 122), 0.042)
+    with pen.clad(NEEDLES, (x - 0.11, y - height - 0.05, x + 0.11, y + 0.03)):
+        pen.lay(path, (130, 172, 122), 0.042)
 
 
 def _mountains(pen: Pen, aspect: float, dice: random.Random) -> None:
@@ -178,9 +231,11 @@ def _houses(pen: Pen, aspect: float, dice: random.Random, time: str) -> None:
     def house(x: float) -> None:
         wide, top = dice.uniform(0.085, 0.1), dice.uniform(0.26, 0.44)
         wall = dice.choice(((208, 184, 172), (196, 200, 212), (214, 204, 176), (186, 196, 186)))
-        pen.rect(x - wide, top, wide * 2, HORIZON + 0.05 - top, wall)
+        with pen.clad(BRICKS, (-0.2, 0.25, aspect + 0.2, HORIZON + 0.06)):
+            pen.rect(x - wide, top, wide * 2, HORIZON + 0.05 - top, wall)
         if dice.random() < 0.5:
-            pen.fill(path_of([(x - wide - 0.01, top), (x, top - 0.08), (x + wide + 0.01, top)]), (176, 132, 120))
+            with pen.clad(TILES, (-0.2, 0.15, aspect + 0.2, 0.45)):
+                pen.fill(path_of([(x - wide - 0.01, top), (x, top - 0.08), (x + wide + 0.01, top)]), (176, 132, 120))
         for row in range(int((HORIZON - top) / 0.09)):
             for column in (-1, 1):
                 wx, wy = x + column * wide * 0.45 - 0.02, top + 0.03 + row * 0.09
@@ -191,7 +246,8 @@ def _houses(pen: Pen, aspect: float, dice: random.Random, time: str) -> None:
 
 def _draw_ground(pen: Pen, scene: Scene, aspect: float, ground: Colour, dice: random.Random) -> None:
     top = HORIZON + 0.02
-    _gradient(pen, aspect, top, 1.0, mix(ground, (255, 255, 255), 0.12), mix(ground, (90, 90, 90), 0.1))
+    with pen.clad(GROUND_MATERIAL[scene.place], (-0.1, top - 0.02, aspect + 0.1, 1.0)):
+        _gradient(pen, aspect, top, 1.0, mix(ground, (255, 255, 255), 0.12), mix(ground, (90, 90, 90), 0.1))
     match scene.place:
         case "snow":
             _each(aspect, dice, 0.035, lambda x: pen.ellipse(x, dice.uniform(0, 1), 0.006, 0.006, (250, 252, 255), 0.8))

@@ -1,19 +1,19 @@
-"""Colours, smooth outlines and a pen: the few drawing primitives animals and backgrounds share."""
+"""Colours and a pen: the few drawing primitives animals and backgrounds share."""
 
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
 import skia
+
+from .outlines import ellipse_path
+from .texture import Material, Texture, Weaver
 
 Colour = tuple[float, float, float]
 """Red, green, blue in 0..255."""
-Points = npt.NDArray[np.float64]
-"""(n, 2) array of x, y."""
 
 WHITE: Colour = (255, 255, 255)
 BLACK: Colour = (0, 0, 0)
@@ -33,47 +33,14 @@ def shift(colour: Colour, hue_degrees: float, lightness: float) -> Colour:
     return (r * 255, g * 255, b * 255)
 
 
-def smooth(control: Sequence[tuple[float, float]], steps: int = 8) -> Points:
-    """A closed Catmull-Rom curve through the control points, `steps` points a span."""
-    p1 = np.asarray(control, dtype=np.float64)
-    p0, p2, p3 = np.roll(p1, 1, 0), np.roll(p1, -1, 0), np.roll(p1, -2, 0)
-    t = (np.arange(steps) / steps)[None, :, None]
-    a, b, c, d = (p[:, None, :] for p in (p0, p1, p2, p3))
-    curve = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
-    return np.asarray(curve.reshape(-1, 2))
+def lighter(colour: Colour) -> Colour:
+    """What the elements of a texture that catch the light are like: of the same hue, and a little warmer."""
+    return mix(shift(colour, 0, 0.14), (255, 250, 226), 0.22)
 
 
-def mirrored(half: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """A closed symmetric outline from its right half, top to bottom (first and last on the axis)."""
-    return [*half, *((-x, y) for x, y in half[-2:0:-1])]
-
-
-def tufted(outline: Points, tuft: float, length: float) -> Points:
-    """The outline with a scalloped fur edge: tufts about `length` wide that stand out by `tuft`."""
-    closed = np.vstack([outline, outline[:1]])
-    along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(closed, axis=0).T))])
-    count = max(int(along[-1] / length), 6)
-    s = np.arange(count * 6) / (count * 6)
-    x = np.interp(s * along[-1], along, closed[:, 0])
-    y = np.interp(s * along[-1], along, closed[:, 1])
-    tangent = np.stack([np.roll(x, -1) - np.roll(x, 1), np.roll(y, -1) - np.roll(y, 1)], 1)
-    tangent /= np.hypot(*tangent.T)[:, None] + 1e-9
-    bump = np.abs(np.sin(np.pi * s * count))[:, None] - 0.4
-    return np.asarray(np.stack([x, y], 1) + tuft * bump * np.stack([tangent[:, 1], -tangent[:, 0]], 1))
-
-
-def path_of(points: Points | Sequence[tuple[float, float]], close: bool = True) -> skia.Path:
-    """A skia path through the points by straight lines."""
-    path = skia.Path()
-    path.addPoly([skia.Point(float(x), float(y)) for x, y in points], close)
-    return path
-
-
-def ellipse_path(x: float, y: float, rx: float, ry: float) -> skia.Path:
-    """An ellipse about (x, y)."""
-    path = skia.Path()
-    path.addOval(skia.Rect.MakeLTRB(x - rx, y - ry, x + rx, y + ry))
-    return path
+def darker(colour: Colour) -> Colour:
+    """What the elements in the shade are like: of the same hue, and a little colder."""
+    return mix(shift(colour, 0, -0.2), (44, 30, 70), 0.18)
 
 
 @dataclass
@@ -82,6 +49,12 @@ class Pen:
 
     canvas: skia.Canvas
     light: Colour = (1.0, 1.0, 1.0)
+    weaver: Weaver | None = None
+    """Makes the textures of a detailed scene; in a flat one there are none."""
+    seed: int = 0
+    """Of the textures."""
+    texture: Texture | None = None
+    """Laid over everything that is filled."""
     marks: list[tuple[str, float, float, float]] = field(default_factory=list)
     """(kind, x, y, radius) in device pixels."""
 
@@ -90,21 +63,45 @@ class Pen:
         r, g, b = (min(max(int(c * k + 0.5), 0), 255) for c, k in zip(colour, self.light, strict=True))
         return int(skia.Color(r, g, b, int(alpha * 255 + 0.5)))
 
+    @contextmanager
+    def clad(
+        self,
+        material: Material | None,
+        bounds: tuple[float, float, float, float] | None = None,
+        unit: float = 1.0,
+    ) -> Iterator[None]:
+        """Lay a material over what is filled inside; `bounds` (present units) hold it all, `unit` is its unit here."""
+        before = self.texture
+        if self.weaver is not None:
+            matrix = self.canvas.getTotalMatrix()
+            self.texture = material and self.weaver.weave(material, self.seed, matrix, bounds, unit)
+        yield
+        self.texture = before
+
+    def bare(self) -> AbstractContextManager[None]:
+        """Fill flat inside."""
+        return self.clad(None)
+
+    def lay(self, path: skia.Path, colour: Colour, width: float = 0.0) -> None:
+        """The present texture's elements on a path that is filled (or, with a width, drawn along) in this colour."""
+        if self.texture is None:
+            return
+        matrix = self.canvas.getTotalMatrix()
+        for mask, tone in ((self.texture.darker, darker(colour)), (self.texture.lighter, lighter(colour))):
+            paint = self.texture.paint(mask, matrix, self.ink(tone))
+            if width:
+                _along(paint, width)
+            self.canvas.drawPath(path, paint)
+
     def fill(self, path: skia.Path, colour: Colour, alpha: float = 1.0) -> None:
         """Fill a path."""
         self.canvas.drawPath(path, skia.Paint(AntiAlias=True, Color=self.ink(colour, alpha)))
+        if alpha == 1.0:
+            self.lay(path, colour)
 
     def stroke(self, path: skia.Path, colour: Colour, width: float, alpha: float = 1.0) -> None:
         """Draw along a path, round ends and joins."""
-        paint = skia.Paint(
-            AntiAlias=True,
-            Color=self.ink(colour, alpha),
-            Style=skia.Paint.kStroke_Style,
-            StrokeWidth=width,
-            StrokeCap=skia.Paint.kRound_Cap,
-            StrokeJoin=skia.Paint.kRound_Join,
-        )
-        self.canvas.drawPath(path, paint)
+        self.canvas.drawPath(path, _along(skia.Paint(AntiAlias=True, Color=self.ink(colour, alpha)), width))
 
     def shape(self, path: skia.Path, colour: Colour, line: Colour, width: float) -> None:
         """Fill a path and draw its outline."""
@@ -115,22 +112,33 @@ class Pen:
         """A thick outlined line (tails, legs)."""
         self.stroke(path, line, width + edge)
         self.stroke(path, colour, width - edge)
+        self.lay(path, colour, width - edge)
 
     def ellipse(self, x: float, y: float, rx: float, ry: float, colour: Colour, alpha: float = 1.0) -> None:
         """Fill an ellipse."""
-        self.canvas.drawOval(
-            skia.Rect.MakeLTRB(x - rx, y - ry, x + rx, y + ry),
-            skia.Paint(AntiAlias=True, Color=self.ink(colour, alpha)),
-        )
+        rect = skia.Rect.MakeLTRB(x - rx, y - ry, x + rx, y + ry)
+        self.canvas.drawOval(rect, skia.Paint(AntiAlias=True, Color=self.ink(colour, alpha)))
+        if alpha == 1.0 and self.texture is not None:
+            self.lay(ellipse_path(x, y, rx, ry), colour)
 
     def rect(self, x: float, y: float, width: float, height: float, colour: Colour) -> None:
         """Fill a rectangle from its top left corner."""
-        self.canvas.drawRect(
-            skia.Rect.MakeXYWH(x, y, width, height), skia.Paint(AntiAlias=True, Color=self.ink(colour))
-        )
+        rect = skia.Rect.MakeXYWH(x, y, width, height)
+        self.canvas.drawRect(rect, skia.Paint(AntiAlias=True, Color=self.ink(colour)))
+        if self.texture is not None:
+            self.lay(skia.Path.Rect(rect), colour)
 
     def mark(self, kind: str, x: float, y: float, radius: float) -> None:
         """Remember where a part was drawn."""
         matrix = self.canvas.getTotalMatrix()
         point = matrix.mapXY(x, y)
         self.marks.append((kind, point.x(), point.y(), matrix.mapRadius(radius)))
+
+
+def _along(paint: skia.Paint, width: float) -> skia.Paint:
+    """The paint, set to draw along paths."""
+    paint.setStyle(skia.Paint.kStroke_Style)
+    paint.setStrokeWidth(width)
+    paint.setStrokeCap(skia.Paint.kRound_Cap)
+    paint.setStrokeJoin(skia.Paint.kRound_Join)
+    return paint

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 import skia
 
-from .drawing import INK, WHITE, Colour, Pen, ellipse_path, mix, path_of, smooth
+from .drawing import INK, WHITE, Colour, Pen, mix
+from .outlines import ellipse_path, path_of, smooth
 from .scene import Animal, Placement
 from .species import Build
 
@@ -92,7 +93,7 @@ def draw_face(pen: Pen, animal: Animal, build: Build, main: Colour, pale: Colour
                 bump = ellipse_path(copy.side * build.eye_x, build.eye_y + 0.02, 0.44, 0.44)
                 pen.shape(bump, main, line, edge)
     for copy in animal.copies("eye"):
-        with moved(pen.canvas, copy):
+        with pen.bare(), moved(pen.canvas, copy):
             _draw_eye(pen, animal, build, copy.side, line, edge)
     for copy in animal.copies("mouth"):
         with moved(pen.canvas, copy):
@@ -133,7 +134,8 @@ def _draw_snout(pen: Pen, species: str, main: Colour, pale: Colour, line: Colour
         case "owl" | "penguin":
             w, top, tip = (0.17, 0.08, 0.52) if species == "owl" else (0.26, 0.12, 0.46)
             beak = path_of(smooth([(0, top), (w, top + 0.12), (0, tip), (-w, top + 0.12)]))
-            pen.shape(beak, BEAK, mix(BEAK, INK, 0.5), edge * 0.8)
+            with pen.bare():
+                pen.shape(beak, BEAK, mix(BEAK, INK, 0.5), edge * 0.8)
             pen.mark("mouth", 0, (top + tip) / 2, 0.25)
             return
         case "frog":
@@ -141,14 +143,16 @@ def _draw_snout(pen: Pen, species: str, main: Colour, pale: Colour, line: Colour
             mouth.quadTo(0, 0.72, 0.8, 0.12)
             pen.stroke(mouth, line, edge * 1.3)
             for side in (-1, 1):
-                pen.ellipse(side * 0.13, -0.1, 0.05, 0.04, line)
+                with pen.bare():
+                    pen.ellipse(side * 0.13, -0.1, 0.05, 0.04, line)
                 pen.ellipse(side * 0.95, 0.2, 0.17, 0.12, mix(main, ROSE, 0.6))
             pen.mark("mouth", 0, 0.35, 0.5)
             return
         case "pig":
             pen.shape(ellipse_path(0, 0.28, 0.46, 0.33), mix(pale, ROSE, 0.45), line, edge)
             for side in (-1, 1):
-                pen.ellipse(side * 0.17, 0.28, 0.08, 0.13, mix(line, INK, 0.3))
+                with pen.bare():
+                    pen.ellipse(side * 0.17, 0.28, 0.08, 0.13, mix(line, INK, 0.3))
             mouth.moveTo(-0.26, 0.7)
             mouth.quadTo(0, 0.84, 0.26, 0.7)
             pen.stroke(mouth, line, edge)
@@ -167,7 +171,8 @@ def _draw_snout(pen: Pen, species: str, main: Colour, pale: Colour, line: Colour
             pen.ellipse(0, 0.48, 0.54, 0.46, pale)
             nose_y, mouth_y = 0.22, 0.5
             tongue = path_of(smooth([(-0.13, 0.62), (0.13, 0.62), (0.12, 0.86), (0, 0.94), (-0.12, 0.86)]))
-            pen.shape(tongue, (238, 104, 120), (170, 50, 70), edge * 0.6)
+            with pen.bare():
+                pen.shape(tongue, (238, 104, 120), (170, 50, 70), edge * 0.6)
         case "bear":
             pen.ellipse(0, 0.4, 0.48, 0.4, pale)
             nose_y, mouth_y = 0.22, 0.48
@@ -175,7 +180,8 @@ def _draw_snout(pen: Pen, species: str, main: Colour, pale: Colour, line: Colour
             nose_y, mouth_y = 0.56, 0.72
         case "rabbit":
             pen.ellipse(0, 0.44, 0.42, 0.34, mix(pale, WHITE, 0.4))
-            pen.fill(path_of([(-0.12, 0.55), (0.12, 0.55), (0.11, 0.8), (-0.11, 0.8)]), WHITE)
+            with pen.bare():
+                pen.fill(path_of([(-0.12, 0.55), (0.12, 0.55), (0.11, 0.8), (-0.11, 0.8)]), WHITE)
             pen.stroke(path_of([(-0.12, 0.55), (0.12, 0.55), (0.11, 0.8), (-0.11, 0.8)]), line, edge * 0.5)
             nose, mouth_y = (236, 110, 130), 0.5
         case _:
@@ -183,7 +189,8 @@ def _draw_snout(pen: Pen, species: str, main: Colour, pale: Colour, line: Colour
             nose, nose_y, mouth_y = (236, 96, 120), 0.44, 0.66
     wide = 0.17 if species in ("dog", "bear") else 0.13
     nose_tip = [(-wide, nose_y - 0.05), (0, nose_y - 0.1), (wide, nose_y - 0.05), (0, nose_y + 0.13)]
-    pen.fill(path_of(smooth(nose_tip)), nose)
+    with pen.bare():
+        pen.fill(path_of(smooth(nose_tip)), nose)
     mouth.moveTo(-0.26, mouth_y)
     mouth.quadTo(-0.14, mouth_y + 0.17, 0, mouth_y + 0.02)
     mouth.quadTo(0.14, mouth_y + 0.17, 0.26, mouth_y)

@@ -12,9 +12,10 @@ import skia
 from numpy.typing import NDArray
 
 from .accessories import draw_face_accessory, draw_neck_accessory
-from .drawing import INK, Pen, ellipse_path, mix, path_of, smooth
+from .drawing import INK, Pen, mix
 from .observer_faults import malform, sample_faults
 from .observer_parts import SeenPart, seen_parts
+from .outlines import ellipse_path, path_of, smooth
 from .palette import PAINT
 from .renderer import render
 from .scene import ACCESSORIES, COLOURS, PLACES, TIMES, Animal, PlacedAnimal, Scene, sample_animal

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from .animals import draw_animal
 from .backgrounds import ANIMAL_LIGHT, draw_background
 from .drawing import Colour, Pen
 from .scene import Scene
+from .texture import Weaver
 
 P = TypeVar("P", bound=Pen)
 
@@ -49,10 +51,11 @@ def render_with_parts(scene: Scene, width: int, height: int) -> tuple[NDArray[np
     canvas = surface.getCanvas()
     canvas.save()
     canvas.scale(height, height)
-    draw_background(canvas, scene, width / height)
+    weaver = Weaver(width, height) if scene.world == "detailed" else None
+    draw_background(canvas, scene, width / height, weaver)
     canvas.restore()
     parts: list[Part] = []
-    for index, pen in enumerate(draw_animals(canvas, scene, width, height, Pen)):
+    for index, pen in enumerate(draw_animals(canvas, scene, width, height, partial(Pen, weaver=weaver))):
         parts += [Part(index, kind, x / width, y / height, r / height) for kind, x, y, r in pen.marks]
     surface.flushAndSubmit()
     return np.ascontiguousarray(pixels[:, :, :3]), parts
@@ -65,6 +68,7 @@ def draw_animals(
     stage = min(width, height)
     for placed in scene.animals:
         pen = pen_of(canvas, ANIMAL_LIGHT[scene.time])
+        pen.seed = placed.animal.seed
         canvas.save()
         canvas.translate((width - stage) / 2 + placed.x * stage, (height - stage) / 2 + placed.ground_y * stage)
         canvas.scale(placed.height * stage, placed.height * stage)

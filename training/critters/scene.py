@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .species import BUILDS
+
 SPECIES = ("cat", "dog", "fox", "bear", "rabbit", "mouse", "pig", "owl", "penguin", "frog")
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "white", "gray")
 PATTERNS = ("plain", "spotted", "striped", "fluffy")
@@ -16,6 +18,10 @@ ACCESSORIES = ("none", "scarf", "hat", "bow tie", "glasses", "crown")
 ACCESSORY_COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white")
 PLACES = ("snow", "forest", "beach", "desert", "meadow", "mountains", "city")
 TIMES = ("day", "sunset", "night")
+WORLDS = ("flat", "detailed")
+"""Flat colours and one size of animals; or textures at every scale, and animals from far away to close-ups."""
+SHIPPED_WORLD = "flat"
+"""The one that the shipped model and observer know."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +113,15 @@ class Scene:
     place: str
     time: str
     background_seed: int = 0
+    world: str = SHIPPED_WORLD
 
     def __post_init__(self) -> None:
         if self.place not in PLACES:
             raise ValueError(f"place {self.place!r} is not one of {PLACES}")
         if self.time not in TIMES:
             raise ValueError(f"time {self.time!r} is not one of {TIMES}")
+        if self.world not in WORLDS:
+            raise ValueError(f"world {self.world!r} is not one of {WORLDS}")
 
 
 def _choice(rng: np.random.Generator, options: tuple[str, ...]) -> str:
@@ -152,18 +161,54 @@ def settled(animal: Animal) -> Animal:
     )
 
 
-def sample_scene(seed: int) -> Scene:
-    """The training scene of this seed: exactly one animal, 45-75 % of the height, wholly in the picture."""
+def sample_scene(seed: int, world: str = SHIPPED_WORLD) -> Scene:
+    """The training scene of this seed: exactly one animal; in the flat world wholly in the picture, 54-73 % high."""
     rng = np.random.default_rng(seed)
-    placed = PlacedAnimal(
-        animal=settled(sample_animal(rng)),
-        x=float(rng.uniform(0.43, 0.57)),
-        ground_y=float(rng.uniform(0.88, 0.94)),
-        height=float(rng.uniform(0.54, 0.73)),
-    )
+    animal = settled(sample_animal(rng))
+    if world == "flat":
+        x, ground_y, height = (float(rng.uniform(*span)) for span in ((0.43, 0.57), (0.88, 0.94), (0.54, 0.73)))
+    else:
+        animal, x, ground_y, height = _framed(animal, rng)
     return Scene(
-        animals=(placed,),
+        animals=(PlacedAnimal(animal=animal, x=x, ground_y=ground_y, height=height),),
         place=_choice(rng, PLACES),
         time=TIMES[int(rng.choice(3, p=(0.5, 0.22, 0.28)))],
         background_seed=int(rng.integers(2**31)),
+        world=world,
     )
+
+
+FRAMINGS = ("far", "whole", "portrait", "close-up")
+"""How large an animal is in its picture, in words."""
+FRAMING_HEIGHTS = {"far": (0.27, 0.4), "whole": (0.45, 0.88), "portrait": (1.0, 1.35), "close-up": (1.5, 2.4)}
+"""Heights of the animals of training scenes, of the picture's shorter side."""
+FRAMING_SHARES = (0.2, 0.44, 0.18, 0.18)
+_BOUNDS = (0.425, 0.94, 1.425)
+
+
+def framing_of(height: float) -> str:
+    """The word for an animal of this height (of the picture's shorter side)."""
+    return FRAMINGS[sum(height >= bound for bound in _BOUNDS)]
+
+
+def _framed(animal: Animal, rng: np.random.Generator) -> tuple[Animal, float, float, float]:
+    """The animal and its x, ground and height in a picture that shows it far away, whole, as a portrait or close up.
+
+    What is cut off is the body: the face stays in the picture, and so does what the animal wears.
+    """
+    framing = FRAMINGS[int(rng.choice(4, p=FRAMING_SHARES))]
+    low, high = FRAMING_HEIGHTS[framing]
+    if framing == "close-up" and animal.accessory not in ("none", "glasses"):
+        high = 1.75
+    height = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    if framing == "far":
+        return animal, float(rng.uniform(0.36, 0.64)), float(rng.uniform(0.8, 0.94)), height
+    if framing == "whole":
+        return animal, float(rng.uniform(0.43, 0.57)), float(rng.uniform(max(height + 0.05, 0.88), 0.96)), height
+    head = -BUILDS[animal.species].head_y * height
+    middle = 0.46 if framing == "portrait" else 0.5
+    if animal.accessory in ("hat", "crown"):
+        middle += 0.1
+    elif animal.accessory in ("scarf", "bow tie"):
+        middle -= 0.08
+    return animal, float(rng.uniform(0.46, 0.54)), middle + head + float(rng.uniform(-0.03, 0.03)), height
