@@ -9,7 +9,7 @@ that they have a place, errors there count for more.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from .loop import Schedule, compile_blocks, train
+from .loop import Schedule, adopt, compile_blocks, train
 from .tokenizer import MAX_LENGTH
 
 
@@ -28,6 +28,8 @@ from .tokenizer import MAX_LENGTH
 class DenoiserSettings:
     widths: tuple[int, ...] = (64, 128, 192, 224)
     layers: int = 1
+    channels: int = 4
+    """Of the latents."""
     text_width: int = 128
     text_layers: int = 2
     steps: int = 9000
@@ -61,8 +63,8 @@ class Denoiser(nn.Module):
         )
         self.unet = UNet2DConditionModel(
             sample_size=32,
-            in_channels=4,
-            out_channels=4,
+            in_channels=settings.channels,
+            out_channels=settings.channels,
             block_out_channels=settings.widths,
             layers_per_block=settings.layers,
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
@@ -96,11 +98,38 @@ def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
     return padded["input_ids"]  # type: ignore[no-any-return]
 
 
+@dataclass(frozen=True)
+class Latents:
+    """What is trained on, of pictures of one shape."""
+
+    means: Tensor
+    """`(count, channels, height / 8, width / 8)`, unscaled."""
+    deviation: Tensor
+    """`(channels,)`: of the posterior."""
+    tokens: Tensor
+    """`(count, wordings, 32)`."""
+    details: Tensor
+    """Bool `(count, height / 8, width / 8)`: where errors count for more."""
+
+    def to(self, device: torch.device) -> Latents:
+        """The same on a device."""
+        return Latents(*(each.to(device) for each in (self.means, self.deviation, self.tokens, self.details)))
+
+
+@torch.no_grad()
+def _adopt_words(
+    encoder: CLIPTextModel, tokenizer: CLIPTokenizer, known: CLIPTextModel, known_tokenizer: CLIPTokenizer
+) -> None:
+    """Give the tokens of another vocabulary what they had there, whatever their numbers are."""
+    ours, theirs = tokenizer.get_vocab(), known_tokenizer.get_vocab()
+    weights, source = encoder.get_input_embeddings().weight, known.get_input_embeddings().weight
+    for token, number in ours.items():
+        if token in theirs:
+            weights[number] = source[theirs[token]]
+
+
 def train_denoiser(
-    means: Tensor,
-    deviations: Tensor,
-    tokens: Tensor,
-    near_details: Tensor,
+    data: Sequence[Latents],
     tokenizer: CLIPTokenizer,
     scaling_factor: float,
     settings: DenoiserSettings,
@@ -115,14 +144,18 @@ def train_denoiser(
 ) -> Denoiser:
     """The trained text encoder and U-Net (their moving average).
 
-    `means`, `deviations`: `(count, 4, 32, 32)` unscaled; `tokens`: `(count, wordings, 32)`; `near_details`: bool
-    `(count, 32, 32)`, where errors count for more.  `warm_start`: a diffusers folder of the same shape to begin from.
+    The pictures of a batch have one shape.  `warm_start`: a diffusers folder to begin from; where its vocabulary or its
+    latents are others, all begins from it that agrees.
     """
     torch.manual_seed(1)
     model = Denoiser(settings, tokenizer)
     if warm_start is not None:
-        model.text_encoder.load_state_dict(CLIPTextModel.from_pretrained(warm_start / "text_encoder").state_dict())
-        model.unet.load_state_dict(UNet2DConditionModel.from_pretrained(warm_start / "unet").state_dict())
+        known = CLIPTextModel.from_pretrained(warm_start / "text_encoder")
+        missing = adopt(model.text_encoder, known)
+        missing += adopt(model.unet, UNet2DConditionModel.from_pretrained(warm_start / "unet"))
+        _adopt_words(model.text_encoder, tokenizer, known, CLIPTokenizer.from_pretrained(warm_start / "tokenizer"))
+        if missing:
+            report(f"begun from {warm_start}, but for {', '.join(missing)}")
     model = model.to(device)
     model.unet.to(memory_format=torch.channels_last)
     if device.type == "cpu":
@@ -133,18 +166,20 @@ def train_denoiser(
     alphas = scheduler.alphas_cumprod.to(device)
     scheduler.alphas_cumprod = alphas
     empty = tokenize(tokenizer, [""])[0].to(device)
-    means, deviations, tokens, near_details = (data.to(device) for data in (means, deviations, tokens, near_details))
+    data = [each.to(device) for each in data]
+    shares = torch.tensor([float(len(each.means)) for each in data])
     count = settings.batch
 
     def step_loss(step: int) -> Tensor:
+        lot = data[int(torch.multinomial(shares, 1, generator=torch.Generator().manual_seed(step)))]
         generator = torch.Generator(device).manual_seed(step)
         drawn: dict[str, Any] = {"generator": generator, "device": device}
-        rows = torch.randint(len(means), (count,), **drawn)
-        wording = torch.randint(tokens.shape[1], (count,), **drawn)
+        rows = torch.randint(len(lot.means), (count,), **drawn)
+        wording = torch.randint(lot.tokens.shape[1], (count,), **drawn)
         dropped = torch.rand(count, **drawn) < settings.caption_dropout
-        ids = torch.where(dropped[:, None], empty, tokens[rows, wording])
-        jitter = torch.randn(means[rows].shape, **drawn)
-        clean = (means[rows].float() + deviations[rows].float() * jitter) * scaling_factor
+        ids = torch.where(dropped[:, None], empty, lot.tokens[rows, wording])
+        jitter = torch.randn(lot.means[rows].shape, **drawn)
+        clean = (lot.means[rows].float() + lot.deviation[:, None, None] * jitter) * scaling_factor
         noise = torch.randn(clean.shape, **drawn)
         # one timestep from each of `batch` equal slices: less variance than independent draws
         slices = (torch.arange(count, device=device) + torch.rand(count, **drawn)) / count
@@ -154,7 +189,7 @@ def train_denoiser(
         output = model(noisy, timesteps, ids).float()
         signal_to_noise = alphas[timesteps] / (1.0 - alphas[timesteps])
         weight = signal_to_noise.clamp(max=settings.snr_gamma) / (signal_to_noise + 1.0)
-        near = near_details[rows].float() * alphas[timesteps][:, None, None]
+        near = lot.details[rows].float() * alphas[timesteps][:, None, None]
         attention = 1.0 + settings.detail_weight * near
         error = (output - velocity).square().mean(dim=1) * attention
         return (error.mean(dim=(1, 2)) * weight).mean() / weight.mean()

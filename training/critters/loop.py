@@ -87,6 +87,19 @@ def compile_blocks(module: nn.Module) -> None:
             block.compile(dynamic=False)
 
 
+@torch.no_grad()
+def adopt(module: nn.Module, other: nn.Module) -> list[str]:
+    """Take over the other's parameters where name and shape agree; the names of those that it could not give."""
+    theirs = other.state_dict()
+    missing = []
+    for name, value in module.state_dict().items():
+        if name in theirs and theirs[name].shape == value.shape:
+            value.copy_(theirs[name])
+        else:
+            missing.append(name)
+    return missing
+
+
 def save_atomically(state: object, path: Path) -> None:
     """`torch.save` under a temporary name, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,26 +15,44 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from numpy.typing import NDArray
 from torch import nn
 from transformers import CLIPTokenizer
 
-from .autoencoder import AutoencoderSettings, build_autoencoder, encode_all, psnr, train_autoencoder
+from .autoencoder import (
+    AutoencoderSettings,
+    build_autoencoder,
+    encode_all,
+    kept_power,
+    normalise,
+    psnr,
+    train_autoencoder,
+)
 from .captions import vocabulary
-from .data import CAPTIONS_PER_SCENE, HELD_OUT_SEED, captions_of, details, renders
-from .denoiser import Denoiser, DenoiserSettings, tokenize, train_denoiser
+from .data import HELD_OUT_SEED, captions_of, details, renders, shapes_of
+from .denoiser import Denoiser, DenoiserSettings, Latents, tokenize, train_denoiser
 from .export import assemble, export, preview
 from .loop import pick_device, pick_precision, save_atomically
+from .scene import SHIPPED_WORLD, WORLDS
 from .tokenizer import build_tokenizer
 
 
 @dataclass(frozen=True)
 class Settings:
+    world: str = SHIPPED_WORLD
     scenes: int = 10000
     held_out: int = 16
     workers: int = 2
     autoencoder: AutoencoderSettings = field(default_factory=AutoencoderSettings)
     denoiser: DenoiserSettings = field(default_factory=DenoiserSettings)
 
+
+DETAILED = Settings(
+    world="detailed",
+    autoencoder=AutoencoderSettings(channels=16, power_weight=1.0, normalised=True),
+    denoiser=DenoiserSettings(channels=16),
+)
+"""Of the detailed world."""
 
 SMOKE = Settings(
     scenes=8,
@@ -70,23 +88,34 @@ def run(
         with (out / "log.txt").open("a") as log:
             log.write(stamped + "\n")
 
-    pictures = renders(out / "renders.npy", settings.scenes, 0, settings.workers, report)
-    held_out = renders(out / "held_out.npy", settings.held_out, HELD_OUT_SEED, 1, report)
-    tokenizer = _tokenizer(out / "tokenizer", warm_start)
+    world, shapes = settings.world, shapes_of(range(settings.scenes), settings.world)
+    pictures = [
+        renders(out / f"renders-{shape[0]}x{shape[1]}.npy", seeds, shape, world, settings.workers, report)
+        for shape, seeds in shapes.items()
+    ]
+    kept = range(HELD_OUT_SEED, HELD_OUT_SEED + settings.held_out)
+    held_out = renders(out / "held_out.npy", kept, world=world, workers=1, report=report)
+    tokenizer = _tokenizer(out / "tokenizer", world, warm_start)
 
     vae = _autoencoder(settings, pictures, out, device, dtype, report, checkpoint_every, compiled, warm_start)
-    report(f"autoencoder: {psnr(vae, held_out, device):.2f} dB PSNR on {len(held_out)} held-out pictures")
+    report(
+        f"autoencoder: {psnr(vae, held_out, device):.2f} dB PSNR, log2 of the fine detail's power "
+        f"{kept_power(vae, held_out, device):+.2f}, on {len(held_out)} held-out pictures"
+    )
 
     encoded = out / "latents.pt"
     if not encoded.exists():
-        means, deviations = encode_all(vae, pictures, device, dtype, report=report)
-        tokens = torch.stack([tokenize(tokenizer, captions_of(seed)) for seed in range(settings.scenes)])
-        near = torch.from_numpy(details(settings.scenes, means.shape[-1], workers=settings.workers))
-        save_atomically({"means": means, "deviations": deviations, "tokens": tokens, "details": near}, encoded)
-    data = torch.load(encoded, weights_only=True)
-    assert data["tokens"].shape[1] == CAPTIONS_PER_SCENE
-    scaling_factor = round(1.0 / data["means"].float().std().item(), 5)
-    report(f"latents: {len(data['means'])}, scaling factor {scaling_factor}")
+        sets = []
+        for (shape, seeds), block in zip(shapes.items(), pictures, strict=True):
+            means, deviation = encode_all(vae, block, device, dtype, report=report)
+            tokens = torch.stack([tokenize(tokenizer, captions_of(seed, world)) for seed in seeds])
+            near = torch.from_numpy(details(seeds, shape, world, settings.workers))
+            sets.append({"means": means, "deviation": deviation, "tokens": tokens, "details": near})
+        save_atomically(sets, encoded)
+    data = [Latents(**each) for each in torch.load(encoded, weights_only=True)]
+    spread = torch.cat([each.means.float().flatten() for each in data]).std().item()
+    scaling_factor = round(1.0 / spread, 5)
+    report(f"latents: {sum(len(each.means) for each in data)}, scaling factor {scaling_factor}")
 
     def look(step: int, average: nn.Module) -> None:
         if step % preview_every == 0:
@@ -94,10 +123,7 @@ def run(
             preview(assemble(vae, average, tokenizer, scaling_factor), out / f"preview-{step:06d}.png")
 
     denoiser = train_denoiser(
-        data["means"],
-        data["deviations"],
-        data["tokens"],
-        data["details"],
+        data,
         tokenizer,
         scaling_factor,
         settings.denoiser,
@@ -116,22 +142,28 @@ def run(
     return folder
 
 
-def _tokenizer(folder: Path, warm_start: Path | None) -> CLIPTokenizer:
-    """The one that belongs to the text encoder: built anew, a few tokens of equal merit may change their places."""
+def _tokenizer(folder: Path, world: str, warm_start: Path | None) -> CLIPTokenizer:
+    """One of the captions' words: an earlier model's if it knows them all, else built anew.
+
+    It belongs to the text encoder: built anew, a few tokens of equal merit may change their places.
+    """
+    words = vocabulary(world)
     if warm_start is not None:
         tokenizer = CLIPTokenizer.from_pretrained(warm_start / "tokenizer")
-        unknown = [word for word in vocabulary() if len(tokenizer(word)["input_ids"]) != 3]
-        if unknown:
-            raise ValueError(f"{warm_start} knows other captions: {', '.join(unknown)} are not words of its tokenizer")
-        return tokenizer  # type: ignore[no-any-return]
+        if all(len(tokenizer(word)["input_ids"]) == 3 for word in words):
+            return tokenizer  # type: ignore[no-any-return]
     if (folder / "tokenizer_config.json").exists():
         return CLIPTokenizer.from_pretrained(folder)  # type: ignore[no-any-return]
-    return build_tokenizer(vocabulary(), folder)
+    return build_tokenizer(words, folder)
+
+
+_LOOKED_AT = 40
+"""Pictures of each shape from which the latents' spread is known."""
 
 
 def _autoencoder(
     settings: Settings,
-    pictures: np.ndarray,
+    pictures: list[NDArray[np.uint8]],
     out: Path,
     device: torch.device,
     dtype: torch.dtype,
@@ -149,6 +181,8 @@ def _autoencoder(
         return vae
     checkpoint, start = out / "autoencoder.pt", warm_start / "vae" if warm_start else None
     vae = train_autoencoder(pictures, settings.autoencoder, checkpoint, device, dtype, report, every, compiled, start)
+    if settings.autoencoder.normalised:
+        normalise(vae, [each[:_LOOKED_AT] for each in pictures], device)
     save_atomically(vae.state_dict(), done)
     return vae
 
@@ -160,6 +194,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--world", default=SHIPPED_WORLD, choices=WORLDS, help="which scenes (default: %(default)s)")
     parser.add_argument("--scenes", type=int)
     parser.add_argument("--workers", type=int, help="processes that draw scenes")
     parser.add_argument("--autoencoder-steps", type=int, help="with --warm-start, 0 keeps its autoencoder as it is")
@@ -172,7 +207,14 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
-    settings = SMOKE if options.smoke else Settings()
+    settings = DETAILED if options.world == "detailed" else Settings()
+    if options.smoke:
+        settings = replace(
+            SMOKE,
+            world=options.world,
+            autoencoder=replace(SMOKE.autoencoder, channels=settings.autoencoder.channels),
+            denoiser=replace(SMOKE.denoiser, channels=settings.denoiser.channels),
+        )
     if options.scenes:
         settings = replace(settings, scenes=options.scenes)
     if options.workers:
