@@ -38,23 +38,23 @@ def coat(species: str, pattern: str, where: str) -> Material:
     if species in ("owl", "penguin"):
         return Material("feather", 0.1, 0.53, length=1.5, spread=0.15, flow=flow)
     if species == "pig":
-        return Material("bristle", 0.1, 0.35 if pattern != "fluffy" else 0.32, length=1.8, spread=0.25, flow=flow)
+        return Material("bristle", 0.15, 0.36 if pattern != "fluffy" else 0.56, length=1.8, spread=0.25, flow=flow)
     return _hair(flow, pattern == "fluffy")
 
 
-CLOTH = Material("stitch", 0.075, 0.53, length=1.05, each=1, spread=0.0, rows=True, stretch=(0.55, 0.8))
-FELT = Material("wisp", 0.09, 0.44, length=1.8, turn=90, spread=0.25)
+CLOTH = Material("stitch", 0.11, 0.53, length=1.05, each=1, spread=0.0, rows=True, stretch=(0.55, 0.8))
+FELT = Material("wisp", 0.14, 0.44, length=1.8, turn=90, spread=0.25)
 METAL = Material("facet", 0.09, 0.39, length=1.2, turn=30, spread=0.3)
 
 SKY = Material("wisp", 0.2, 0.39, length=2.6, turn=88, spread=0.12, light=0.6, stretch=(2.0, 0.8))
 NIGHT = Material("wisp", 0.2, 0.28, length=2.6, turn=88, spread=0.12, light=0.5, stretch=(2.0, 0.8))
 CLOUD = Material("puff", 0.11, 0.53, length=1.15, spread=0.2, light=0.5)
 GRASS = Material("blade", 0.13, 0.53, length=1.5, turn=180, spread=0.42, stretch=(1.1, 0.75))
-FAR_GRASS = Material("blade", 0.07, 0.46, length=1.4, turn=180, spread=0.4, stretch=(1.3, 0.7))
+FAR_GRASS = Material("blade", 0.14, 0.46, length=1.4, turn=180, spread=0.4, stretch=(1.3, 0.7))
 LEAVES = Material("leaf", 0.1, 0.60, length=1.35, turn=20, spread=0.9)
-NEEDLES = Material("needle", 0.08, 0.60, length=1.9, turn=0, spread=0.7, stretch=(0.7, 1.0))
-FROND = Material("frond", 0.08, 0.60, length=1.8, turn=30, spread=0.5)
-BARK = Material("bark", 0.07, 0.60, length=2.0, turn=0, spread=0.12)
+NEEDLES = Material("needle", 0.12, 0.60, length=1.9, turn=0, spread=0.7, stretch=(0.7, 1.0))
+FROND = Material("frond", 0.12, 0.60, length=1.8, turn=30, spread=0.5)
+BARK = Material("bark", 0.12, 0.60, length=2.0, turn=0, spread=0.12)
 SNOW = Material("hummock", 0.15, 0.46, length=1.5, turn=90, spread=0.2, stretch=(1.2, 0.7))
 SAND = Material("ripple", 0.14, 0.46, length=1.7, turn=90, spread=0.14, stretch=(1.5, 0.6))
 WATER = Material("ripple", 0.12, 0.56, length=2.0, turn=90, spread=0.08, stretch=(1.7, 0.55))

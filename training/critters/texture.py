@@ -15,13 +15,15 @@ import numpy as np
 import skia
 from numpy.typing import NDArray
 
-from .sprites import OFFSETS, STEPS, TURNS, VARIANTS, lay, patches, sprites
+from .sprites import OFFSETS, STEPS, TURNS, VARIANTS, WIDTH, lay, patches, sprites
 
 Values = NDArray[np.float64]
 Flow = Callable[[Values, Values], Values]
 """Where elements point: local x, y to an angle in radians, 0 down, growing counter-clockwise as seen (to the right)."""
 FADE = (5.0, 7.0)
 """Pixels: shorter elements are not drawn; up to the second they come in gently."""
+COMPACT = 0.75
+"""Elements at least half as wide as long may be so much shorter: they hold no finer detail than slender ones."""
 MOST_OCTAVES = 12
 LONGEST_PATCH = 20.0
 """Pixels: octaves of longer elements are drawn, the others added up from patches."""
@@ -143,7 +145,8 @@ class Weaver:
         for octave in range(MOST_OCTAVES):
             pitch = material.coarsest * unit / 2**octave
             length = material.length * pitch * scale
-            weight = min((length - FADE[0]) / (FADE[1] - FADE[0]), 1.0)
+            cut = COMPACT if WIDTH[material.shape] >= 0.5 else 1.0
+            weight = min((length / cut - FADE[0]) / (FADE[1] - FADE[0]), 1.0)
             if weight <= 0:
                 break
             for copy in range(material.each):
