@@ -20,6 +20,7 @@ import scalecrafter
 from scalecrafter import ModelError, load_pipeline
 from scalecrafter.models.checkpoint_config import checkpoint_family, unet_configuration
 from scalecrafter.models.embedded import embedded_folder
+from scalecrafter.unet.families import FAMILIES
 from tests.support import tiny_architectures as tiny
 from tests.support.ldm_checkpoint import ldm_state, unet_state, with_prefix
 from tests.support.reference_in_pipelines import relative_difference
@@ -118,7 +119,7 @@ def sdxl() -> Any:
     )  # fmt: skip
 
 
-FAMILIES = {"sd1": sd1, "sd2": sd2, "sdxl": sdxl}
+PIPELINES = {"sd1": sd1, "sd2": sd2, "sdxl": sdxl}
 
 
 def picture(pipe: Any) -> torch.Tensor:
@@ -142,7 +143,7 @@ class Files:
     """One pipeline as a diffusers folder, as a single file, and as a vocabulary alone."""
 
     def __init__(self, family: str, place: Path) -> None:
-        self.pipe = FAMILIES[family]()
+        self.pipe = PIPELINES[family]()
         self.folder, self.file, self.pickle = place / "folder", place / "model.safetensors", place / "model.ckpt"
         self.vocabulary = place / "vocabulary"
         self.pipe.save_pretrained(self.folder)
@@ -151,7 +152,7 @@ class Files:
         self.expected = picture(tiny.quiet(load_pipeline(self.folder, device="cpu")))
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=PIPELINES)
 def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Files:
     return Files(request.param, tmp_path_factory.mktemp(request.param))
 
@@ -188,14 +189,14 @@ def test_a_single_file_is_as_large_as_its_folder_says_and_takes_the_same_recipe(
 
 
 @pytest.mark.parametrize(
-    ("family", "meta"), [("sd1", sd15_unet_meta), ("sd2", lambda: sd21_unet_meta(96)), ("sdxl", sdxl_unet_meta)]
+    ("family", "meta"), [("sd15", sd15_unet_meta), ("sd21", lambda: sd21_unet_meta(96)), ("sdxl", sdxl_unet_meta)]
 )
 def test_the_published_unets_are_read_from_their_shapes(family: str, meta: Callable[[], Any]) -> None:
     """Real widths and depths, on the meta device: the configuration read builds the same modules."""
     published = meta()
     shapes = {n: tuple(t.shape) for n, t in with_prefix("model.diffusion_model.", unet_state(published)).items()}
     shapes["conditioner.embedders.1.model.text_projection"] = (1280, 1280)
-    read = unet_configuration(shapes, family)
+    read = unet_configuration(shapes, FAMILIES[family].checkpoint)
     assert read["sample_size"] == published.config.sample_size
     with torch.device("meta"):
         ours = diffusers.UNet2DConditionModel.from_config(read)

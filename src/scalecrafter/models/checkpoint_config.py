@@ -2,7 +2,7 @@
 
 The original layout (github.com/CompVis/latent-diffusion, github.com/Stability-AI/generative-models) holds weights and
 no configuration.  Widths, depths and where attention is can be read from shapes; what cannot (heads, groups,
-activations, the noise schedule) are facts of the three families, as their published configurations have them.  With a
+activations, the noise schedule) are facts of the families (`unet.families`).  With a
 CLIP vocabulary beside it this is all that diffusers needs, and no hub.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
+from ..unet.families import FAMILIES, Checkpoint, Family, TextEncoder
 
 Shapes = Mapping[str, tuple[int, ...]]
 """By tensor name; names as in the file."""
@@ -27,30 +28,17 @@ _SCHEDULE = {
     "num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
     "steps_offset": 1, "timestep_spacing": "leading",
 }  # fmt: skip
-_SCHEDULERS: dict[str, dict[str, Any]] = {
-    "sd1": {"_class_name": "PNDMScheduler", "skip_prk_steps": True, "set_alpha_to_one": False},
-    "sd2": {
-        "_class_name": "DDIMScheduler", "clip_sample": False, "set_alpha_to_one": False,
-        "prediction_type": "v_prediction",
-    },
-    "sdxl": {"_class_name": "EulerDiscreteScheduler", "interpolation_type": "linear", "use_karras_sigmas": False},
-}  # fmt: skip
-_NATIVE_LATENTS = {"sd1": 64, "sd2": 96, "sdxl": 128}
-_LATENT_SCALE = {"sd1": 0.18215, "sd2": 0.18215, "sdxl": 0.13025}
 
 
-def checkpoint_family(shapes: Shapes) -> str:
-    """ "sd1", "sd2" or "sdxl", by which text encoders are in the file.
+def checkpoint_family(shapes: Shapes) -> Family:
+    """The family of a checkpoint, by which text encoders are in the file.
 
     Raises:
         ModelError: for a checkpoint of another family.
     """
-    if any(name.startswith("conditioner.embedders.1.model.") for name in shapes):
-        return "sdxl"
-    if "cond_stage_model.model.token_embedding.weight" in shapes:
-        return "sd2"
-    if "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight" in shapes:
-        return "sd1"
+    for family in FAMILIES.values():
+        if all(any(name.startswith(one.marker) for name in shapes) for one in family.checkpoint.text_encoders):
+            return family
     raise ModelError("this is none of Stable Diffusion 1, 2 and XL, whose text encoders are known")
 
 
@@ -65,49 +53,29 @@ def write_configuration(shapes: Shapes, tokenizer: Path, folder: Path) -> None:
     Raises:
         ModelError: for a checkpoint whose layout cannot be read, or a vocabulary that is not its own.
     """
-    family = checkpoint_family(shapes)
-    unet = unet_configuration(shapes, family)
+    facts = checkpoint_family(shapes).checkpoint
+    unet = unet_configuration(shapes, facts)
     _check_complete(unet, shapes)
     parts: dict[str, tuple[str, str, dict[str, Any]]] = {
         "unet": ("diffusers", "UNet2DConditionModel", unet),
-        "vae": ("diffusers", "AutoencoderKL", _vae(shapes, family)),
-        "scheduler": ("diffusers", _SCHEDULERS[family]["_class_name"], _SCHEDULE | _SCHEDULERS[family]),
+        "vae": ("diffusers", "AutoencoderKL", _vae(shapes, facts)),
+        "scheduler": ("diffusers", facts.scheduler["_class_name"], _SCHEDULE | dict(facts.scheduler)),
     }
-    if family == "sdxl":
-        first = _clip(shapes, "conditioner.embedders.0.transformer.text_model.")
-        second = _open_clip(shapes, "conditioner.embedders.1.model.", skipped=0)
-        parts["text_encoder"] = ("transformers", "CLIPTextModel", first)
-        parts["text_encoder_2"] = ("transformers", "CLIPTextModelWithProjection", second)
-    elif family == "sd2":
-        parts["text_encoder"] = (
-            "transformers", "CLIPTextModel", _open_clip(shapes, "cond_stage_model.model.", skipped=1),
-        )  # fmt: skip
-    else:
-        parts["text_encoder"] = (
-            "transformers",
-            "CLIPTextModel",
-            _clip(shapes, "cond_stage_model.transformer.text_model."),
-        )
-    index: dict[str, Any] = {name: [library, kind] for name, (library, kind, _) in parts.items()}
-    for name, (_, _, configuration) in parts.items():
+    index: dict[str, Any] = dict(facts.index)
+    for suffix, encoder in zip(("", "_2"), facts.text_encoders, strict=False):
+        configuration = _open_clip(shapes, encoder) if encoder.open_clip else _clip(shapes, encoder.prefix)
+        parts[f"text_encoder{suffix}"] = ("transformers", encoder.class_name, configuration)
+        _write_tokenizer(tokenizer, folder / f"tokenizer{suffix}", encoder.pad_token, configuration)
+        index[f"tokenizer{suffix}"] = ["transformers", "CLIPTokenizer"]
+    for name, (library, kind, configuration) in parts.items():
         file = "scheduler_config.json" if name == "scheduler" else "config.json"
         (folder / name).mkdir()
         (folder / name / file).write_text(json.dumps(configuration, indent=2), "utf-8")
-    padding = {"tokenizer": "!" if family == "sd2" else None}
-    if family == "sdxl":
-        padding["tokenizer_2"] = "!"
-    for name, pad in padding.items():
-        _write_tokenizer(tokenizer, folder / name, pad, parts["text_encoder"][2])
-        index[name] = ["transformers", "CLIPTokenizer"]
-    if family == "sdxl":
-        index |= {"_class_name": "StableDiffusionXLPipeline", "force_zeros_for_empty_prompt": True}
-    else:
-        nothing = {part: [None, None] for part in ("safety_checker", "feature_extractor", "image_encoder")}
-        index |= {"_class_name": "StableDiffusionPipeline", "requires_safety_checker": False, **nothing}
+        index[name] = [library, kind]
     (folder / "model_index.json").write_text(json.dumps(index, indent=2), "utf-8")
 
 
-def unet_configuration(shapes: Shapes, family: str) -> dict[str, Any]:
+def unet_configuration(shapes: Shapes, facts: Checkpoint) -> dict[str, Any]:
     """The configuration of the checkpoint's `UNet2DConditionModel`."""
     layers: list[list[int]] = [[]]  # by level, how many transformers follow each residual block
     widths: list[int] = []
@@ -129,7 +97,7 @@ def unet_configuration(shapes: Shapes, family: str) -> dict[str, Any]:
     linear = any(len(shape) == 2 for name, shape in shapes.items() if name.startswith(UNET) and "proj_in" in name)
     configuration: dict[str, Any] = {
         "_class_name": "UNet2DConditionModel",
-        "sample_size": _NATIVE_LATENTS[family],
+        "sample_size": facts.sample_size,
         "in_channels": shapes[f"{UNET}input_blocks.0.0.weight"][1],
         "out_channels": shapes[f"{UNET}out.2.weight"][0],
         "block_out_channels": widths,
@@ -141,7 +109,7 @@ def unet_configuration(shapes: Shapes, family: str) -> dict[str, Any]:
         "cross_attention_dim": shapes[attention][1] if attention else None,
         "attention_head_dim": [max(width // _HEAD, 1) for width in widths] if linear else 8,
         "use_linear_projection": linear,
-        "upcast_attention": family == "sd2",
+        "upcast_attention": facts.upcast_attention,
         "norm_num_groups": _GROUPS,
     }
     if [_same(level) for level in up] != [_same(level) for level in reversed(layers)]:
@@ -193,7 +161,7 @@ def _check_complete(configuration: dict[str, Any], shapes: Shapes) -> None:
         )
 
 
-def _vae(shapes: Shapes, family: str) -> dict[str, Any]:
+def _vae(shapes: Shapes, facts: Checkpoint) -> dict[str, Any]:
     prefix = "first_stage_model.encoder.down"
     widths = [shapes[f"{prefix}.{level}.block.0.conv1.weight"][0] for level in range(_count(shapes, prefix))]
     return {
@@ -204,9 +172,9 @@ def _vae(shapes: Shapes, family: str) -> dict[str, Any]:
         "down_block_types": ["DownEncoderBlock2D"] * len(widths),
         "up_block_types": ["UpDecoderBlock2D"] * len(widths),
         "norm_num_groups": _GROUPS,
-        "scaling_factor": _LATENT_SCALE[family],
-        "sample_size": 8 * _NATIVE_LATENTS[family],
-        "force_upcast": family == "sdxl",
+        "scaling_factor": facts.scaling_factor,
+        "sample_size": 8 * facts.sample_size,
+        "force_upcast": facts.upcast_vae,
     }
 
 
@@ -219,10 +187,11 @@ def _clip(shapes: Shapes, prefix: str) -> dict[str, Any]:
     return _text_encoder(tokens, length, layers, feed_forward, "quick_gelu", tokens[1])
 
 
-def _open_clip(shapes: Shapes, prefix: str, skipped: int) -> dict[str, Any]:
+def _open_clip(shapes: Shapes, encoder: TextEncoder) -> dict[str, Any]:
     """OpenCLIP's text encoder; SD 2 leaves out its last layer."""
+    prefix = encoder.prefix
     feed_forward = shapes[f"{prefix}transformer.resblocks.0.mlp.c_fc.weight"][0]
-    layers = _count(shapes, f"{prefix}transformer.resblocks") - skipped
+    layers = _count(shapes, f"{prefix}transformer.resblocks") - encoder.skipped_layers
     tokens = shapes[f"{prefix}token_embedding.weight"]
     projection = shapes.get(f"{prefix}text_projection", (0, tokens[1]))[1]
     return _text_encoder(tokens, shapes[f"{prefix}positional_embedding"][0], layers, feed_forward, "gelu", projection)

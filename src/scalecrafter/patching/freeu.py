@@ -9,13 +9,7 @@ from torch import nn
 from ..errors import RecipeError
 from ..recipes.recipe import FreeU
 from ..unet.architecture import Architecture
-
-_PUBLISHED = {
-    "sd15": FreeU(b1=1.2, b2=1.4, s1=0.9, s2=0.2),
-    "sd21": FreeU(b1=1.1, b2=1.2, s1=0.9, s2=0.2),
-    "sdxl": FreeU(b1=1.1, b2=1.2, s1=0.6, s2=0.4),
-}
-"""As the public repository of ScaleCrafter sets them for SD 1.5 and SD 2.1; SDXL as FreeU's own page has it."""
+from ..unet.families import FAMILIES
 
 Before = list[tuple[nn.Module, dict[str, Any]]]
 
@@ -26,12 +20,12 @@ def published_freeu(architecture: Architecture) -> FreeU:
     Raises:
         RecipeError: for an architecture without published factors.
     """
-    if architecture.family not in _PUBLISHED:
+    if architecture.family not in FAMILIES:
         raise RecipeError(
             "freeu=True needs published factors, which this U-Net's architecture has not; "
             "give a recipe a [freeu] section with b1, b2, s1 and s2"
         )
-    return _PUBLISHED[architecture.family]
+    return FreeU(**FAMILIES[architecture.family].freeu)
 
 
 def install_freeu(unet: nn.Module, factors: FreeU | None) -> Before:

@@ -15,17 +15,11 @@ from typing import TypeVar
 from .._util.sizes import Factors, GridSize
 from ..errors import RecipeError
 from ..unet.architecture import Architecture
+from ..unet.families import FAMILIES
 from .recipe import NoiseDamping, Recipe, Redilation
 
 T = TypeVar("T")
 
-_NATIVE_SIDE = {"sd15": 512, "sd21": 512, "sdxl": 1024}
-"""The side, in pixels, to which the published sizes of a family relate."""
-_SIZES = {
-    "sd15": ("1024x1024", "1280x1280", "2048x1024", "2048x2048"),
-    "sd21": ("1024x1024", "1280x1280", "2048x1024", "2048x2048"),
-    "sdxl": ("2048x2048", "2560x2560", "4096x2048", "4096x4096"),
-}
 _NEAR = 0.125
 """How far a ratio may be from a published one, in powers of two, to count as near (9 %)."""
 _UNCHANGED = 1.1
@@ -58,9 +52,10 @@ def _at_any_size(architecture: Architecture, height: int, width: int) -> Recipe 
     vertical, horizontal = height / architecture.native_height, width / architecture.native_width
     if max(vertical, horizontal) <= _UNCHANGED:
         return None
-    if architecture.family == "sdxl" and vertical * horizontal <= _UNCHANGED and max(vertical, horizontal) <= 2:
-        return None  # SDXL was trained at many shapes of its native area
-    if architecture.family not in _SIZES:
+    family = FAMILIES.get(architecture.family)
+    if family and family.many_shapes and vertical * horizontal <= _UNCHANGED and max(vertical, horizontal) <= 2:
+        return None
+    if family is None:
         return _general_recipe(architecture.levels, vertical, horizontal)
     for (down, across), recipe in _published(architecture.family):
         for published in ((down, across), (across, down)):
@@ -94,8 +89,8 @@ def _is_there(prefix: str, architecture: Architecture) -> bool:
 @lru_cache(maxsize=8)
 def _published(family: str) -> tuple[tuple[tuple[float, float], Recipe], ...]:
     """((height, width) as ratios, recipe), from the smallest."""
-    recipes = [Recipe.load(f"{family}-{size}") for size in _SIZES[family]]
-    side = _NATIVE_SIDE[family]
+    recipes = [Recipe.load(f"{family}-{size}") for size in FAMILIES[family].published]
+    side = FAMILIES[family].native_side
     return tuple((((r.height or 0) / side, (r.width or 0) / side), r) for r in recipes)
 
 
@@ -116,7 +111,7 @@ def _interpolated(family: str, vertical: float, horizontal: float) -> Recipe | N
         damping = NoiseDamping(until=largest.until, layers=_layers(set(largest.layers), curve, vertical, horizontal))
     until = _on_line([(side, span.until) for side, span in spans], scale)
     return Recipe(
-        architecture=family,  # type: ignore[arg-type]
+        architecture=family,
         redilation=Redilation(until=round(min(until, 1.0), 3), progressive=damped, layers=layers),
         noise_damping=damping,
     )

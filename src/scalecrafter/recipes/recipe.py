@@ -13,14 +13,16 @@ import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .._util.files import write_whole
 from .._util.sizes import Factors
+from .._util.text import unknown
 from ..errors import RecipeError
+from ..unet.families import ANY, FAMILIES
 
 
 def _pair(value: Any) -> Any:
@@ -107,13 +109,20 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    architecture: Literal["sd15", "sd21", "sdxl", "any"] = "any"
+    architecture: str = ANY
     height: int | None = Field(default=None, gt=0)
     width: int | None = Field(default=None, gt=0)
     redilation: Redilation | None = None
     dispersion: Dispersion | None = None
     noise_damping: NoiseDamping | None = None
     freeu: FreeU | None = None
+
+    @field_validator("architecture")
+    @classmethod
+    def _known_architecture(cls, value: str) -> str:
+        if value in (*FAMILIES, ANY):
+            return value
+        raise ValueError(unknown("architecture", value, (*FAMILIES, ANY)))
 
     @model_validator(mode="after")
     def _does_something(self) -> Recipe:

@@ -14,6 +14,7 @@ from torch import nn
 
 from .._util.sizes import GridSize, ImageSize, check_size
 from ..errors import ModelError
+from .families import family_of
 from .ldm_names import ldm_names
 
 _ADAPTER_INPUT = "lora_A"
@@ -102,7 +103,7 @@ def read_architecture(pipe: Any) -> Architecture:
     height, width = _native_size(config)
     convolutions = _convolutions(unet)
     return Architecture(
-        family=_family(config, levels),
+        family=family_of(config, levels),
         native_height=height,
         native_width=width,
         levels=levels,
@@ -122,16 +123,6 @@ def _native_size(config: Mapping[str, Any]) -> tuple[int, int]:
         return 72, 128  # Stable Video Diffusion keeps SD 2.1's 96 in its config; it was trained at 1024×576
     height, width = (native, native) if isinstance(native, int) else native
     return int(height), int(width)
-
-
-def _family(config: Mapping[str, Any], levels: int) -> str:
-    if levels == 3 and config.get("addition_embed_type") == "text_time":
-        return "sdxl"
-    text_width = config.get("cross_attention_dim")
-    upscaler = config.get("num_class_embeds") or any(str(k).startswith("K") for k in config.get("down_block_types", ()))
-    if levels == 4 and not config.get("addition_embed_type") and not upscaler:
-        return {768: "sd15", 1024: "sd21"}.get(text_width, "any") if isinstance(text_width, int) else "any"
-    return "any"
 
 
 def _is_conditional(config: Mapping[str, Any]) -> bool:
