@@ -1,5 +1,5 @@
 # `make demo`: one picture, direct inference beside ScaleCrafter.  `make test`: everything that .ci/run checks.
-# `make test-oldest`: what touches diffusers, with the lowest releases that pyproject.toml admits.
+# `make test-oldest`: what touches diffusers, with the lowest releases that pyproject.toml admits.  `make docs`: the site.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -9,7 +9,7 @@ PROMPT ?= a yellow penguin in the snow
 # Tests run side by side, a thread each: two threads on one small model mostly wait for one another.
 WORKERS ?= 2
 
-.PHONY: demo test test-oldest install install-dev lint types tests clean
+.PHONY: demo docs test test-oldest install install-dev lint types tests clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -46,13 +46,17 @@ tests: install-dev
 
 $(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable ".[dev]"
+	$(OLDEST)/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable ".[test]"
 	touch $@
 
 test-oldest: $(OLDEST)/.installed
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadscope tests/compatibility \
-		tests/methods tests/test_patch.py tests/test_against_reference.py tests/test_generation.py tests/test_loading.py \
-		tests/test_critters.py
+		tests/methods tests/batch tests/cli/test_cli.py tests/test_patch.py tests/test_against_reference.py \
+		tests/test_generation.py tests/test_loading.py tests/test_critters.py
+
+# Needs no network: no fonts and no scripts of other sites.  Any warning is an error.
+docs: install-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
-	rm -rf $(VENV) $(OLDEST) build dist
+	rm -rf $(VENV) $(OLDEST) build dist site

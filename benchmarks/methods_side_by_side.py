@@ -1,7 +1,7 @@
 """The first pictures of an evaluation's cells side by side: what the methods make of the same prompts.
 
 python -m benchmarks.methods_side_by_side runs/quality/pictures/512x512 direct scalecrafter cascade \
-    -o docs/quality-methods.png
+    -o docs/pictures/quality-methods.png
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 python -m benchmarks.pictures --size 512 --count 16 -o pairs-512.png
 python -m benchmarks.pictures --size 1024 --count 4 -o pairs-1024.png
-python -m benchmarks.pictures --size 256 --count 16 -o docs/pictures-256.png      # native: one method only
+python -m benchmarks.pictures --size 256 --count 16 -o docs/pictures/native.png  # native: one method only
 """
 
 from __future__ import annotations

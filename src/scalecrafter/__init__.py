@@ -12,6 +12,7 @@ from ._version import __version__
 from .errors import Cancelled, ModelError, NumericalError, RecipeError, ScaleCrafterError, SizeError
 
 if TYPE_CHECKING:
+    from .generation.generate import Result, generate, generate_many
     from .methods.steps.callbacks import ProgressCallback
     from .models.loading import load_pipeline
     from .ops.dispersion import dispersion_transform
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .patching.plan import plan
     from .recipes.plan import Plan
     from .recipes.recipe import Recipe
+    from .request.request import Request
 
 
 __all__ = [
@@ -31,12 +33,16 @@ __all__ = [
     "ProgressCallback",
     "Recipe",
     "RecipeError",
+    "Request",
+    "Result",
     "ScaleCrafterError",
     "SizeError",
     "__version__",
     "applied",
     "apply",
     "dispersion_transform",
+    "generate",
+    "generate_many",
     "load_pipeline",
     "plan",
     "remove",
@@ -47,9 +53,13 @@ _HOMES = {
     "Plan": "recipes.plan",
     "ProgressCallback": "methods.steps.callbacks",
     "Recipe": "recipes.recipe",
+    "Request": "request.request",
+    "Result": "generation.generate",
     "applied": "patching.apply",
     "apply": "patching.apply",
     "dispersion_transform": "ops.dispersion",
+    "generate": "generation.generate",
+    "generate_many": "generation.generate",
     "load_pipeline": "models.loading",
     "plan": "patching.plan",
     "remove": "patching.apply",

@@ -1,4 +1,4 @@
-"""The examples of docs/server.md work as they are typed."""
+"""The examples of docs/guide/server.md work as they are typed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.support.running_server import Running
 
-PAGE = Path(__file__).parents[2] / "docs" / "server.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guide" / "server.md"
 DOCUMENTED = "http://127.0.0.1:8000"
 
 

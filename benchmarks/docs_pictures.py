@@ -1,0 +1,150 @@
+"""The pictures of README.md and docs/, all made anew: `python -m benchmarks.docs_pictures [NAME ...]`.
+
+Needs what the extra `dev` installs, and Chromium for the screenshots.  On two CPU cores it takes
+about five minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from .pictures import sheet
+
+FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
+EXAMPLES = (
+    ("a striped yellow fox with a green crown in the snow", 2),
+    ("a yellow dog with a purple bow tie in the mountains", 11),
+)
+"""Prompts and seeds of the picture that the README begins with."""
+_OWN, _DISPERSED = "#3f51b5", "#ff9800"
+
+
+def readme() -> None:
+    """Direct inference, ScaleCrafter and the cascade beside one another."""
+    import scalecrafter
+
+    pipe = scalecrafter.load_pipeline("critters")
+    methods = ("direct", "scalecrafter", "cascade")
+    rows = [
+        [scalecrafter.generate(pipe, scalecrafter.Request(prompt=prompt, seed=seed, method=method)).image for method in methods]
+        for prompt, seed in EXAMPLES
+    ]
+    titles = ["direct inference", "ScaleCrafter", "ScaleCrafter, cascade"]
+    sheet(rows, titles, 340).quantize(256).save(FOLDER / "readme.png", optimize=True)
+
+
+def demo() -> None:
+    """What `make demo` draws."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "demo.png")
+        _scalecrafter("compare", "a yellow penguin in the snow", "--seed", "1", "-o", str(path))
+        with Image.open(path) as image:
+            image.quantize(256).save(FOLDER / "demo.png", optimize=True)
+
+
+def taps() -> None:
+    """Where the taps of a kernel lie: as trained, with factor 2, dispersed, and dispersed with factor 2."""
+    kinds = (("3×3", 3, 1), ("3×3, factor 2", 3, 2), ("dispersed 5×5", 5, 1), ("dispersed 5×5, factor 2", 5, 2))
+    cell, side, gap = 18, 9, 30
+    parts = []
+    for number, (title, kernel, factor) in enumerate(kinds):
+        left = number * (side * cell + gap)
+        touched = {side // 2 + factor * (tap - kernel // 2) for tap in range(kernel)}
+        for row in range(side):
+            for column in range(side):
+                fill = (_OWN if kernel == 3 else _DISPERSED) if row in touched and column in touched else "#eceff1"
+                where = f'x="{left + column * cell}" y="{24 + row * cell}"'
+                parts.append(f'<rect {where} width="{cell - 2}" height="{cell - 2}" rx="2" fill="{fill}"/>')
+        style = 'font-family="sans-serif" font-size="14" fill="#607d8b"'
+        parts.append(f'<text x="{left}" y="14" {style}>{title}</text>')
+    width, height = len(kinds) * (side * cell + gap) - gap, 24 + side * cell
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">'
+    (FOLDER / "taps.svg").write_text("\n".join([head, *parts, "</svg>", ""]))
+
+
+def dispersion() -> None:
+    """The matrix R as a heat map."""
+    _scalecrafter("disperse", "--plot", str(FOLDER / "dispersion.png"))
+
+
+def page() -> None:
+    """The page after a comparison: wide, the plan, and at 360 pixels."""
+    from playwright.sync_api import sync_playwright
+
+    with _running() as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": 1000, "height": 900})
+        tab.set_default_timeout(300_000)
+        _open(tab, address)
+        for name, value in zip(("prompt", "seed"), EXAMPLES[0], strict=True):
+            tab.locator(f"#{name} textarea, #{name} input").first.fill(str(value))
+        tab.locator("#make").click()
+        tab.wait_for_function("document.querySelectorAll('.sc-download').length === 2")
+        tab.wait_for_timeout(3_000)
+        tab.screenshot(path=FOLDER / "page.png", full_page=True)
+        tab.get_by_text("The plan: what happens").click()
+        tab.locator("#draw").click()
+        tab.wait_for_selector("#plan svg")
+        tab.locator("#plan svg").screenshot(path=FOLDER / "page-plan.png")
+        phone = browser.new_page(viewport={"width": 360, "height": 740})
+        _open(phone, address)
+        phone.wait_for_timeout(2_000)
+        phone.screenshot(path=FOLDER / "page-phone.png")
+        browser.close()
+
+
+def _open(tab: Any, address: str) -> None:
+    """Go there and wait until the sizes of the model are filled in, which is the last thing to happen."""
+    tab.goto(address)
+    tab.wait_for_function("document.querySelector('#width textarea, #width input')?.value === '512'")
+
+
+@contextmanager
+def _running() -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "scalecrafter", "ui", "--port", "0", "--data", folder]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+                    yield found[0]
+                    break
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def _scalecrafter(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "scalecrafter", *arguments], check=True)
+
+
+PICTURES: dict[str, Callable[[], None]] = {
+    "readme": readme,
+    "demo": demo,
+    "taps": taps,
+    "dispersion": dispersion,
+    "page": page,
+}
+CHROMIUM = "/usr/bin/chromium"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=list(PICTURES), help=f"of {', '.join(PICTURES)}; all by default")
+    for name in parser.parse_args().names:
+        PICTURES[name]()
+
+
+if __name__ == "__main__":
+    main()
