@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from html import unescape
+from html import escape, unescape
 from typing import Any
 
 from latex2mathml.converter import convert
@@ -88,4 +88,4 @@ def _default(parameter: Any) -> str:
 
 
 def _sentence(text: str | None) -> str:
-    return " ".join((text or "").split()).replace("|", "\\|")
+    return escape(" ".join((text or "").split()), quote=False).replace("|", "\\|")
