@@ -33,11 +33,13 @@ def _mathml(alone: bool, latex: str) -> str:
 
 
 def _methods() -> Iterator[str]:
-    from scalecrafter.methods import METHODS
+    from scalecrafter.request.methods import METHODS
 
-    yield from ("| name | what it does | source |", "|---|---|---|")
+    yield from ("| name | what it does | source | what has an effect |", "|---|---|---|---|")
     for method in METHODS.values():
-        yield f"| `{method.name}` | {method.summary} | {method.source} |"
+        own = [f"`{name}`" for name in (method.settings.model_fields if method.settings else ())]
+        effects = [*sorted(method.takes), *([f"own settings: {', '.join(own)}"] if own else [])]
+        yield f"| `{method.name}` | {method.summary} | {method.source} | {', '.join(effects) or '–'} |"
 
 
 def _recipes() -> Iterator[str]:
