@@ -131,6 +131,26 @@ def test_samples_hold_what_they_should() -> None:
     assert samples == [sample_of(seed) for seed in range(400)]
 
 
+def test_detailed_samples_show_animals_from_far_away_to_close_ups_each_marked_in_the_picture() -> None:
+    heights, cut = [], 0
+    for seed in range(90):
+        sample = sample_of(seed, "detailed")
+        if sample.lone is None or sample.faults:
+            continue
+        heights.append(sample.scene.animals[0].height)
+        picture, parts = draw(sample)
+        assert picture.shape == (SIDE, SIDE, 3)
+        (animal,) = (part for part in parts if part.kind == "animal")
+        assert animal.seen > SEEN
+        assert 0 <= animal.x < SIDE
+        assert 0 <= animal.y < SIDE
+        cut += animal.seen < 0.8
+    assert min(heights) < 0.3
+    assert max(heights) > 1.8
+    assert 4 < cut < 0.6 * len(heights)
+    assert sample_of(5) == sample_of(5, "flat") != sample_of(5, "detailed")
+
+
 @pytest.mark.parametrize("count", range(10))
 def test_every_animal_of_a_crowd_can_be_seen(count: int) -> None:
     for seed in range(6):
@@ -246,6 +266,8 @@ def test_a_set_whose_making_was_stopped_is_finished_and_another_is_refused(tmp_p
         observer_set(tmp_path / "whole", 61)
     with pytest.raises(ValueError, match="holds seeds from 0, not 7"):
         observer_set(tmp_path / "whole", 60, 7)
+    with pytest.raises(ValueError, match="holds the flat world, not the detailed one"):
+        observer_set(tmp_path / "whole", 60, world="detailed")
 
 
 def test_attributes_are_those_of_the_only_animal(tmp_path: Path) -> None:

@@ -7,11 +7,18 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import scalecrafter
-from training.critters.autoencoder import AutoencoderSettings, build_autoencoder
+from training.critters.autoencoder import (
+    AutoencoderSettings,
+    build_autoencoder,
+    fine_detail,
+    normalise,
+    to_unit,
+)
 from training.critters.loop import Schedule, compile_blocks, train
 from training.critters.optimizer import KernelOptimizer
 from training.critters.tokenizer import build_tokenizer
@@ -30,6 +37,75 @@ def test_one_command_makes_a_folder_that_opens_and_runs(tmp_path: Path) -> None:
     assert picture.size == (512, 512)
     size = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
     assert size < 2_000_000
+
+
+def test_a_model_of_the_detailed_world_has_sixteen_latent_channels_of_one_size_and_draws_wide_pictures(
+    tmp_path: Path,
+) -> None:
+    detailed = replace(
+        SMOKE,
+        world="detailed",
+        autoencoder=replace(SMOKE.autoencoder, channels=16, power_weight=1.0, normalised=True),
+        denoiser=replace(SMOKE.denoiser, channels=16),
+    )
+    folder = run(detailed, tmp_path, CPU, torch.float32, preview_every=100)
+    sets = torch.load(tmp_path / "latents.pt", weights_only=True)
+    assert len(sets) > 1  # shapes of pictures
+    assert {each["means"].shape[2] * each["means"].shape[3] for each in sets} <= {1024, 960, 1152}
+    for each in sets:
+        assert each["means"].shape[1] == 16
+        assert each["details"].shape[1:] == each["means"].shape[2:]
+    values = torch.cat([each["means"].float().transpose(0, 1).flatten(1) for each in sets], dim=1)
+    torch.testing.assert_close(values.mean(1), torch.zeros(16), atol=0.05, rtol=0)
+    torch.testing.assert_close(values.std(1), torch.ones(16), atol=0.05, rtol=0)
+    pipe = scalecrafter.load_pipeline(folder)
+    assert pipe.unet.config.in_channels == pipe.vae.config.latent_channels == 16
+    picture = pipe("a close-up of a blue fox", height=192, width=384, num_inference_steps=2).images[0]
+    assert picture.size == (384, 192)
+
+
+def test_normalised_latents_decode_to_the_same_picture() -> None:
+    torch.manual_seed(0)
+    vae = build_autoencoder(AutoencoderSettings(widths=(8, 8, 8, 8), channels=6))
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 64, 32, 3), np.uint8)
+    unit = to_unit(pictures, CPU)
+    before = vae.decode(vae.encode(unit).latent_dist.mean).sample
+    noise = vae.encode(unit).latent_dist.std / vae.encode(unit).latent_dist.mean.std((0, 2, 3), keepdim=True)
+    normalise(vae, [pictures], CPU)
+    latents = vae.encode(unit).latent_dist
+    torch.testing.assert_close(vae.decode(latents.mean).sample, before, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(latents.mean.std((0, 2, 3)), torch.ones(6), atol=1e-3, rtol=0)
+    torch.testing.assert_close(latents.std, noise, atol=1e-4, rtol=1e-3)
+
+
+def test_an_autoencoder_that_blurs_has_lost_power() -> None:
+    torch.manual_seed(0)
+    pictures = to_unit(np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8), CPU)
+    blurred = torch.nn.functional.avg_pool2d(pictures, 3, 1, 1)
+    assert float(fine_detail(blurred).mean()) < 0.4 * float(fine_detail(pictures).mean())
+    shifted = torch.roll(pictures, 1, 3)
+    assert float(fine_detail(shifted).mean()) == pytest.approx(float(fine_detail(pictures).mean()), rel=0.05)
+
+
+def test_a_model_of_other_latents_and_words_can_be_begun_from(tmp_path: Path) -> None:
+    first = run(SMOKE, tmp_path / "first", CPU, torch.float32, preview_every=100)
+    other = replace(
+        SMOKE,
+        world="detailed",
+        autoencoder=replace(SMOKE.autoencoder, channels=16),
+        denoiser=replace(SMOKE.denoiser, channels=16, learning_rate=0.0),
+    )
+    second = run(other, tmp_path / "second", CPU, torch.float32, preview_every=100, warm_start=first)
+    ours, theirs = (scalecrafter.load_pipeline(folder) for folder in (first, second))
+    torch.testing.assert_close(
+        theirs.unet.mid_block.resnets[0].conv1.weight, ours.unet.mid_block.resnets[0].conv1.weight, atol=1e-3, rtol=1e-2
+    )
+    words = [
+        pipe.text_encoder.get_input_embeddings().weight[pipe.tokenizer.convert_tokens_to_ids("fox</w>")]
+        for pipe in (ours, theirs)
+    ]
+    torch.testing.assert_close(*words, atol=1e-3, rtol=1e-2)
+    assert "but for" in (tmp_path / "second" / "log.txt").read_text()
 
 
 def test_a_second_run_goes_on_from_what_is_there(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from .observer_parts import KINDS, SeenPart
 from .observer_scenes import SIDE, Sample, draw, sample_of
-from .scene import ACCESSORIES, COLOURS, PATTERNS, PLACES, SPECIES, TIMES
+from .scene import ACCESSORIES, COLOURS, PATTERNS, PLACES, SHIPPED_WORLD, SPECIES, TIMES
 
 MARKS = 128
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
@@ -75,7 +75,12 @@ def rows_of(parts: list[SeenPart]) -> NDArray[np.float32]:
 
 
 def observer_set(
-    folder: Path, count: int, first_seed: int = 0, workers: int = 1, report: Callable[[str], None] = print
+    folder: Path,
+    count: int,
+    first_seed: int = 0,
+    workers: int = 1,
+    report: Callable[[str], None] = print,
+    world: str = SHIPPED_WORLD,
 ) -> ObserverSet:
     """The set in `folder`, drawn now as far as it is not there."""
     progress = folder / "progress.json"
@@ -84,6 +89,8 @@ def observer_set(
         state = json.loads(progress.read_text())
         if state["first_seed"] != first_seed:
             raise ValueError(f"{folder} holds seeds from {state['first_seed']}, not {first_seed}: take another folder")
+        if state.get("world", "flat") != world:
+            raise ValueError(f"{folder} holds the {state['world']} world, not the {world} one: take another folder")
         if state["count"] >= count:
             done, count_there = int(state["done"]), int(state["count"])
         else:
@@ -100,23 +107,25 @@ def observer_set(
         marks = np.load(folder / "marks.npy", mmap_mode="r+")
         starts = range(done, count, _CHUNK)
         with ProcessPoolExecutor(workers) as pool:
-            jobs = [(first_seed + start, min(_CHUNK, count - start)) for start in starts]
+            jobs = [(first_seed + start, min(_CHUNK, count - start), world) for start in starts]
             for start, (block, rows) in zip(starts, pool.map(_draw, jobs), strict=True):
                 pictures[start : start + len(block)], marks[start : start + len(block)] = block, rows
                 pictures.flush()
                 marks.flush()
                 done = start + len(block)
-                progress.write_text(json.dumps({"count": count_there, "first_seed": first_seed, "done": done}))
+                progress.write_text(
+                    json.dumps({"count": count_there, "first_seed": first_seed, "done": done, "world": world})
+                )
                 if done % (20 * _CHUNK) == 0 or done == count:
                     report(f"drew {done}/{count} pictures of {folder.name}")
     return ObserverSet(
         np.load(folder / "pictures.npy", mmap_mode="r")[:count],
         np.load(folder / "marks.npy", mmap_mode="r")[:count],
-        [sample_of(first_seed + i) for i in range(count)],
+        [sample_of(first_seed + i, world) for i in range(count)],
     )
 
 
-def _draw(job: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    first_seed, count = job
-    drawn = [draw(sample_of(first_seed + i)) for i in range(count)]
+def _draw(job: tuple[int, int, str]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    first_seed, count, world = job
+    drawn = [draw(sample_of(first_seed + i, world)) for i in range(count)]
     return np.stack([picture for picture, _ in drawn]), np.stack([rows_of(parts) for _, parts in drawn])

@@ -20,7 +20,8 @@ from .scene import Scene
 
 KINDS = ("animal", "eye", "ear", "mouth", "tail")
 BEHIND = ("ear", "tail")
-"""Parts drawn behind the body: their place is the middle of what shows of them."""
+"""Parts drawn behind the body: their place is the middle of what shows of them.  So is, in the detailed world, that of
+an animal whose middle the frame cuts off."""
 
 DOUBTFUL = 0.14
 """What is said to show of a second head, as of an animal: so little that either answer is right.  Two heads on one body
@@ -148,7 +149,8 @@ def seen_parts(
             if not count:
                 continue
             x, y = part.x, part.y
-            if part.kind in BEHIND:
+            outside = not inside[min(max(int(y), 0), len(inside) - 1), min(max(int(x), 0), inside.shape[1] - 1)]
+            if part.kind in BEHIND or (part.kind == "animal" and outside and scene.world == "detailed"):
                 rows, columns = np.nonzero(shows)
                 x, y = columns.mean() + (part.box[1].start or 0) + 0.5, rows.mean() + (part.box[0].start or 0) + 0.5
             x, y = float(x) - margin - left, float(y) - margin - top

@@ -34,12 +34,14 @@ from .observer_normalisation import measure, unfold
 from .observer_parts import KINDS
 from .observer_report import choose_thresholds, evaluate, learn_anatomy, part_counts, table_of
 from .observer_scenes import Sample
+from .scene import FRAMING_HEIGHTS, SHIPPED_WORLD, WORLDS
 
 MODEL = Path(__file__).parents[2] / "src" / "scalecrafter" / "models" / "critters"
 
 
 @dataclass(frozen=True)
 class Settings:
+    world: str = SHIPPED_WORLD
     pictures: int = 12000
     validation: int = 400
     held_out: int = 800
@@ -171,9 +173,9 @@ def run(
         with (out / "log.txt").open("a") as log:
             log.write(stamped + "\n")
 
-    data = observer_set(out / "training", settings.pictures, 0, workers, report)
+    data = observer_set(out / "training", settings.pictures, 0, workers, report, settings.world)
     total = settings.validation + settings.held_out
-    kept = observer_set(out / "held_out", total, HELD_OUT_SEED, workers, report)
+    kept = observer_set(out / "held_out", total, HELD_OUT_SEED, workers, report, settings.world)
     cut = settings.validation
     validation = ObserverSet(kept.pictures[:cut], kept.marks[:cut], kept.samples[:cut])
     held_out = ObserverSet(kept.pictures[cut:], kept.marks[cut:], kept.samples[cut:])
@@ -234,14 +236,14 @@ def run(
     return result
 
 
-USUAL = 0.45
-"""The least height, as a share of the picture's, of the animals that critters draws."""
+USUAL = {"flat": 0.45, "detailed": FRAMING_HEIGHTS["far"][0]}
+"""The least height, as a share of the picture's, of the animals that critters of a world draws."""
 NAMED = ("species", "colour", "accessory")
 
 
 def _is_usual(sample: Sample) -> bool:
     """Whether critters could have drawn it: one whole animal, large enough."""
-    return sample.lone is not None and not sample.faults and sample.scene.animals[0].height >= USUAL
+    return sample.lone is not None and not sample.faults and sample.scene.animals[0].height >= USUAL[sample.scene.world]
 
 
 def _caption(sample: Sample) -> str:
@@ -262,6 +264,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--export-to", type=Path, help="where weights and card go (default: OUT/observer)")
     parser.add_argument("--model", type=Path, default=MODEL, help="the model whose faults are to be learnt")
     parser.add_argument("--warm-start", type=Path, help="the folder of an observer to go on from")
+    parser.add_argument("--world", default=SHIPPED_WORLD, choices=WORLDS, help="which scenes (default: %(default)s)")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     parser.add_argument("--threads", type=int, help="CPU threads")
@@ -277,7 +280,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
-    settings = SMOKE if options.smoke else Settings()
+    settings = replace(SMOKE if options.smoke else Settings(), world=options.world)
     for name in ("pictures", "touched", "steps", "learning_rate"):
         if getattr(options, name):
             settings = replace(settings, **{name: getattr(options, name)})

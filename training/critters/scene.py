@@ -168,7 +168,7 @@ def sample_scene(seed: int, world: str = SHIPPED_WORLD) -> Scene:
     if world == "flat":
         x, ground_y, height = (float(rng.uniform(*span)) for span in ((0.43, 0.57), (0.88, 0.94), (0.54, 0.73)))
     else:
-        animal, x, ground_y, height = _framed(animal, rng)
+        animal, x, ground_y, height = framed(animal, rng)
     return Scene(
         animals=(PlacedAnimal(animal=animal, x=x, ground_y=ground_y, height=height),),
         place=_choice(rng, PLACES),
@@ -191,7 +191,7 @@ def framing_of(height: float) -> str:
     return FRAMINGS[sum(height >= bound for bound in _BOUNDS)]
 
 
-def _framed(animal: Animal, rng: np.random.Generator) -> tuple[Animal, float, float, float]:
+def framed(animal: Animal, rng: np.random.Generator) -> tuple[Animal, float, float, float]:
     """The animal and its x, ground and height in a picture that shows it far away, whole, as a portrait or close up.
 
     What is cut off is the body: the face stays in the picture, and so does what the animal wears.
