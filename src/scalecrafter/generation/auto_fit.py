@@ -1,7 +1,4 @@
-"""Settings under which a picture fits in memory, found by trying: each one costs time, none changes the picture.
-
-Knows how to make a picture and how to save memory, and nothing of who asks.
-"""
+"""Settings under which a picture fits in memory, found by trying: each one costs time, none changes the picture."""
 
 from __future__ import annotations
 

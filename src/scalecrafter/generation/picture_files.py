@@ -1,7 +1,7 @@
 """Pictures as PNG files that carry their whole request, and the request read back from one.
 
 Two text chunks: `scalecrafter` holds the request as JSON; `parameters` tells it to image viewers of this field in
-the form that AUTOMATIC1111's web UI made common.  Knows nothing of how a picture is made.
+the form that AUTOMATIC1111's web UI made common.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Recipes: which layers are re-dilated, dispersed and damped, by how much and for how long.
 
-The TOML file format and its validation.  Knows nothing of U-Nets: whether a prefix names a layer of a model is
-the business of `planning`.
+The TOML file format and its validation.  Whether a prefix names a layer of a model is checked in `resolution`.
 """
 
 from __future__ import annotations

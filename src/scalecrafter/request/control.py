@@ -1,7 +1,4 @@
-"""A ControlNet and the image it follows, as plain values: part of a `Request`, and of what is typed at a shell.
-
-Knows nothing of torch or diffusers: `controlnets` opens the model.
-"""
+"""A ControlNet and the image it follows, as plain values."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The pictures that a request starts from: its image, its mask and its control images, opened, fitted and known again.
+"""The pictures that a request starts from: its image, its mask and its control images.
 
-Each fills the size of the picture to make: scaled, and cropped around its middle where the shapes differ.  Knows
-nothing of pipelines.
+They are recognised by their SHA-256.  Each fills the size of the picture to make: scaled, and cropped around its middle
+where the shapes differ.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ _LONG_DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "half"
 
 
 def default_guidance(model: str) -> float:
-    """The guidance scale of a request for this model that says none."""
+    """The guidance scale of a request for this model that has none."""
     return MODELS_GUIDANCE.get(model, DEFAULT_GUIDANCE)
 
 
@@ -111,7 +111,7 @@ class Request(BaseModel):
     freeu: bool = False
     steps: int = Field(default=DEFAULT_STEPS, ge=1, le=1000)
     guidance: float = Field(
-        default_factory=lambda said: default_guidance(said["model"]),
+        default_factory=lambda values: default_guidance(values["model"]),
         ge=0.0,
         le=100.0,
         description="guidance scale; by default the model's own (default_guidance)",
@@ -147,25 +147,24 @@ class Request(BaseModel):
         asked = values.get("method", DEFAULT_METHOD)
         if not isinstance(asked, str):
             return values
-        name, settings = named(asked)
+        name, alias = named(asked)
         if name not in METHODS:
             raise ValueError(unknown("method", name, METHODS))
-        settings = dict(settings)
-        for other in [key for key in values if key in METHODS and METHODS[key].settings]:
-            given = values.pop(other)
-            if given is not None and other == name:
-                settings |= given if isinstance(given, Mapping) else {"": given}
-                values["settings"] = None
-            elif given is not None:
+        kind = METHODS[name].settings
+        given = {key: values.pop(key) for key in list(values) if key in METHODS and METHODS[key].settings}
+        given = {key: settings for key, settings in given.items() if settings is not None}
+        if values.get("settings") is not None:
+            given.setdefault(name, values["settings"])
+        for other in given:
+            if other != name or kind is None:
                 raise ValueError(f"settings of {other} have no effect with the method {name!r}: leave them out")
+        if kind is not None and (alias or given):
+            values["settings"] = _settings(kind, name, alias, given.get(name, {}))
         without_recipe = METHODS[name].without_recipe
         if values.get("recipe") == DIRECT and without_recipe is not None:
-            if settings:
+            if values.get("settings") is not None:
                 raise ValueError(f'the settings of {name} change a recipe, and the recipe is "none": name another')
             name, values["recipe"] = without_recipe, None
-        kind = METHODS[name].settings
-        if kind is not None and (settings or "settings" in values):
-            values["settings"] = _settings(kind, name, settings)
         values["method"] = name
         return values
 
@@ -173,7 +172,7 @@ class Request(BaseModel):
     def _settings_under_their_method(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> Any:
         values = handler(self)
         if "settings" not in values:
-            return values  # one who asks for some of the fields
+            return values
         del values["settings"]
         if self.settings is not None:
             values[self.method] = self.settings.model_dump(mode=info.mode)
@@ -280,12 +279,12 @@ class Request(BaseModel):
     def digest(self) -> str:
         """SHA-256 of what is asked for: the name of a request.
 
-        Of its JSON with sorted keys and without what says nothing (None, an empty text or list), so that a setting
-        that is added to requests one day does not rename those that go without it.  Of a settled request
+        Of its JSON with sorted keys and without empty values (None, an empty text or list), so that a field that is
+        added one day does not rename the requests without it.  Of a settled request
         (`generation.settle`) it names the picture.
         """
-        said = {name: value for name, value in self.model_dump(mode="json").items() if value not in (None, "", [])}
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        values = {name: value for name, value in self.model_dump(mode="json").items() if value not in (None, "", [])}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     def directly(self) -> Request:
         """The same picture by direct inference, to compare with."""
@@ -344,10 +343,11 @@ def _fields_of(place: str) -> list[str]:
     return list((settings or Control).model_fields)
 
 
-def _settings(kind: type[MethodSettings], name: str, values: Mapping[str, Any]) -> MethodSettings:
+def _settings(kind: type[MethodSettings], name: str, alias: Mapping[str, Any], given: Any) -> MethodSettings:
     """The settings of a method; errors name the place below the method's name."""
+    given = given.model_dump() if isinstance(given, kind) else given
     try:
-        return kind.model_validate(values)
+        return kind.model_validate({**alias, **given} if isinstance(given, Mapping) else given)
     except ValidationError as error:
         details = [
             InitErrorDetails(type=one["type"], loc=(name, *one["loc"]), input=one["input"], ctx=one.get("ctx", {}))

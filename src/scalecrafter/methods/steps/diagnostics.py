@@ -1,7 +1,4 @@
-"""What goes wrong while a picture is made, said so that one knows what to do: bad numbers, and too little memory.
-
-Knows the pipeline and the request, and nothing of how pictures are made.
-"""
+"""What goes wrong while a picture is made, in words that say what to do: NaN, infinity, and too little memory."""
 
 from __future__ import annotations
 
