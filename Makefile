@@ -1,4 +1,5 @@
 # `make demo`: one picture, direct inference beside ScaleCrafter.  `make test`: everything that .ci/run checks.
+# `make quick`: the tests of what a change usually touches, within 90 seconds on two cores.
 # `make test-oldest`: what touches diffusers, with the lowest releases that pyproject.toml admits.  `make docs`: the site.
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,8 +9,12 @@ DEMO := demo.png
 PROMPT ?= a yellow penguin in the snow
 # Tests run side by side, a thread each: two threads on one small model mostly wait for one another.
 WORKERS ?= 2
+# The order is random, from a seed that pytest's first lines tell; `make test SEED=7` repeats that of 7.
+SEED ?= default
+# Tests that share a server, a browser or a cluster go to one worker (`xdist_group`, set in tests/conftest.py).
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --randomly-seed $(SEED)
 
-.PHONY: demo docs test test-oldest install install-dev lint types tests clean
+.PHONY: demo docs test quick test-oldest install install-dev lint types tests clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -42,7 +47,10 @@ types: install-dev
 	$(BIN)/mypy
 
 tests: install-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadscope
+	$(PYTEST)
+
+quick: install-dev
+	$(PYTEST) -m "not slow and not server and not browser and not ray and not training"
 
 $(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv $(OLDEST)
@@ -50,7 +58,7 @@ $(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
 	touch $@
 
 test-oldest: $(OLDEST)/.installed
-	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadscope tests/compatibility \
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadgroup tests/compatibility \
 		tests/methods tests/batch tests/cli/test_cli.py tests/test_patch.py tests/test_against_reference.py \
 		tests/test_generation.py tests/test_loading.py tests/test_critters.py
 

@@ -1,6 +1,86 @@
-"""What every test relies on."""
+"""What every test relies on: a known start, nothing left behind by its neighbours, and marks by what it needs."""
 
+from __future__ import annotations
+
+import asyncio
+import os
+import random
 import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.register_assert_rewrite("tests.support")
 
 # A process started in the background may ignore Ctrl-C, and its children with it: tests that send it would hang.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+SEED = 0
+FOLDERS = ("server", "training")
+"""Folders whose tests all carry the folder's name as a mark, which `make quick` leaves out."""
+FIXTURES = {"shared": "server", "site": "browser", "cluster": "ray"}
+"""Fixtures that start processes, with the mark of the tests that use them. Each is started in one worker alone."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A random order shows tests that need their neighbours; the seeds are ours (below), the same in every run."""
+    config.option.randomly_reset_seed = False
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Marks by folder and by fixture; tests that share a costly fixture go to one worker (`--dist loadgroup`)."""
+    folder = item.path.relative_to(Path(__file__).parent).parts[0]
+    if folder in FOLDERS:
+        item.add_marker(folder)
+    for fixture in getattr(item, "fixturenames", ()):
+        if fixture in FIXTURES:
+            item.add_marker(FIXTURES[fixture])
+            item.add_marker(pytest.mark.xdist_group(fixture))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first, so that no worker begins one when the others have ended; else the order stays random."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def process_state() -> dict[str, Any]:
+    """What belongs to the whole process, and what a test could leave changed for the next one."""
+    state: dict[str, Any] = {
+        "the working folder": os.getcwd(),
+        "sys.path": list(sys.path),
+        "the handler of SIGINT": signal.getsignal(signal.SIGINT),
+        "the running event loop": asyncio._get_running_loop(),
+    }
+    if torch := sys.modules.get("torch"):
+        state |= {
+            "torch's default type": torch.get_default_dtype(),
+            "torch's number of threads": torch.get_num_threads(),
+            "torch's gradient mode": torch.is_grad_enabled(),
+            "torch's deterministic mode": torch.are_deterministic_algorithms_enabled(),
+        }
+    return state
+
+
+def variables() -> dict[str, str]:
+    """The environment, but for what pytest itself writes there."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind() -> Iterator[None]:
+    """Every test draws from the same seeds; one that changes the process fails itself, not its neighbours."""
+    random.seed(SEED)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(SEED)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(SEED)
+    before, environment = process_state(), variables()
+    yield
+    after = process_state()
+    changed = [name for name, value in before.items() if after[name] != value]
+    changed += sorted({name for name, _ in environment.items() ^ variables().items()})
+    assert not changed, f"the test leaves changed: {', '.join(changed)}"

@@ -35,9 +35,9 @@ class Case:
     """A recipe file, and the latents that it is run on."""
 
     recipe: str
-    height: int = 24
-    width: int = 24
-    steps: int = 10
+    height: int = 20
+    width: int = 16
+    steps: int = 5
     prompts: int = 1
     images_per_prompt: int = 1
     models: tuple[str, ...] = ("sdxl",)
@@ -50,8 +50,8 @@ CASES = {
         until = 0.7
         layers = { "down_blocks.2" = 2, "mid_block" = 2, "up_blocks.0" = 2 }
     """,
-        height=32,
-        width=32,
+        height=24,
+        width=24,
         models=BOTH,
     ),
     "whole-to-the-last-step": Case("""
@@ -123,8 +123,8 @@ CASES = {
         layers = { "down_blocks.2" = 3, "mid_block" = 4, "up_blocks.0" = 4 }
         """,
         models=BOTH,
-        height=32,
-        width=64,
+        height=16,
+        width=32,
     ),
     "x16-damped": Case(
         """
@@ -135,8 +135,8 @@ CASES = {
         until = 0.3
         layers = { "mid_block" = 4, "up_blocks.0" = 3 }
         """,
-        height=48,
-        width=48,
+        height=32,
+        width=32,
         models=BOTH,
     ),
     "damped-longer-than-redilated": Case("""
@@ -205,8 +205,8 @@ CASES = {
         layers = { "down_blocks.2" = 3, "mid_block" = 4, "up_blocks.0" = 4 }
         """,
         models=("sdxl",),
-        height=64,
-        width=64,
+        height=32,
+        width=32,
     ),
     "dispersed-longer-than-damped": Case("""
         [redilation]
@@ -231,7 +231,7 @@ CASES = {
         "up_blocks.0" = [2.5, 1]
         "up_blocks.1" = [1, 1.5]
         """,
-        width=48,
+        width=32,
     ),
     "anisotropic-progressive-damped": Case(
         """
@@ -245,7 +245,7 @@ CASES = {
         """,
         models=BOTH,
         height=16,
-        width=64,
+        width=32,
     ),
     "anisotropic-dispersed": Case(
         """
@@ -258,7 +258,7 @@ CASES = {
         eta = 0.05
         layers = ["down_blocks.1", "down_blocks.2", "mid_block"]
         """,
-        width=48,
+        width=32,
     ),
     "odd-size": Case(
         """

@@ -29,23 +29,38 @@ def test_every_shipped_recipe_fits_the_real_architecture(name: str) -> None:
         assert plan.dispersed(49) == []
 
 
+def with_random_weights(unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    """A U-Net of the meta device in memory, its weights repeating one block of noise: drawing 860 million takes long."""
+    unet = unet.to_empty(device="cpu").eval()
+    block = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for name, parameter in unet.named_parameters():
+            if parameter.ndim >= 2:
+                scale = (parameter.numel() // parameter.shape[0]) ** -0.5
+                for piece in parameter.view(-1).split(len(block)):
+                    torch.mul(block[: len(piece)], scale, out=piece)
+            else:
+                parameter.fill_(float(name.endswith("weight")))
+    return unet
+
+
 @pytest.mark.slow
 def test_a_real_sd15_runs_a_redilated_and_a_plain_step() -> None:
-    config = sd15_unet_meta().config
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel.from_config(config).eval()
-    sample = torch.randn(1, 4, 128, 64)  # half of 1024×1024, for time
-    text = torch.randn(1, 77, 768)
+    unet = with_random_weights(sd15_unet_meta())
+    generator = torch.Generator().manual_seed(1)
+    sample = torch.randn(1, 4, 128, 32, generator=generator)  # an eighth of 1024×1024, for time
+    text = torch.randn(1, 77, 768, generator=generator)
     seen: list[tuple[int, int]] = []
     convolution = unet.mid_block.resnets[0].conv1
     with torch.no_grad(), scalecrafter.applied(unet):
         convolution.register_forward_hook(lambda _m, _a, out: seen.append(tuple(out.shape[-2:])))
         early = unet(sample, 900, text).sample
         late = unet(sample, 100, text).sample
-    assert seen == [(16, 8), (16, 8)]
+    assert seen == [(16, 4), (16, 4)]
     assert early.shape == late.shape == sample.shape
     assert bool(torch.isfinite(early).all())
-    for width, factors in ((512, (2.0, 1.0)), (1024, (2.0, 2.0))):
+    assert bool(torch.isfinite(late).all())
+    for width, factors in ((256, (2.0, 1.0)), (512, (2.0, 1.0)), (1024, (2.0, 2.0))):
         planned = scalecrafter.plan(unet, 1024, width).factors(0)
         assert len(planned) == 39  # as many as the published list of sd1.5_1024x1024 has
         assert set(planned.values()) == {factors}

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.browser import open_page
 from tests.support.running_server import Running
 from tests.support.tiny_models import tiny_sd_pipeline
 
@@ -30,9 +31,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     assert running.stop() == 0, running.log.read_text()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """A browser; for each test it opens windows of its own."""
+    """A browser; for each test it opens windows of its own.
+
+    While it is open, Playwright keeps an event loop running in this thread, in which `asyncio.run` is impossible: so it
+    is closed with the module, and no test of another one meets it.
+    """
     playwright = pytest.importorskip("playwright.sync_api", reason="the page's tests need playwright")
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
@@ -60,28 +65,3 @@ def page(site: Running, chromium: Any, requests: list[str]) -> Iterator[Any]:
     open_page(page, site.url)
     yield page
     context.close()
-
-
-def open_page(page: Any, url: str) -> None:
-    """Go there and wait until the sizes of the model are filled in, which is the last thing to happen."""
-    page.goto(url)
-    page.wait_for_function("document.querySelector('#width textarea, #width input')?.value === '256'")
-
-
-def field(page: Any, name: str) -> Any:
-    """A text field."""
-    return page.locator(f"#{name} textarea, #{name} input").first
-
-
-def finished(page: Any, pictures: int) -> None:
-    """Wait until that many pictures can be downloaded."""
-    page.wait_for_function(f"document.querySelectorAll('.sc-download').length === {pictures}")
-
-
-def saved(page: Any, folder: Path, which: int = 0) -> Path:
-    """A picture, downloaded as its reader would."""
-    with page.expect_download() as started:
-        page.locator(".sc-download").nth(which).click()
-    path = folder / started.value.suggested_filename
-    started.value.save_as(path)
-    return path

@@ -11,9 +11,8 @@ import httpx
 from PIL import Image
 
 from scalecrafter.generation.picture_files import read_request
+from tests.support.browser import field, finished, saved
 from tests.support.running_server import Running
-
-from .conftest import field, finished, saved
 
 
 def small(page: Any, steps: int = 4, size: str = "128") -> None:
