@@ -30,7 +30,7 @@ def test_every_shipped_recipe_fits_the_real_architecture(name: str) -> None:
 
 
 def with_random_weights(unet: UNet2DConditionModel) -> UNet2DConditionModel:
-    """A U-Net of the meta device in memory, its weights repeating one block of noise: drawing 860 million takes long."""
+    """A U-Net of the meta device, with weights that repeat one block of noise: drawing 860 million takes long."""
     unet = unet.to_empty(device="cpu").eval()
     block = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
