@@ -40,7 +40,8 @@ SCHEDULERS = [
 
 @pytest.fixture(scope="module", params=["sd", "sdxl"])
 def pipe(request: pytest.FixtureRequest) -> Any:
-    return tiny_sd_pipeline() if request.param == "sd" else tiny_sdxl_pipeline()
+    make = tiny_sd_pipeline if request.param == "sd" else tiny_sdxl_pipeline
+    return make(sample_size=8)
 
 
 def run(pipe: Any, scale: int = 2, steps: int = 4, **options: Any) -> Tensor:
@@ -126,7 +127,7 @@ def test_failed_apply_leaves_the_former_one_in_force(pipe: Any) -> None:
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_every_scheduler_runs_damped_and_the_span_follows_its_table(scheduler: Any) -> None:
-    pipe = tiny_sd_pipeline()
+    pipe = tiny_sd_pipeline(sample_size=8)
     pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
     plain = run(pipe, steps=5)
     with scalecrafter.applied(pipe, recipe=DAMPED):
@@ -168,7 +169,7 @@ def test_pictures_do_not_depend_on_their_batch(pipe: Any) -> None:
 
 
 def test_bare_unet_uses_its_timestep_as_the_place() -> None:
-    unet = tiny_sd_unet()
+    unet = tiny_sd_unet(sample_size=8)
     side = unet.config.sample_size * 2
     sample, text = torch.randn(1, 4, side, side), torch.randn(1, 7, unet.config.cross_attention_dim)
     with torch.no_grad():
@@ -180,7 +181,7 @@ def test_bare_unet_uses_its_timestep_as_the_place() -> None:
 
 
 def test_bare_unet_is_told_whether_its_calls_are_guided_pairs() -> None:
-    unet = tiny_sd_unet()
+    unet = tiny_sd_unet(sample_size=8)
     side = unet.config.sample_size * 2
     sample, text = torch.randn(2, 4, side, side), torch.randn(2, 7, unet.config.cross_attention_dim)
     with torch.no_grad():
@@ -195,7 +196,7 @@ def test_bare_unet_is_told_whether_its_calls_are_guided_pairs() -> None:
 
 
 def test_tuple_outputs_are_damped_too() -> None:
-    unet = tiny_sd_unet()
+    unet = tiny_sd_unet(sample_size=8)
     side = unet.config.sample_size * 2
     sample, text = torch.randn(2, 4, side, side), torch.randn(2, 7, unet.config.cross_attention_dim)
     with torch.no_grad(), scalecrafter.applied(unet, recipe=DAMPED):
@@ -204,7 +205,7 @@ def test_tuple_outputs_are_damped_too() -> None:
 
 
 def test_three_branch_pipelines_are_refused_noise_damping_and_keep_redilation() -> None:
-    pipe = tiny_sd_pipeline()
+    pipe = tiny_sd_pipeline(sample_size=8)
     pag = StableDiffusionPAGPipeline(**pipe.components, pag_applied_layers=["mid"], requires_safety_checker=False)
     with pytest.raises(RecipeError, match="three branches"):
         scalecrafter.apply(pag, recipe=DAMPED)
@@ -213,7 +214,7 @@ def test_three_branch_pipelines_are_refused_noise_damping_and_keep_redilation() 
 
 
 def test_swapping_the_scheduler_after_apply_is_noticed() -> None:
-    pipe = tiny_sd_pipeline()
+    pipe = tiny_sd_pipeline(sample_size=8)
     with scalecrafter.applied(pipe, recipe=DILATED):
         pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)
         after = run(pipe)
@@ -222,7 +223,7 @@ def test_swapping_the_scheduler_after_apply_is_noticed() -> None:
 
 
 def test_freeu_is_set_and_put_back() -> None:
-    pipe = tiny_sd_pipeline()
+    pipe = tiny_sd_pipeline(sample_size=8)
     before = attributes(pipe.unet)
     plain = run(pipe, scale=1)
     recipe = Recipe.parse("[freeu]\nb1 = 1.5\nb2 = 1.6\ns1 = 0.9\ns2 = 0.2")
@@ -235,7 +236,7 @@ def test_freeu_is_set_and_put_back() -> None:
 
 
 def test_a_copy_of_a_patched_unet_is_independent() -> None:
-    pipe = tiny_sd_pipeline()
+    pipe = tiny_sd_pipeline(sample_size=8)
     scalecrafter.apply(pipe, recipe=DILATED)
     twin = copy.deepcopy(pipe.unet)
     expected = run(pipe)
@@ -255,7 +256,7 @@ def test_lora_on_a_convolution_is_dilated_with_it_whenever_it_is_loaded() -> Non
     config = peft.LoraConfig(r=4, init_lora_weights=False, target_modules=["conv1", "conv2"])
     results = []
     for order in ("before", "after", "fused"):
-        pipe = tiny_sd_pipeline()
+        pipe = tiny_sd_pipeline(sample_size=8)
         if order == "after":
             scalecrafter.apply(pipe, recipe=DAMPED)
         torch.manual_seed(7)
@@ -278,7 +279,8 @@ def test_pipeline_without_unet_is_refused() -> None:
 
 
 def test_no_second_unet_and_no_copied_weight_is_ever_in_memory() -> None:
-    pipe = tiny_sd_pipeline()
+    pipe = tiny_sd_pipeline(sample_size=8)
+    gc.collect()  # what earlier tests have left must not be collected in the middle
     weights = sum(p.numel() for p in pipe.unet.parameters())
     counts: list[tuple[int, int]] = []
 

@@ -31,7 +31,7 @@ GUIDANCE = 5.0
 
 def small_pipeline(kind: Any = StableDiffusionPipeline) -> Any:
     """A pipeline with a U-Net of two levels."""
-    pipe = kind(**{**tiny_sd_pipeline().components, "unet": tiny_sd_unet(**SMALL)}, requires_safety_checker=False)
+    pipe = kind(**tiny_sd_pipeline(**SMALL).components, requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -19,7 +19,7 @@ import scalecrafter
 from scalecrafter import Recipe
 from tests.support.adapters import controlnet_folder, ip_adapter_folder, t2i_adapter_folder
 from tests.support.reference_in_pipelines import reference_unet, relative
-from tests.support.tiny_models import tiny_sd_pipeline, tiny_sd_unet, tiny_sdxl_pipeline, tiny_sdxl_unet
+from tests.support.tiny_models import tiny_sd_pipeline, tiny_sdxl_pipeline
 from tests.support.unet_state import assert_untouched, attributes
 
 KINDS = ("sd", "sdxl")
@@ -69,9 +69,8 @@ def base(kind: str, in_channels: int = 4) -> Any:
 
 def fresh(kind: str, in_channels: int = 4) -> Any:
     """The same, of models that are nobody else's."""
-    pipe = {"sd": tiny_sd_pipeline, "sdxl": tiny_sdxl_pipeline}[kind]()
-    pipe.unet = {"sd": tiny_sd_unet, "sdxl": tiny_sdxl_unet}[kind](in_channels=in_channels, layers_per_block=1)
-    return pipe
+    make = {"sd": tiny_sd_pipeline, "sdxl": tiny_sdxl_pipeline}[kind]
+    return make(in_channels=in_channels, layers_per_block=1)
 
 
 def of_class(kind: str, name: str, in_channels: int = 4, **more: Any) -> Any:

@@ -54,9 +54,7 @@ def v_prediction() -> DDIMScheduler:
 
 def sd1(scheduler: Any = None, **config: Any) -> StableDiffusionPipeline:
     """`config` overrides entries of the U-Net's."""
-    pipe = tiny_sd_pipeline(scheduler=scheduler)
-    pipe.unet = tiny_sd_unet(**({"sample_size": NATIVE, "layers_per_block": 1} | config))
-    return pipe
+    return tiny_sd_pipeline(scheduler=scheduler, **({"sample_size": NATIVE, "layers_per_block": 1} | config))
 
 
 def sd2(scheduler: DDIMScheduler | None = None) -> StableDiffusionPipeline:
@@ -86,9 +84,7 @@ def bk_sdm_tiny() -> StableDiffusionPipeline:
 
 def sdxl(**config: Any) -> StableDiffusionXLPipeline:
     """`config` overrides entries of the U-Net's."""
-    pipe = tiny_sdxl_pipeline()
-    pipe.unet = tiny_sdxl_unet(**({"sample_size": NATIVE, "layers_per_block": 1} | config))
-    return pipe
+    return tiny_sdxl_pipeline(**({"sample_size": NATIVE, "layers_per_block": 1} | config))
 
 
 def ssd_1b() -> StableDiffusionXLPipeline:
