@@ -65,22 +65,23 @@ def process_state() -> dict[str, Any]:
     return state
 
 
-def variables() -> dict[str, str]:
-    """The environment, but for what pytest itself writes there."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-
-
 @pytest.fixture(autouse=True)
 def _nothing_left_behind() -> Iterator[None]:
-    """Every test draws from the same seeds; one that changes the process fails itself, not its neighbours."""
+    """Every test draws from the same seeds; one that changes the process fails itself, not its neighbours.
+
+    The environment is put back rather than judged: libraries write into it as they are imported.
+    """
     random.seed(SEED)
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed(SEED)
     if torch := sys.modules.get("torch"):
         torch.manual_seed(SEED)
-    before, environment = process_state(), variables()
+    before, environment = process_state(), dict(os.environ)
     yield
     after = process_state()
+    for name in {name for name, _ in environment.items() ^ os.environ.items() if not name.startswith("PYTEST_")}:
+        os.environ.pop(name, None)
+        if name in environment:
+            os.environ[name] = environment[name]
     changed = [name for name, value in before.items() if after[name] != value]
-    changed += sorted({name for name, _ in environment.items() ^ variables().items()})
     assert not changed, f"the test leaves changed: {', '.join(changed)}"
