@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,18 @@ def test_a_native_picture_has_the_colour_that_was_asked_for(critters: Any, colou
     assert middle.argmax() == channel, middle
 
 
-def test_the_default_command_writes_a_large_picture_in_under_a_minute(tmp_path: Path) -> None:
+def processor_seconds() -> float:
+    """Of all processes that were started and have ended; other processes on the machine do not add to it."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+@pytest.mark.slow
+def test_the_default_command_writes_a_large_picture_in_under_a_minute_of_one_core(tmp_path: Path) -> None:
     output = tmp_path / "fox.png"
-    start = time.perf_counter()
+    before = processor_seconds()
     command = [sys.executable, "-m", "scalecrafter", "generate", "a blue fox with a red scarf in the snow"]
     subprocess.run([*command, "--seed", "1", "-o", str(output)], check=True, cwd=tmp_path)
-    seconds = time.perf_counter() - start
     assert Image.open(output).size == (512, 512)
     assert read_request(output).seed == 1
-    assert seconds < 60
+    assert processor_seconds() - before < 60

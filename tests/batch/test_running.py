@@ -42,7 +42,7 @@ def times(folder: Path) -> dict[str, int]:
 def test_a_killed_batch_goes_on_and_makes_the_missing_pictures_alone(model: str, tmp_path: Path) -> None:
     jobs, out = write_jobs(tmp_path / "jobs.jsonl", foxes(12)), tmp_path / "out"
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.small_batch", model, str(jobs), str(out), "0.05"],
+        [sys.executable, "-m", "tests.support.small_batch", model, str(jobs), str(out), "0.3"],
         cwd=ROOT, env={**os.environ, "HF_HUB_OFFLINE": "1"}, text=True, stdout=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
