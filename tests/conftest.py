@@ -21,8 +21,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 SEED = 0
 FOLDERS = ("server", "training")
 """Folders whose tests all carry the folder's name as a mark, which `make quick` leaves out."""
-FIXTURES = {"shared": "server", "site": "browser", "cluster": "ray"}
-"""Fixtures that start processes, with the mark of the tests that use them. Each is started in one worker alone."""
+FIXTURES = {
+    "shared": "server",
+    "site": "browser",
+    "cluster": "ray",
+    "smoke_run": "training",
+    "smoke_observer": "training",
+}
+"""Costly fixtures, with the mark of the tests that use them. Each is made in one worker alone."""
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -186,20 +189,31 @@ def test_the_report_counts_right_answers(data: ObserverSet) -> None:
     assert {f"animals, {n} there" for n in range(10)} <= set(rates)
 
 
-def test_one_command_draws_trains_exports_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["--smoke", "--out", str(tmp_path), "--precision", "fp32", "--workers", "1"])
-    assert "whole animals found well-formed" in capsys.readouterr().out
-    report = json.loads((tmp_path / "report.json").read_text())
+@pytest.fixture(scope="module")
+def smoke_observer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole run in seconds, with what it printed in `printed.txt`. Who writes into it takes a copy."""
+    out, printed = tmp_path_factory.mktemp("observer") / "run", io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        main(["--smoke", "--out", str(out), "--precision", "fp32", "--workers", "1"])
+    (out / "printed.txt").write_text(printed.getvalue())
+    return out
+
+
+def test_one_command_draws_trains_exports_and_reports(smoke_observer: Path) -> None:
+    assert "whole animals found well-formed" in (smoke_observer / "printed.txt").read_text()
+    report = json.loads((smoke_observer / "report.json").read_text())
     assert set(report["rates"]) == {"as rendered", "degraded", "through the VAE", "redrawn by the model"}
-    observer = load_observer(tmp_path / "observer")
+    observer = load_observer(smoke_observer / "observer")
     assert set(observer.card.anatomy) == set(SPECIES)
-    assert "| whole animals found well-formed |" in (tmp_path / "observer" / "README.md").read_text()
-    size = sum(path.stat().st_size for path in (tmp_path / "observer").iterdir())
+    assert "| whole animals found well-formed |" in (smoke_observer / "observer" / "README.md").read_text()
+    size = sum(path.stat().st_size for path in (smoke_observer / "observer").iterdir())
     assert size < 100_000
     seen = observer.observe([np.zeros((300, 500, 3), np.uint8)])
     assert seen[0].features.shape == (2 * SMOKE.features,)
 
-    # A second run draws nothing anew and goes on from the checkpoint.
+
+def test_a_second_run_draws_nothing_anew_and_goes_on_from_the_checkpoint(smoke_observer: Path, tmp_path: Path) -> None:
+    shutil.copytree(smoke_observer, tmp_path, dirs_exist_ok=True)
     (tmp_path / "plan.json").write_text('{"steps": 3}')
     run(replace(SMOKE), tmp_path, tmp_path / "observer", CPU, torch.float32, workers=1)
     log = (tmp_path / "log.txt").read_text()
@@ -225,9 +239,9 @@ def test_an_observer_to_go_on_from_answers_as_before_once_it_has_normalisations_
     assert not torch.allclose(ObserverNetwork(shape).eval()(pictures[0]).heat, want.heat, atol=1e-2)
 
 
-def test_a_training_goes_on_from_an_observer_and_its_card_says_so(tmp_path: Path) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
-    run(SMOKE, tmp_path, first, CPU, torch.float32, workers=1)
+def test_a_training_goes_on_from_an_observer_and_its_card_says_so(smoke_observer: Path, tmp_path: Path) -> None:
+    shutil.copytree(smoke_observer, tmp_path, dirs_exist_ok=True)
+    first, second = tmp_path / "observer", tmp_path / "second"
     for name in ("observer.pt", "plan.json"):
         (tmp_path / name).unlink()
     still = replace(SMOKE, learning_rate=0.0)

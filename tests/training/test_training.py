@@ -27,9 +27,17 @@ from training.critters.train import SMOKE, run
 CPU = torch.device("cpu")
 
 
-def test_one_command_makes_a_folder_that_opens_and_runs(tmp_path: Path) -> None:
-    folder = run(SMOKE, tmp_path / "run", CPU, torch.float32, checkpoint_every=1, preview_every=2)
-    assert (tmp_path / "run" / "preview-000002.png").is_file()
+@pytest.fixture(scope="module")
+def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole run in seconds. Tests that write into it take a copy."""
+    out = tmp_path_factory.mktemp("training") / "run"
+    assert run(SMOKE, out, CPU, torch.float32, checkpoint_every=1, preview_every=2) == out / "critters"
+    return out
+
+
+def test_one_command_makes_a_folder_that_opens_and_runs(smoke_run: Path) -> None:
+    folder = smoke_run / "critters"
+    assert (smoke_run / "preview-000002.png").is_file()
     pipe = scalecrafter.load_pipeline(folder)
     assert pipe.unet.config.sample_size == 32
     with scalecrafter.applied(pipe):
@@ -87,8 +95,8 @@ def test_an_autoencoder_that_blurs_has_lost_power() -> None:
     assert float(fine_detail(shifted).mean()) == pytest.approx(float(fine_detail(pictures).mean()), rel=0.05)
 
 
-def test_a_model_of_other_latents_and_words_can_be_begun_from(tmp_path: Path) -> None:
-    first = run(SMOKE, tmp_path / "first", CPU, torch.float32, preview_every=100)
+def test_a_model_of_other_latents_and_words_can_be_begun_from(smoke_run: Path, tmp_path: Path) -> None:
+    first = smoke_run / "critters"
     other = replace(
         SMOKE,
         world="detailed",
@@ -108,9 +116,8 @@ def test_a_model_of_other_latents_and_words_can_be_begun_from(tmp_path: Path) ->
     assert "but for" in (tmp_path / "second" / "log.txt").read_text()
 
 
-def test_a_second_run_goes_on_from_what_is_there(tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    run(SMOKE, out, CPU, torch.float32, checkpoint_every=1, preview_every=100)
+def test_a_second_run_goes_on_from_what_is_there(smoke_run: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(smoke_run, tmp_path / "run")
     longer = replace(SMOKE, denoiser=replace(SMOKE.denoiser, steps=3))
     run(longer, out, CPU, torch.float32, checkpoint_every=1, preview_every=100)
     log = (out / "log.txt").read_text()
@@ -127,8 +134,12 @@ def exchange_tokens(folder: Path, one: str, other: str) -> None:
         (folder / name).write_text(json.dumps(content))
 
 
-def test_a_later_run_can_begin_from_an_earlier_model(tmp_path: Path) -> None:
-    first = run(SMOKE, tmp_path / "first", CPU, torch.float32, preview_every=100)
+def test_a_later_run_can_begin_from_an_earlier_model(smoke_run: Path, tmp_path: Path) -> None:
+    first = shutil.copytree(smoke_run / "critters", tmp_path / "first")
+    for folder in ("second", "third"):  # the same scenes, which need not be drawn again
+        (tmp_path / folder).mkdir()
+        for renders in ("renders.npy", "held_out.npy"):
+            shutil.copy(smoke_run / renders, tmp_path / folder)
     exchange_tokens(first / "tokenizer", "cat</w>", "dog</w>")
     still = replace(
         SMOKE,
