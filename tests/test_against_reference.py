@@ -427,6 +427,7 @@ def test_a_pipeline_with_a_recipe_agrees_with_the_reference(name: str, kind: str
 SEVERAL_PARTS = [name for name, case in CASES.items() if case.recipe.count("until") > 1 and "sdxl" in case.models]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SEVERAL_PARTS)
 def test_every_part_of_a_recipe_matters_to_the_reference(name: str) -> None:
     """Otherwise a library that ignores a section could agree."""

@@ -74,6 +74,7 @@ def test_wrong_use_is_exit_code_2(arguments: list[str], message: str) -> None:
     assert message in run("-o", "out", *arguments, code=2).stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_what_is_made_and_says_how_to_go_on(model: str, tmp_path: Path) -> None:
     write_jobs(Path("jobs.jsonl"), [{"prompt": f"fox {number}"} for number in range(200)])
     process = subprocess.Popen(

@@ -39,6 +39,7 @@ def times(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.png")}
 
 
+@pytest.mark.slow
 def test_a_killed_batch_goes_on_and_makes_the_missing_pictures_alone(model: str, tmp_path: Path) -> None:
     jobs, out = write_jobs(tmp_path / "jobs.jsonl", foxes(12)), tmp_path / "out"
     process = subprocess.Popen(

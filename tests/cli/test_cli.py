@@ -27,7 +27,7 @@ GOOD = '[redilation]\nuntil = 0.5\nlayers = { "mid_block" = 2 }\n'
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("cli") / "tiny"
-    tiny_sd_pipeline().save_pretrained(path)
+    tiny_sd_pipeline(layers_per_block=1).save_pretrained(path)
     return str(path)
 
 
@@ -288,6 +288,7 @@ def python(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_with_one_line_and_no_partial_file(model: str) -> None:
     Path("prompts.txt").write_text("first\nsecond\n")
     process = python(
@@ -308,6 +309,7 @@ def test_help_needs_neither_torch_nor_diffusers() -> None:
     assert process.communicate(timeout=60)[0] == "set()\n"
 
 
+@pytest.mark.slow
 def test_a_method_of_two_passes_is_as_quiet_as_one(model: str) -> None:
     """diffusers' image-to-image imports every pipeline that there is, and some of them complain."""
     process = python(

@@ -26,7 +26,7 @@ SRC = Path(scalecrafter.__file__).parents[1]
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("eval") / "tiny"
-    tiny_sd_pipeline().save_pretrained(path)
+    tiny_sd_pipeline(layers_per_block=1).save_pretrained(path)
     return str(path)
 
 
@@ -214,6 +214,7 @@ def test_a_missing_extra_is_named_before_any_work(model: str, monkeypatch: pytes
     assert not Path("run").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_tells_how_to_go_on_and_the_same_command_does(model: str) -> None:
     given = arguments(model, "--method", "direct", "--pictures", "60", "--steps", "4")
     process = subprocess.Popen(

@@ -230,6 +230,7 @@ def compiled(unet: Any, backend: Any, how: str) -> Any:
     return torch.compile(unet, backend=backend)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMPILED)
 def test_compilation_makes_as_many_graphs_as_there_are_sets_of_factors(name: str) -> None:
     recipe, graphs = Recipe.parse(COMPILED[name].recipe), COMPILED[name].graphs
@@ -245,6 +246,7 @@ def test_compilation_makes_as_many_graphs_as_there_are_sets_of_factors(name: str
     assert difference(wanted[0], plain[0]) > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "how"), [("apply", "wrapped"), ("compile", "in-place")])
 def test_compilation_in_either_order(first: str, how: str) -> None:
     torch._dynamo.reset()
@@ -266,6 +268,7 @@ def test_compilation_in_either_order(first: str, how: str) -> None:
     assert counter.frame_count <= COMPILED["dispersed"].graphs + 1  # and the one without ScaleCrafter
 
 
+@pytest.mark.slow
 def test_regional_compilation_compiles_no_block_anew_for_other_factors() -> None:
     torch._dynamo.reset()
     unet, counter = tiny_sd_unet(**SMALL), CompileCounter()

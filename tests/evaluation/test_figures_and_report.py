@@ -257,6 +257,7 @@ def quietly(_: str) -> Iterator[Any]:
     yield uncounted
 
 
+@pytest.mark.slow
 def test_the_report_of_a_run_is_complete_and_can_be_made_again(tmp_path: Path) -> None:
     run(tmp_path / "run")
     store = RunFolder(tmp_path / "run")

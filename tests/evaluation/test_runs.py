@@ -90,6 +90,7 @@ def test_more_pictures_sizes_and_methods_are_added_to_what_is_there(tmp_path: Pa
     assert {name: after[name] for name in before} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_run_goes_on_and_is_as_if_it_had_not_been_stopped(tmp_path: Path, how: signal.Signals) -> None:
     process = start(tmp_path / "stopped", pictures=30)
@@ -113,6 +114,7 @@ def test_a_stopped_run_goes_on_and_is_as_if_it_had_not_been_stopped(tmp_path: Pa
         assert after[name][0] == content
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_and_the_picture_counts_as_not_made(tmp_path: Path) -> None:
     """A limit on the size of files stands for the disk: rows fit, pictures do not."""
     import resource

@@ -34,6 +34,7 @@ def rates(observer: Observer, unseen: ObserverSet) -> dict[str, Rate]:
     return evaluate(observer, unseen, np.asarray(unseen.pictures))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("question", "least"), [("animals", 0.96), ("species", 0.93), ("colour", 0.97)])
 def test_it_is_right_about_renders_that_it_has_not_seen(rates: dict[str, Rate], question: str, least: float) -> None:
     assert rates[question]["of"] >= 100
@@ -47,6 +48,7 @@ def test_it_tells_malformed_animals_from_whole_ones(rates: dict[str, Rate]) -> N
     assert malformed["rate"] >= 0.75
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(1024, 1024), (512, 1024), (1024, 512)])
 def test_it_finds_one_animal_in_large_pictures(observer: Observer, height: int, width: int) -> None:
     pictures = [Image.fromarray(render(sample_scene(UNSEEN + k), width, height)) for k in range(12)]

@@ -62,7 +62,7 @@ def run(
 ) -> Notes:
     """Claim a folder, and make what it lacks."""
     settings = small_settings() if settings is None else settings
-    pipe = tiny_sd_pipeline() if pipe is None else pipe
+    pipe = tiny_sd_pipeline(layers_per_block=1) if pipe is None else pipe
     inspector = disc_inspector() if inspector is None else inspector
     store = RunFolder(folder)
     store.claim(shared_settings(pipe, settings), shared_choices(settings), "scalecrafter eval")
