@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,7 @@ def test_ctrl_c_tells_how_to_go_on_and_the_same_command_does(model: str) -> None
     )  # fmt: skip
     while len(list(Path("run/pictures").rglob("*.png"))) < 3:
         assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     out, errors = process.communicate(timeout=60)
     before = written()

@@ -260,6 +260,7 @@ def measured(memory: str) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of resident memory from /proc")
 def test_a_quarter_of_the_memory_is_enough_and_the_prediction_is_near() -> None:
     vae = sd_vae(48)
