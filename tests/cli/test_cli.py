@@ -79,6 +79,7 @@ def test_generate_never_overwrites(model: str) -> None:
     assert named == ["a.png", "a-2.png"]
 
 
+@pytest.mark.slow
 def test_two_that_write_the_same_name_at_once_both_keep_their_picture(model: str) -> None:
     command = ["-m", "scalecrafter", "generate", "a fox", "--model", model, "--steps", "1", "-o", "p.png"]
     both = [python(*command) for _ in range(2)]

@@ -41,6 +41,7 @@ def test_it_is_right_about_renders_that_it_has_not_seen(rates: dict[str, Rate], 
     assert rates[question]["rate"] >= least
 
 
+@pytest.mark.slow
 def test_it_tells_malformed_animals_from_whole_ones(rates: dict[str, Rate]) -> None:
     whole, malformed = rates["whole animals found well-formed"], rates["malformed animals found out"]
     assert min(whole["of"], malformed["of"]) >= 40
