@@ -107,7 +107,7 @@ def dilated(pipe: Any, steps: int, until: float, factors: tuple[int, int]) -> Pr
 @pytest.fixture(scope="module")
 def native_64() -> Any:
     """The same, with a native size of 64×64 image pixels."""
-    return tiny_sd_pipeline(sample_size=8)
+    return tiny_sd_pipeline(sample_size=8, layers_per_block=1)
 
 
 @pytest.mark.parametrize("upsample", ["pixels", "latents"])
