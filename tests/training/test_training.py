@@ -138,8 +138,8 @@ def test_a_later_run_can_begin_from_an_earlier_model(smoke_run: Path, tmp_path: 
     first = shutil.copytree(smoke_run / "critters", tmp_path / "first")
     for folder in ("second", "third"):  # the same scenes, which need not be drawn again
         (tmp_path / folder).mkdir()
-        for renders in ("renders.npy", "held_out.npy"):
-            shutil.copy(smoke_run / renders, tmp_path / folder)
+        for renders in (*smoke_run.glob("renders-*.npy"), smoke_run / "held_out.npy"):
+            shutil.copy(renders, tmp_path / folder)
     exchange_tokens(first / "tokenizer", "cat</w>", "dog</w>")
     still = replace(
         SMOKE,
