@@ -57,7 +57,6 @@ def process_state() -> dict[str, Any]:
     """What belongs to the whole process, and what a test could leave changed for the next one."""
     state: dict[str, Any] = {
         "the working folder": os.getcwd(),
-        "sys.path": list(sys.path),
         "the handler of SIGINT": signal.getsignal(signal.SIGINT),
         "the running event loop": asyncio._get_running_loop(),
     }

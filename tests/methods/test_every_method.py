@@ -105,7 +105,13 @@ def test_progress_counts_the_steps_of_all_passes(sd: Any, method: str, scheduler
     assert seen == [(step, total) for step in range(1, total + 1)]
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+QUICKLY = ("ddim", "euler-a", "heun")
+"""Schedulers of `make quick`: the usual one, one that draws noise, one of two evaluations a step."""
+
+
+@pytest.mark.parametrize(
+    "scheduler", [name if name in QUICKLY else pytest.param(name, marks=pytest.mark.slow) for name in SCHEDULERS]
+)
 @pytest.mark.parametrize("method", ["cascade", "hires-fix"])
 def test_added_noise_works_with_every_scheduler(two_levels: Any, method: str, scheduler: str) -> None:
     request = ask(method, steps=4, width=256, height=128, scheduler=scheduler)
