@@ -99,6 +99,7 @@ def test_ctrl_c_leaves_what_is_made_and_says_how_to_go_on(model: str, tmp_path: 
 
 
 def test_ray_takes_an_address_or_none(model: str) -> None:
+    pytest.importorskip("ray")
     write_jobs(Path("jobs.jsonl"), [{"prompt": "a fox"}])
     result = run("--ray", "127.0.0.1:9", "jobs.jsonl", *small(model), code=2)
     assert "there is no Ray cluster at '127.0.0.1:9'" in result.stderr

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 UNGUIDED = 1.0
 """Guidance scale of a stage that the cascade itself re-dilates, unless said: the conditional prediction alone.  What is
 in the picture is settled by then, and guidance multiplies the error that re-dilation makes in predicting noise (the
-paper's reason for noise-damped guidance, section 3.4).  Measured in docs/quality.md; it saves half the evaluations."""
+paper's reason for noise-damped guidance, section 3.4).  Measured in docs/log/quality.md; it saves half the evaluations."""
 
 
 def _each(value: Any) -> Any:
@@ -51,7 +51,7 @@ class CascadeSettings(MethodSettings):
 
     restart: Annotated[tuple[Restart, ...], BeforeValidator(_each), Field(min_length=1)] = (0.04,)
     """Fraction of the trajectory that is still to run after the noise has been added again; a stage runs at least one
-    step, however few there are.  The default is measured in docs/quality.md."""
+    step, however few there are.  The default is measured in docs/log/quality.md."""
     guidance: Annotated[tuple[Guidance, ...], BeforeValidator(_each), Field(min_length=1)] | None = None
     """Guidance scale; None: 1, which is without guidance, and with a recipe of the request's own its guidance."""
     upsample: Literal["pixels", "latents"] = "pixels"

@@ -26,14 +26,14 @@ _UNCHANGED = 1.1
 """Up to this ratio an axis is native."""
 FINEST_UNTIL = 0.7
 """Where the general recipe ends the dilation of the finest level, which leaves noise when it lasts (measured on
-critters: docs/quality.md)."""
+critters: docs/log/quality.md)."""
 _FROM_THE_FINEST = (2.0, 3.0, 4.0)
 """The general recipe's factors at four times the native side, from the finest level on; deeper ones have the last.
 At twice the side all are 2.  Published recipes fall towards the finest level as well."""
 _DOUBLED = 2.0
 """How far apart an upsampler moves pixels before its convolution, whose taps need that much less dilation: of two
 neighbours one is a copy of the pixel itself.  With the whole factor contours are doubled and eyes are swirls (measured
-on critters: docs/quality.md)."""
+on critters: docs/log/quality.md)."""
 
 
 def automatic_recipe(architecture: Architecture, height: int, width: int) -> Recipe | None:
@@ -186,7 +186,7 @@ def _general_factors(largest: float, vertical: float, horizontal: float) -> Fact
 
 
 def _whole_from_two(factor: float) -> float:
-    """The nearest whole factor above 2: those between leave specks (measured on critters: docs/quality.md)."""
+    """The nearest whole factor above 2: those between leave specks (measured on critters: docs/log/quality.md)."""
     return float(floor(factor + 0.5)) if factor > 2.0 else factor
 
 
