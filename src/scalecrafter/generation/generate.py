@@ -79,7 +79,7 @@ def generate_many(
     """Make several pictures of one batch key (`request.batching`) in one call of the pipeline; as `generate` otherwise.
 
     Each is the picture that it would be alone, whatever its place among the others, but for rounding: on a CPU no
-    8-bit value was seen to differ by more than 1 (docs/guide/batch.md has the figures).  One request alone is made to the
+    8-bit value was seen to differ by more than 1 (figures: docs/guide/batch.md).  One request alone is made to the
     bit as by `generate`.  Of each result, `seconds` is its share.
 
     Raises:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 UNGUIDED = 1.0
 """Guidance scale of a stage that the cascade itself re-dilates, unless said: the conditional prediction alone.  What is
 in the picture is settled by then, and guidance multiplies the error that re-dilation makes in predicting noise (the
-paper's reason for noise-damped guidance, section 3.4).  Measured in docs/log/quality.md; it saves half the evaluations."""
+paper's reason for noise-damped guidance, section 3.4).  It saves half the evaluations; docs/log/quality.md."""
 
 
 def _each(value: Any) -> Any:
