@@ -40,7 +40,8 @@ class Reporter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bars.stop()
+        if not self._bars.disable:  # Rich before 14.3 ends bars that it never drew with an empty line
+            self._bars.stop()
 
     def note(self, text: str) -> None:
         """One line."""
