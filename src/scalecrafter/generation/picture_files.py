@@ -33,6 +33,8 @@ VIEWER_CHUNK = "parameters"
 FORMAT = 1
 """Version of the `scalecrafter` chunk; raised when an older reader would misunderstand it."""
 PACKAGES = ("torch", "diffusers", "transformers")
+WEIGHTS = (".safetensors", ".ckpt", ".bin", ".pt", ".pth")
+"""The endings of files with weights."""
 
 
 def save_picture(result: Result, path: str | os.PathLike[str], replace: bool = True) -> Path:
@@ -86,14 +88,14 @@ def viewer_text(result: Result) -> str:
         "CFG scale": f"{request.guidance:g}",
         "Seed": request.seed,
         "Size": f"{request.width}x{request.height}",
-        "Model": Path(request.model).stem if os.path.sep in request.model else request.model,
+        "Model": _model_name(request.model),
     }
     method = METHODS[request.method]
     if request.image or ("strength" in method.takes and request.settings is None):
         settings["Denoising strength"] = f"{request.strength_or_default:g}"
     for number, control in enumerate(request.controls):
-        model = Path(control.model).stem
-        settings[f"ControlNet {number}"] = f'"Module: none, Model: {model}, Weight: {control.scale:g}"'
+        model = _model_name(control.model)
+        settings[f"ControlNet {number}"] = f"Module: none, Model: {model}, Weight: {control.scale:g}"
     if request.method_label not in ("scalecrafter", "direct"):
         settings["Method"] = request.method_label
     if "recipe" in method.takes and request.recipe != DIRECT:
@@ -103,8 +105,19 @@ def viewer_text(result: Result) -> str:
     lines = [request.prompt]
     if request.negative:
         lines.append(f"Negative prompt: {request.negative}")
-    lines.append(", ".join(f"{name}: {value}" for name, value in settings.items()))
+    lines.append(", ".join(f"{name}: {_quoted(str(value))}" for name, value in settings.items()))
     return "\n".join(lines)
+
+
+def _model_name(model: str) -> str:
+    """What viewers know a model by: the last part of a path or hub id, without the ending of a weights file."""
+    name = re.split(r"[/\\]", model.rstrip("/\\"))[-1]
+    return name.removesuffix(next((ending for ending in WEIGHTS if name.endswith(ending)), "")) or model
+
+
+def _quoted(value: str) -> str:
+    """A value as AUTOMATIC1111's web UI writes it: as JSON where it has a comma, a colon or a new line in it."""
+    return json.dumps(value, ensure_ascii=False) if any(sign in value for sign in ",:\n") else value
 
 
 def read_request(path: str | os.PathLike[str]) -> Request:
