@@ -49,8 +49,10 @@ types: install-dev
 tests: install-dev
 	$(PYTEST)
 
+# Whole folders are left out by path too: importing them takes longer than some tests.
 quick: install-dev
-	$(PYTEST) -m "not slow and not server and not browser and not ray and not training"
+	$(PYTEST) -m "not slow and not server and not browser and not ray and not training" \
+		--ignore tests/server --ignore tests/training --ignore tests/batch/test_on_ray.py
 
 $(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv $(OLDEST)

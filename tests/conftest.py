@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ FIXTURES = {
     "smoke_observer": "training",
 }
 """Costly fixtures, with the mark of the tests that use them. Each is made in one worker alone."""
+EVERY = 4
+"""Of a `grid` of cases `make quick` takes the first of every four."""
+cases: Counter[object] = Counter()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -41,6 +45,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     folder = item.path.relative_to(Path(__file__).parent).parts[0]
     if folder in FOLDERS:
         item.add_marker(folder)
+    if item.get_closest_marker("grid"):
+        function = getattr(item, "function", None)
+        if cases[function] % EVERY:
+            item.add_marker("slow")
+        cases[function] += 1
     for fixture in getattr(item, "fixturenames", ()):
         if fixture in FIXTURES:
             item.add_marker(FIXTURES[fixture])

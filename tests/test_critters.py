@@ -39,6 +39,7 @@ def test_anatomy_is_that_of_stable_diffusion(critters: Any) -> None:
     assert scalecrafter.plan(critters, 512, 512).factors(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("colour", "channel"), [("red", 0), ("green", 1), ("blue", 2)])
 def test_a_native_picture_has_the_colour_that_was_asked_for(critters: Any, colour: str, channel: int) -> None:
     picture = critters(

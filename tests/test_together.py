@@ -27,6 +27,7 @@ def pipe(request: pytest.FixtureRequest) -> Any:
     return request.param(layers_per_block=1)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(
     "values",
     [

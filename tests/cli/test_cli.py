@@ -172,6 +172,7 @@ def test_compare_shows_both_with_the_same_seed(model: str) -> None:
             assert pair.crop((left, 22, left + 256, 278)).tobytes() == half.tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["upscale", "hires-fix", "cascade", "multidiffusion"])
 def test_compare_shows_any_method_beside_direct_inference(model: str, method: str) -> None:
     run("compare", "a fox", "--model", model, "--steps", "4", "--seed", "3", "--method", method, "-o", "pair.png")

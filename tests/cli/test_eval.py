@@ -99,6 +99,7 @@ def test_recipes_and_variants_are_measured_under_their_stems(model: str) -> None
     assert written() == before
 
 
+@pytest.mark.slow
 def test_the_same_command_again_makes_no_picture_and_more_are_added(model: str) -> None:
     run(*arguments(model, "--method", "direct"))
     before = written()
@@ -117,6 +118,7 @@ def test_other_settings_in_the_folder_are_wrong_use(model: str) -> None:
     assert "--output" in told
 
 
+@pytest.mark.slow
 def test_pictures_of_another_run_count_as_made_by_its_parquet_alone(model: str) -> None:
     run(*arguments(model, "--method", "direct"))
     before = json.loads(Path("run/report.json").read_text())

@@ -74,6 +74,7 @@ def fused_first(kind: str, path: Path) -> Tensor:
     return expected(pipe)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(
     ("adapter", "loaded", "fused"),
     [
@@ -122,6 +123,7 @@ def test_unloading_while_applied_leaves_what_was_there_before(kind: str, files: 
     assert list(pipe.unet.state_dict()) == keys
 
 
+@pytest.mark.slow
 def test_several_adapters_count_with_their_weights(kind: str, files: dict[str, Path]) -> None:
     def both(pipe: Any, weights: tuple[float, float]) -> Any:
         for name in ("lora", "locon"):
@@ -141,6 +143,7 @@ def test_several_adapters_count_with_their_weights(kind: str, files: dict[str, P
     assert run(pipe).equal(without(kind))
 
 
+@pytest.mark.slow
 def test_fusing_while_applied_reaches_kernels_that_stay_dispersed(kind: str, files: dict[str, Path]) -> None:
     reference = fresh(kind)
     reference.load_lora_weights(files["lora"])
@@ -155,6 +158,7 @@ def test_fusing_while_applied_reaches_kernels_that_stay_dispersed(kind: str, fil
     assert relative(run(pipe), expected(reference, TO_THE_END)) < TOLERANCE
 
 
+@pytest.mark.slow
 def test_a_distilled_lora_without_guidance_is_re_dilated(kind: str, files: dict[str, Path]) -> None:
     """As an LCM-LoRA is used: its own scheduler, few steps, no unconditional half, so nothing to damp."""
 
@@ -233,6 +237,7 @@ def inverted(kind: str, folder: Path) -> Any:
     return pipe
 
 
+@pytest.mark.slow
 def test_a_textual_inversion_is_a_word_like_others(kind: str, tmp_path: Path) -> None:
     pipe = inverted(kind, tmp_path)
     check(Task(pipe, lambda size: {"prompt": "a <fox>", **sized(size)}), DAMPED, guided=True)
@@ -246,6 +251,7 @@ def test_a_textual_inversion_is_a_word_like_others(kind: str, tmp_path: Path) ->
 # IP-Adapter (its pictures are checked in test_tasks.py)
 
 
+@pytest.mark.slow
 def test_an_ip_adapter_may_be_loaded_and_unloaded_while_applied(kind: str, tmp_path: Path) -> None:
     results = []
     for order in ("before", "after"):

@@ -95,6 +95,7 @@ def test_redilation_is_that_of_the_standard_pipeline(guider: Any, images: int) -
     assert torch.equal(from_modular(pipe, images), plain)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("rescale", [0.0, 0.7])
 @pytest.mark.parametrize("first", ["guider", "apply"])
 @pytest.mark.parametrize("images", [1, 2])
@@ -161,6 +162,7 @@ def test_a_guider_that_cannot_damp_noise_is_refused_by_a_recipe_that_asks_for_it
     scalecrafter.remove(pipe)
 
 
+@pytest.mark.slow
 def test_the_automatic_recipe_says_what_it_does_without() -> None:
     """At four times the native side the published recipes of SDXL damp noise."""
     large: dict[str, Any] = {"height": 512, "width": 512, "latents": noise(1, 64)}

@@ -66,6 +66,7 @@ def pixels(result: Result) -> Any:
 COMBINATIONS = [(), ("image",), ("image", "mask"), ("control",), ("image", "control"), ("image", "mask", "control")]
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("inputs", COMBINATIONS, ids=lambda inputs: "+".join(inputs) or "text")
 def test_every_combination_is_made_re_dilated_and_repeats_from_its_file(
@@ -362,6 +363,7 @@ def test_wrong_use_is_one_line_and_exit_code_2(model: str, arguments: list[str],
     assert told in result.stderr.strip().splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_ones_own_picture_is_enlarged_four_times_with_a_tiled_encode(
     model: str, monkeypatch: Any, tmp_path: Path
 ) -> None:

@@ -87,6 +87,7 @@ def cell(request: pytest.FixtureRequest) -> tuple[Cell, Any]:
     return cell, pipe
 
 
+@pytest.mark.slow
 def test_effect_is_on_right_and_gone_after_remove(cell: tuple[Cell, Any]) -> None:
     kind, pipe = cell
     plan = scalecrafter.plan(pipe, SIDE, SIDE, STEPS)

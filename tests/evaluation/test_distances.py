@@ -109,6 +109,7 @@ def test_the_interval_tightens_with_more_pictures() -> None:
         assert many.high - many.low < 0.5 * (few.high - few.low)
 
 
+@pytest.mark.slow
 def test_more_than_a_thousand_pictures_are_compared_in_subsets_that_a_seed_decides() -> None:
     left, right = two_sets(1100, 3)
     state = torch.random.get_rng_state()
