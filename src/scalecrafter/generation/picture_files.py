@@ -11,15 +11,17 @@ import os
 import platform
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from PIL import Image, UnidentifiedImageError
-from PIL.PngImagePlugin import PngImageFile, PngInfo
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from .._util.files import write_new, write_whole
+from .._util.png import SIGNATURE, read_text_chunk
 from .._version import __version__
 from ..errors import ScaleCrafterError
 from ..request.methods import METHODS
@@ -120,31 +122,39 @@ def _quoted(value: str) -> str:
     return json.dumps(value, ensure_ascii=False) if any(sign in value for sign in ",:\n") else value
 
 
-def read_request(path: str | os.PathLike[str]) -> Request:
-    """The request that made a picture.
+def read_request(picture: str | os.PathLike[str] | BinaryIO, name: str = "") -> Request:
+    """The request that made a picture (arguments and errors as `read_metadata`)."""
+    name = name or _name_of(picture)
+    return Request.from_mapping(read_metadata(picture, name)["request"], f"the request in {name!r}")
+
+
+def read_metadata(picture: str | os.PathLike[str] | BinaryIO, name: str = "") -> dict[str, Any]:
+    """The `scalecrafter` chunk of a picture: format, request, versions, environment.  Its pixels are not decoded.
+
+    Args:
+        picture: a path, or a file that is open at its beginning.
+        name: of the picture, for messages.
 
     Raises:
         RequestError: for a file that is missing, is no PNG, holds no request, or one of a newer format.
     """
-    return Request.from_mapping(read_metadata(path)["request"], f"the request in {os.fspath(path)!r}")
-
-
-def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The whole `scalecrafter` chunk of a picture: format, request, versions, environment (`RequestError`)."""
-    name = os.fspath(path)
+    name = name or _name_of(picture)
     try:
-        with Image.open(path) as image:
-            if not isinstance(image, PngImageFile):
-                raise RequestError(f"{name!r} is a {image.format} picture; requests travel in PNG files only")
-            text = image.text.get(CHUNK)
+        with _opened(picture) as file:
+            is_png = file.read(len(SIGNATURE)) == SIGNATURE
+            file.seek(0)
+            text = read_text_chunk(file, CHUNK) if is_png else None
+            kind = "PNG" if is_png else _kind(file)
     except FileNotFoundError:
         raise RequestError(f"there is no file {name!r}") from None
-    except UnidentifiedImageError:
-        raise RequestError(f"{name!r} is not a PNG picture") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, ScaleCrafterError):
-            raise
+    except OSError as error:
+        raise RequestError(f"cannot read {name!r}: {error.strerror or error}") from None
+    except ValueError as error:
         raise RequestError(f"cannot read {name!r}: {error}") from None
+    if kind is None:
+        raise RequestError(f"{name!r} is not a PNG picture")
+    if kind != "PNG":
+        raise RequestError(f"{name!r} is a {kind} picture; requests travel in PNG files only")
     if text is None:
         raise RequestError(f"{name!r} holds no ScaleCrafter request: another program made it, or saved it anew")
     try:
@@ -152,13 +162,35 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
         found = content["format"]
         if found == FORMAT and isinstance(content["request"], dict):
             return dict(content)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise RequestError(f"the ScaleCrafter request in {name!r} is damaged") from None
     if isinstance(found, int) and found > FORMAT:
         raise RequestError(
             f"{name!r} was made by a newer scalecrafter (format {found}, this one reads {FORMAT}): update scalecrafter"
         )
     raise RequestError(f"the ScaleCrafter request in {name!r} is damaged")
+
+
+@contextmanager
+def _opened(picture: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
+    if isinstance(picture, (str, os.PathLike)):
+        with open(picture, "rb") as file:
+            yield file
+    else:
+        yield picture
+
+
+def _name_of(picture: str | os.PathLike[str] | BinaryIO) -> str:
+    return os.fspath(picture) if isinstance(picture, (str, os.PathLike)) else "the picture"
+
+
+def _kind(file: BinaryIO) -> str | None:
+    """The format of a picture by its header; None for what is no picture."""
+    try:
+        with Image.open(file) as image:
+            return image.format
+    except Exception:  # whatever Pillow raises for bytes that are no picture
+        return None
 
 
 def package_versions() -> dict[str, str]:
@@ -172,7 +204,9 @@ def package_versions() -> dict[str, str]:
 
 def changed_versions(metadata: Mapping[str, Any]) -> list[str]:
     """In words, each package that has another version than when a picture was made; a repeat may differ a little."""
-    then, now = metadata.get("versions", {}), package_versions()
+    then, now = metadata.get("versions"), package_versions()
+    if not isinstance(then, dict):
+        return []
     return [f"{name} {then[name]} → {now[name]}" for name in now if name in then and then[name] != now[name]]
 
 

@@ -26,6 +26,7 @@ class Folders:
         self.pictures = self.data / "pictures"
         self.uploads = self.data / "uploads"
         self.workers = self.data / "workers"
+        self.page = self.data / "page"
 
     def make(self) -> None:
         """Make what is missing, for this user alone (`StoreError`)."""

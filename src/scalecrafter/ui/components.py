@@ -1,8 +1,8 @@
-"""Two of Gradio's components, kept from fetching or copying files."""
+"""Two of Gradio's components, kept from reading, fetching or copying files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,21 +23,34 @@ def _without_stubs() -> Iterator[None]:
         component_meta.create_or_modify_pyi = writes
 
 
+def without_traceback(preprocess: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Let a value that a component refuses, such as a number out of its range, stay out of the server's log."""
+
+    def quietly(payload: Any) -> Any:
+        try:
+            return preprocess(payload)
+        except Exception as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    return quietly
+
+
 with _without_stubs():
 
     class DroppedFile(gr.File):
-        """A file that came with the page's own upload; Gradio's would fetch one from an address, too."""
+        """A dropped file, by the path that `uploads.Uploads` gave it; Gradio's reads it and makes temporary ones."""
 
         def get_block_name(self) -> str:
             """Which part of Gradio's page draws it."""
             return "file"
 
-        async def async_move_resource_to_block_cache(self, url_or_file_path: Any) -> str | None:
-            """The file's place (`gr.Error` for an address)."""
-            if "://" in str(url_or_file_path):
-                raise gr.Error("give a file, not an address")
-            place: str | None = await super().async_move_resource_to_block_cache(url_or_file_path)
-            return place
+        async def async_move_resource_to_block_cache(self, url_or_file_path: Any) -> str:
+            """The path as it is: there is no file."""
+            return str(url_or_file_path)
+
+        def preprocess(self, payload: Any) -> str | None:
+            """The path alone."""
+            return None if payload is None else str(payload.path)
 
     class ServedImageSlider(gr.ImageSlider):
         """Two pictures by addresses that this server serves; Gradio's would fetch them and keep copies."""

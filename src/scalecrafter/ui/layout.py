@@ -6,24 +6,23 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import fields
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from ..errors import ScaleCrafterError
-from ..generation.picture_files import read_request
 from ..request.methods import METHODS
-from ..request.request import SCHEDULERS, RequestError, default_guidance
+from ..request.request import SCHEDULERS, default_guidance
 from ..server.jobs import Jobs
 from ..server.records import DONE
 from ..server.store import QueueFullError, UnknownJobError
 from . import rendering
-from .components import DroppedFile, ServedImageSlider
+from .components import DroppedFile, ServedImageSlider, without_traceback
 from .following import MOST_JOBS, JobsProgress, cancel, follow, hand_in
 from .form import MODELS_OWN, OWN, SMALLEST_STRENGTH, PageForm, default_strength, recipe_choices, restored
 from .planner import Planner
 from .sizes import DEFAULT_ENLARGEMENT, DEFAULT_SHAPE, ENLARGEMENTS, SHAPES, preset_size
+from .uploads import Uploads
 
 REFUSALS = (ScaleCrafterError, QueueFullError, UnknownJobError)
 """What `Jobs` tells people by."""
@@ -55,10 +54,10 @@ def script() -> str:
 class Page:
     """The page of one server."""
 
-    def __init__(self, jobs: Jobs) -> None:
-        self._jobs = jobs
+    def __init__(self, jobs: Jobs, uploads: Uploads) -> None:
+        self._jobs, self._uploads = jobs, uploads
         self.planner = Planner()
-        self.blocks = gr.Blocks(title="ScaleCrafter", analytics_enabled=False, delete_cache=(600, 3600))
+        self.blocks = gr.Blocks(title="ScaleCrafter", analytics_enabled=False)
         with self.blocks:
             gr.Markdown(
                 "# ScaleCrafter\nLarge pictures from models that were trained on small ones.", elem_classes="sc-title"
@@ -69,6 +68,14 @@ class Page:
                 with gr.Column(scale=3, min_width=300):
                     self._make_results()
             self._connect()
+        for block in self.blocks.blocks.values():
+            if isinstance(block, gr.components.Component):
+                block.preprocess = without_traceback(block.preprocess)
+
+    def inputs_of(self, function: int) -> int | None:
+        """How many values the function of an event takes; None: there is no such function."""
+        found = self.blocks.fns.get(function)
+        return None if found is None else len(found.inputs)
 
     def _make_controls(self) -> None:
         limits, models = self._jobs.settings.limits, list(self._jobs.settings.models)
@@ -248,20 +255,17 @@ class Page:
 
     async def _on_restore(self, path: str, *values: Any) -> list[Any]:
         try:
-            request = await asyncio.to_thread(read_request, path)
+            name, request = self._uploads.take(path)
             found = restored(request, self._jobs.settings.models, self._form(values).model)
-        except RequestError as error:
-            told = rendering.notice(str(error).replace(repr(path), repr(Path(path).name)))
-            return [None, *[gr.skip()] * len(_CONTROLS), told]
-        finally:
-            await asyncio.to_thread(Path(path).unlink, missing_ok=True)
+        except ScaleCrafterError as error:
+            return [None, *[gr.skip()] * len(_CONTROLS), rendering.notice(str(error))]
         new: dict[str, Any] = {name: gr.update(value=getattr(found.form, name)) for name in _CONTROLS}
         shown = self._on_method(found.form.method, found.form.recipe)
         for name, change in zip(("method", "recipe", "own_recipe", "strength", "freeu"), shown, strict=True):
             new[name] = {**change, **new[name]}
         new["settings"] = found.form.settings
-        told = "; ".join([f"The settings of {Path(path).name} are back", *found.notes])
-        return [None, *new.values(), rendering.notice(f"{told}.", is_error=False)]
+        message = "; ".join([f"The settings of {name} are back", *found.notes])
+        return [None, *new.values(), rendering.notice(f"{message}.", is_error=False)]
 
     async def _on_draw(self, *values: Any) -> str:
         try:

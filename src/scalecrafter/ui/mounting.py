@@ -11,18 +11,21 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Receive, Scope, Send
 
 from ..errors import ScaleCrafterError
 from ..server.jobs import Jobs
+from .uploads import LARGEST_EVENT, Uploads, checked_event
 
 UPLOAD_PATH = "/gradio_api/upload"
+EVENT_PATH = "/gradio_api/queue/join"
+CANCEL_PATH = "/gradio_api/cancel"
 _PATHS = frozenset(
     {
-        "/", "/config", "/theme.css", "/favicon.ico", UPLOAD_PATH, "/gradio_api/upload_progress",
-        "/gradio_api/startup-events", "/gradio_api/queue/join", "/gradio_api/queue/data", "/gradio_api/cancel",
+        "/", "/config", "/theme.css", "/favicon.ico", UPLOAD_PATH, EVENT_PATH, CANCEL_PATH,
+        "/gradio_api/startup-events", "/gradio_api/queue/data",
     }
 )  # fmt: skip
 _FOLDERS = ("/assets/", "/static/", "/svelte/", "/gradio_api/heartbeat/")
@@ -46,12 +49,12 @@ class MissingUiError(ScaleCrafterError):
 
 
 class MountedPage:
-    """The page of a server, with its own ASGI application inside (`MissingUiError`)."""
+    """The page of a server, an ASGI application (`server.page.Page`; `MissingUiError`)."""
 
     def __init__(self, jobs: Jobs) -> None:
         # Gradio reads these when it is imported: no calls home, and its files beside the server's.
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-        os.environ["GRADIO_TEMP_DIR"] = str(jobs.folders.data / "page")
+        os.environ["GRADIO_TEMP_DIR"] = str(jobs.folders.page)
         try:
             import gradio as gr
         except ImportError as error:
@@ -60,12 +63,15 @@ class MountedPage:
             ) from None
         from .layout import Page, script, style, theme
 
-        self._page = Page(jobs)
-        self._app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+        self._uploads = Uploads(jobs.folders.page)
+        self._page = Page(jobs, self._uploads)
         limits = jobs.settings.limits
         # A picture that this server made must fit, whatever it shows.
         largest = max(limits.body, 4 * limits.pixels + (1 << 20))
-        self.upload_limits = {UPLOAD_PATH: largest}
+        self.upload_limits = {UPLOAD_PATH: largest, EVENT_PATH: LARGEST_EVENT, CANCEL_PATH: LARGEST_EVENT}
+        self._app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+        self._app.add_route(UPLOAD_PATH, self._uploads.receive, methods=["POST"])  # these go before Gradio's own
+        self._app.add_route(EVENT_PATH, self._receive_event, methods=["POST"])
         gr.mount_gradio_app(
             self._app, self._page.blocks, "/",
             footer_links=[], run_history=False, ssr_mode=False, mcp_server=False, pwa=False, show_error=False,
@@ -73,6 +79,19 @@ class MountedPage:
             theme=theme(), css=style(), js=script(),
         )  # fmt: skip
         self._gradio: Any = self._app.routes[-1].app  # type: ignore[attr-defined]
+
+    async def _receive_event(self, request: Request) -> Any:
+        """Check an event and pass it on to Gradio."""
+        body = checked_event(await request.body(), self._page.inputs_of, self._uploads)
+        pieces: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def forward(scope: Scope, receive: Receive, send: Send) -> None:
+            async def checked_body() -> Message:
+                return pieces.pop() if pieces else await receive()
+
+            await self._gradio(scope, checked_body, send)
+
+        return forward
 
     def owns(self, path: str) -> bool:
         """Whether the page, and not the API, answers this path."""
