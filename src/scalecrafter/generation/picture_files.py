@@ -23,7 +23,6 @@ from PIL.PngImagePlugin import PngInfo
 from .._util.files import write_new, write_whole
 from .._util.png import SIGNATURE, read_text_chunk
 from .._version import __version__
-from ..errors import ScaleCrafterError
 from ..request.methods import METHODS
 from ..request.request import DIRECT, Request, RequestError
 

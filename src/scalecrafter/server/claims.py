@@ -1,7 +1,7 @@
-"""The queue, as workers see it: claiming a picture, sending heartbeats, finishing, and what the dead left behind.
+"""The queue, from the side of the workers: claim a picture, send heartbeats, finish it; and recover lost pictures.
 
-A claim is a row that names its worker and holds a lease, which the worker renews.  Every later statement of a worker
-names itself in its WHERE, so one whose claim was taken from it (it hung, or the job was cancelled) changes nothing.
+A claim is a row that names its worker and has a lease, which the worker renews. Every later statement of a worker has
+its own name in the WHERE clause. So a worker that lost its claim (it hung, or the job was cancelled) changes nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from ..request.request import Request
@@ -23,7 +23,7 @@ BUCKETS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
 @dataclass(frozen=True)
 class FinishedPicture:
-    """What a worker tells of a finished picture."""
+    """What a worker reports of a finished picture."""
 
     seconds: float
     bytes: int
@@ -31,22 +31,36 @@ class FinishedPicture:
     height: int
 
 
-class Claims:
-    """The queue in the hands of one worker."""
+_OLDEST = (
+    "SELECT number FROM pictures JOIN jobs ON jobs.id = pictures.job WHERE status = ? "
+    "AND (? OR jobs.model IN (SELECT value FROM json_each(?))) ORDER BY number LIMIT 1"
+)
 
-    def __init__(self, database: Database, worker: str, lease: float) -> None:
+
+class Claims:
+    """The queue, for one worker.
+
+    Args:
+        database: of the jobs.
+        worker: its id.
+        lease: seconds without a heartbeat after which the worker counts as hung.
+        models: names and keys of the models that it serves; None: all.
+    """
+
+    def __init__(self, database: Database, worker: str, lease: float, models: Collection[str] | None = None) -> None:
         self.database, self.worker, self.lease = database, worker, lease
+        self._all, self._models = models is None, json.dumps([*(models or ())])
 
     def claim(self) -> Claim | None:
-        """Take the oldest picture that waits; None if none does."""
-        if self.database.row("SELECT 1 FROM pictures WHERE status = ? LIMIT 1", QUEUED) is None:
+        """Take the oldest waiting picture that this worker can make, if there is one."""
+        waiting = (QUEUED, self._all, self._models)
+        if self.database.row(_OLDEST, *waiting) is None:
             return None
         with self.database.writing() as connection:
             row = connection.execute(
                 "UPDATE pictures SET status = ?, worker = ?, lease = ?, attempts = attempts + 1, step = 0 "
-                "WHERE number = (SELECT number FROM pictures WHERE status = ? ORDER BY number LIMIT 1) "
-                "RETURNING id, job, seed",
-                (RUNNING, self.worker, time.time() + self.lease, QUEUED),
+                f"WHERE number = ({_OLDEST}) RETURNING id, job, seed",
+                (RUNNING, self.worker, time.time() + self.lease, *waiting),
             ).fetchone()
             if row is None:
                 return None
@@ -55,7 +69,7 @@ class Claims:
         return Claim(row["id"], row["job"], Request.from_mapping({**json.loads(request), "seed": row["seed"]}))
 
     def progress(self, claim: Claim, step: int, steps: int, preview: bytes | None = None) -> bool:
-        """Tell how far a picture is; whether it is still this worker's."""
+        """Report the progress of a picture; the answer is whether it is still this worker's."""
         with self.database.writing(durable=False) as connection:
             updated = connection.execute(
                 "UPDATE pictures SET step = ?, steps = ?, lease = ?, preview = coalesce(?, preview), "
@@ -67,7 +81,7 @@ class Claims:
             return bool(updated.rowcount)
 
     def renew(self, claim: Claim) -> bool:
-        """A heartbeat between steps; whether the picture is still this worker's."""
+        """A heartbeat between steps; the answer is whether the picture is still this worker's."""
         with self.database.writing(durable=False) as connection:
             updated = connection.execute(
                 "UPDATE pictures SET lease = ? WHERE id = ? AND worker = ? AND status = ?",
@@ -76,7 +90,7 @@ class Claims:
             return bool(updated.rowcount)
 
     def finish(self, claim: Claim, made: FinishedPicture) -> bool:
-        """Mark a picture as done, its file being in place; False if it was no longer this worker's."""
+        """Mark a picture as done when its file is in place; False if it was no longer this worker's."""
         with self.database.writing() as connection:
             updated = connection.execute(
                 "UPDATE pictures SET status = ?, worker = NULL, preview = NULL, step = steps, seconds = ?, bytes = ?, "
@@ -97,7 +111,7 @@ class Claims:
             _fail(connection, claim.picture, claim.job, failure, self.worker)
 
     def give_back(self, claim: Claim) -> None:
-        """Put a picture back into its place in the queue; it does not count as an attempt."""
+        """Put a picture back into its old place in the queue; this does not count as an attempt."""
         with self.database.writing() as connection:
             updated = connection.execute(
                 "UPDATE pictures SET status = ?, worker = NULL, preview = NULL, attempts = attempts - 1 "
@@ -112,13 +126,17 @@ class Claims:
         row = self.database.row("SELECT status FROM pictures WHERE id = ?", claim.picture)
         return row is not None and row["status"] in (QUEUED, RUNNING, DONE)
 
-    def tell(self, ready: bool) -> None:
-        """A heartbeat of the worker itself."""
+    def heartbeat(self, ready: bool) -> None:
+        """A heartbeat of the worker itself.
+
+        Args:
+            ready: whether it has a model loaded.
+        """
         with self.database.writing(durable=False) as connection:
             connection.execute(
-                "INSERT INTO workers VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET seen = excluded.seen, "
+                "INSERT INTO workers VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET seen = excluded.seen, "
                 "ready = excluded.ready",
-                (self.worker, time.time(), int(ready)),
+                (self.worker, time.time(), int(ready), self._models),
             )
 
     def leave(self) -> None:
@@ -126,11 +144,11 @@ class Claims:
         with self.database.writing(durable=False) as connection:
             connection.execute("DELETE FROM workers WHERE id = ?", (self.worker,))
 
-    def tell_facts(self, model: str, facts: ModelFacts) -> None:
-        """What is known of a model."""
+    def publish_facts(self, model: str, facts: ModelFacts) -> None:
+        """Store the facts of a model, by its key."""
         with self.database.writing(durable=False) as connection:
             connection.execute(
-                "INSERT INTO models VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET facts = excluded.facts",
+                "INSERT INTO models VALUES (?, ?) ON CONFLICT (model) DO UPDATE SET facts = excluded.facts",
                 (model, facts.model_dump_json()),
             )
 
@@ -139,11 +157,12 @@ class Claims:
 
 
 def recover(database: Database, is_dead: Callable[[str], bool], attempts: int) -> int:
-    """Queue again what dead and hung workers were at; how many pictures.
+    """Queue the pictures of dead and hung workers again; the answer is how many.
 
     Args:
-        is_dead: whether the worker of that id is known to have ended; hung ones are told by their lease.
-        attempts: after so many, a picture is given up: it seems to be what the workers die of.
+        database: of the jobs.
+        is_dead: whether the worker with that id has ended. A hung worker shows by its lease.
+        attempts: a picture that was tried so often is given up: it seems to kill the workers.
     """
     now = time.time()
     running = database.rows("SELECT id, job, worker, lease FROM pictures WHERE status = ?", RUNNING)
@@ -170,6 +189,34 @@ def recover(database: Database, is_dead: Callable[[str], bool], attempts: int) -
             with database.writing(durable=False) as connection:
                 connection.execute("DELETE FROM workers WHERE id = ?", (row["id"],))
     return len(lost)
+
+
+def unserved(database: Database, served: Collection[str]) -> dict[str, list[str]]:
+    """The jobs that wait for a model that nobody serves: model key → ids.
+
+    Args:
+        database: of the jobs.
+        served: names and keys of the models of one server. Those of living workers are added.
+    """
+    keys = {*served}.union(*(json.loads(row["models"]) for row in database.rows("SELECT models FROM workers")))
+    found: dict[str, list[str]] = {}
+    for row in database.rows(
+        "SELECT DISTINCT jobs.id, jobs.model FROM jobs JOIN pictures ON jobs.id = pictures.job WHERE status = ?", QUEUED
+    ):
+        if row["model"] not in keys:
+            found.setdefault(row["model"], []).append(row["id"])
+    return found
+
+
+def give_up(database: Database, job: str, message: str) -> None:
+    """Let the waiting pictures of a job fail."""
+    with database.writing() as connection:
+        connection.execute(
+            "UPDATE pictures SET status = ?, error = ?, clients_fault = 0, finished = ? WHERE job = ? AND status = ?",
+            (FAILED, message, time.time(), job, QUEUED),
+        )
+        count(connection, "failed")
+        changed(connection, job)
 
 
 def _fail(connection: sqlite3.Connection, picture: str, job: str, failure: Failure, worker: str) -> None:

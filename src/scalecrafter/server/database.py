@@ -1,28 +1,30 @@
-"""The SQLite file that jobs live in: its tables, and transactions on it.
+"""The SQLite file of the jobs: its tables, and transactions on it.
 
-Write-ahead logging, so that readers and the one writer do not wait for each other.  A durable transaction is on the
-disk when it returns; one that is not (progress) may be lost with the power, and never with a process.
+It has a write-ahead log, so readers and the writer do not wait for each other. A durable transaction is on the disk
+when it returns. Others (progress) can be lost in a power cut, but not when a process dies.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from ..errors import ScaleCrafterError
 
-VERSION = 1
+VERSION = 2
 _SCHEMA = """
 CREATE TABLE jobs (
     id TEXT PRIMARY KEY,
     created REAL NOT NULL,
     request TEXT NOT NULL,           -- JSON; its pictures are names in the uploads
     repeat_key TEXT UNIQUE,          -- of submissions that may arrive twice
-    change INTEGER NOT NULL          -- number of the last change to the job or its pictures
+    change INTEGER NOT NULL,         -- number of the last change to the job or its pictures
+    model TEXT NOT NULL              -- ServerSettings.model_key, or of version 1 the model's name
 ) STRICT;
 CREATE INDEX jobs_by_change ON jobs (change);
 CREATE TABLE pictures (
@@ -33,7 +35,7 @@ CREATE TABLE pictures (
     seed INTEGER NOT NULL,
     status TEXT NOT NULL,
     worker TEXT,
-    lease REAL,                      -- until when the worker is trusted to be at it
+    lease REAL,                      -- the worker counts as hung after this time
     attempts INTEGER NOT NULL DEFAULT 0,
     step INTEGER NOT NULL DEFAULT 0,
     steps INTEGER NOT NULL DEFAULT 0,
@@ -55,14 +57,26 @@ CREATE TABLE uploads (
 ) STRICT;
 CREATE INDEX uploads_by_name ON uploads (name);
 CREATE INDEX uploads_by_job ON uploads (job);
-CREATE TABLE workers (id TEXT PRIMARY KEY, seen REAL NOT NULL, ready INTEGER NOT NULL) STRICT;
-CREATE TABLE models (name TEXT PRIMARY KEY, facts TEXT NOT NULL) STRICT;
+CREATE TABLE workers (
+    id TEXT PRIMARY KEY,
+    seen REAL NOT NULL,
+    ready INTEGER NOT NULL,
+    models TEXT NOT NULL             -- JSON list of the model keys that it serves
+) STRICT;
+CREATE TABLE models (model TEXT PRIMARY KEY, facts TEXT NOT NULL) STRICT;
 CREATE TABLE totals (
     name TEXT PRIMARY KEY,
     value REAL NOT NULL              -- since the store was made, for /metrics
 ) STRICT;
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
 INSERT INTO counters VALUES ('change', 0);
+"""
+_FROM_VERSION_1 = """
+ALTER TABLE jobs ADD COLUMN model TEXT NOT NULL DEFAULT '';
+UPDATE jobs SET model = json_extract(request, '$.model');
+DELETE FROM models;
+DELETE FROM workers;
+ALTER TABLE workers ADD COLUMN models TEXT NOT NULL DEFAULT '[]';
 """
 
 
@@ -71,12 +85,13 @@ class StoreError(ScaleCrafterError):
 
 
 class Database:
-    """One connection, which threads take turns at; every process has its own."""
+    """One connection, which threads take turns at; every process has its own. Only this user can read the file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._turn = threading.RLock()
         try:
+            _make_private(path)
             self._connection = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
             self._connection.row_factory = sqlite3.Row
             mode = self._connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
@@ -86,7 +101,7 @@ class Database:
                 )
             self._connection.execute("PRAGMA foreign_keys = ON")
             self._prepare()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise StoreError(f"cannot use the store {str(path)!r}: {error}; name another folder with --data") from None
 
     @contextmanager
@@ -112,6 +127,13 @@ class Database:
         found = self.rows(query, *values)
         return found[0] if found else None
 
+    def bytes_used(self) -> int:
+        """Of the file, without the pages that wait to be used again."""
+        pages, free, size = (
+            self.rows(f"PRAGMA {name}")[0][0] for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
+
     def close(self) -> None:
         """Let go of the file."""
         with self._turn:
@@ -122,14 +144,22 @@ class Database:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version == VERSION:
                 return
-            if version:
+            if version > VERSION:
                 raise StoreError(
                     f"the store {str(self.path)!r} is of version {version}, and this scalecrafter reads {VERSION}: "
                     "name another folder with --data"
                 )
-            for statement in _SCHEMA.split(";\n"):
+            for statement in (_FROM_VERSION_1 if version else _SCHEMA).split(";\n"):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _make_private(path: Path) -> None:
+    """Let only this user read the file and its log; SQLite gives the log the mode of the file."""
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        with suppress(FileNotFoundError, PermissionError):  # another user's, who shares it on purpose
+            path.with_name(name).chmod(0o600)
 
 
 def changed(connection: sqlite3.Connection, job: str) -> None:

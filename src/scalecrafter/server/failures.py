@@ -1,9 +1,10 @@
-"""Errors as HTTP answers: in the JSON shape of OpenAI's API, with the messages that the command line has."""
+"""Errors as HTTP answers, in the JSON shape of OpenAI's API. The messages are those of the command line."""
 
 from __future__ import annotations
 
 import logging
 import re
+import sqlite3
 from collections.abc import Callable
 from typing import Any
 
@@ -14,12 +15,15 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from ..errors import ScaleCrafterError
+from ..errors import ScaleCrafterError, UnwritableError
 from .images_schema import KNOWN
 from .jobs import UnknownModelError
 from .store import QueueFullError, UnknownJobError
 
 _LONGEST = 600
+_QUOTED_PATH = re.compile(r"""(['"])[/~][^'"\n]*/([^'"/\n]*)\1""")
+_PATH = re.compile(r"""(?<![\w.:/~}])[/~](?!v1/)[^\s'"`,;:()<>/]*/(?:[^\s'"`,;:()<>/]+/)*([^\s'"`,;:()<>/]*)""")
+"""Absolute paths, quoted (with spaces) and not; addresses of this API are none."""
 _PARAMETER = re.compile(r"^(?:request: )?([a-z_]+)(?:\.\S+)? (?:is|has)\b|^(?:request: )?([a-z_]+): ")
 _PARAMETERS = frozenset({*KNOWN, "image", "mask"})
 _CODES = {
@@ -80,6 +84,12 @@ class ApiError(Exception):
         return JSONResponse(ErrorBody(error=self.detail).model_dump(), self.status, self.headers)
 
 
+def public(error: Exception) -> str:
+    """The message of an error in one line, with file names in the place of this machine's paths."""
+    text = _QUOTED_PATH.sub(r"\1\2\1", " ".join(str(error).split()))
+    return _PATH.sub(r"\1", text)
+
+
 def of_failure(message: str, is_clients: bool) -> ApiError:
     """The error of a picture that was not made."""
     return _wrong_request(message) if is_clients else ApiError(500, message, code="picture_failed")
@@ -106,6 +116,8 @@ def install(app: FastAPI) -> None:
     add(ApiError, lambda error: error)
     add(UnknownModelError, lambda error: ApiError(404, str(error), code="model_not_found", param="model"))
     add(ScaleCrafterError, _of_library)
+    add(sqlite3.OperationalError, _unusable_disk)
+    add(OSError, _unusable_disk)
     add(UnknownJobError, lambda error: ApiError(404, str(error), code="job_not_found"))
     add(QueueFullError, lambda error: ApiError(429, str(error), headers={"Retry-After": "5"}))
     add(RequestValidationError, lambda error: ApiError(422, "; ".join(_message(one) for one in error.errors())))
@@ -120,7 +132,15 @@ def _methods(app: FastAPI, request: Request) -> set[str]:
 
 
 def _of_library(error: ScaleCrafterError) -> ApiError:
-    return _wrong_request(" ".join(str(error).split())) if error.users_fault else _unexpected(error)
+    if isinstance(error, UnwritableError):
+        return _unusable_disk(error)
+    return _wrong_request(public(error)) if error.users_fault else _unexpected(error)
+
+
+def _unusable_disk(error: Exception) -> ApiError:
+    _log.error("the data folder cannot be used", exc_info=error)
+    message = "the server cannot use its disk at the moment; its log says why. Try again later"
+    return ApiError(503, message, code="storage_unavailable", headers={"Retry-After": "30"})
 
 
 def _unexpected(error: Exception) -> ApiError:

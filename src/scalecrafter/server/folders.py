@@ -1,4 +1,4 @@
-"""Where a server keeps its things.  Nothing is written outside of this folder.
+"""The data folder of a server. Nothing is written outside of it, and only this user can read what is in it.
 
 jobs.sqlite3     jobs and queue
 pictures/ID.png  finished pictures
@@ -9,6 +9,7 @@ workers/…        a lock for each living worker
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from .database import StoreError
@@ -29,10 +30,15 @@ class Folders:
         self.page = self.data / "page"
 
     def make(self) -> None:
-        """Make what is missing, for this user alone (`StoreError`)."""
+        """Make what is missing. Other users cannot look into the folders, or into a new `data` (`StoreError`)."""
+        folder = self.data
         try:
-            for folder in (self.data, self.pictures, self.uploads, self.workers):
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for folder in (self.pictures, self.uploads, self.workers):
+                folder.mkdir(exist_ok=True)
+                make_private(folder)
+                for file in folder.iterdir():
+                    make_private(file)
         except OSError as error:
             raise StoreError(
                 f"cannot make the folder {str(folder)!r}: {error.strerror}; name another with --data"
@@ -49,3 +55,9 @@ class Folders:
         if not _UPLOAD.fullmatch(name):
             raise ValueError(f"{name!r} is no name of an upload")
         return self.uploads / name
+
+
+def make_private(path: Path) -> None:
+    """Let only this user read a file or folder."""
+    with suppress(FileNotFoundError, PermissionError):  # another user's, who shares it on purpose
+        path.chmod(0o700 if path.is_dir() else 0o600)

@@ -1,18 +1,18 @@
-"""Asking for pictures and watching them being made: what the HTTP interface and the web page stand on.
+"""Submit jobs and watch them: the interface that the HTTP routes and the web page use.
 
     jobs = Jobs(settings)                       # one per process; makes the data folder
-    job = jobs.submit(request, pictures=4)      # a Request; returns at once, with the id of a job that is kept
-    jobs.get(job)                               # a records.ServerJob: status, pictures with step, steps, seed, failure
-    for state in jobs.events(job): ...          # the ServerJob after every change, until it is final (for threads)
+    job = jobs.submit(request, pictures=4)      # a Request; returns at once with the id of a job that is on the disk
+    jobs.get(job)                               # records.ServerJob: status, pictures with step, steps, seed, failure
+    for state in jobs.events(job): ...          # a ServerJob after every change, until it is final (for threads)
     async for state in jobs.watch(job): ...     # the same on the event loop
-    jobs.preview(picture.id)                    # JPEG bytes of the latest preview, while it is being made
+    jobs.preview(picture.id)                    # JPEG bytes of the latest preview, while the picture is being made
     jobs.picture_path(picture.id)               # its PNG, once picture.status is "done"
     jobs.cancel(job)
 
-All but `watch` may block for some milliseconds: on an event loop call them with `asyncio.to_thread`.  Errors of what
-was asked are the command line's (`RequestError` and its kin, with its messages), `LimitError`, `UnknownModelError`,
-`QueueFullError` and `UnknownJobError`.  In an application of `app.create_app`, this object is `app.state.jobs`.
-Making the pictures is the business of worker processes (`worker`), which share the store.
+All but `watch` may block for some milliseconds: on an event loop, call them with `asyncio.to_thread`. A wrong request
+raises the errors of the command line (`RequestError` and its kin), `LimitError`, `UnknownModelError`, `QueueFullError`
+or `UnknownJobError`. In an application of `app.create_app`, this object is `app.state.jobs`. Worker processes
+(`worker`) make the pictures; they use the same store.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _POLL = 0.1
 
 
 class UnknownModelError(RequestError):
-    """A model that this server was not set up with."""
+    """A model that this server does not serve."""
 
 
 class Jobs:
@@ -48,7 +48,7 @@ class Jobs:
         self.settings = settings
         self.folders = Folders(settings.data)
         self.folders.make()
-        self.store = Store(Database(self.folders.jobs))
+        self.store = Store(Database(self.folders.jobs), settings.model_keys)
         self.notifier = ChangeNotifier(self.store)
 
     def submit(
@@ -61,15 +61,15 @@ class Jobs:
         """Accept a job.
 
         Args:
-            request: what to make.  `model` is one of `settings.models`; `dtype` and `device` are the server's, whatever
-                it says; its image (and mask) is read from that path unless `files` holds it.
-            pictures: how many, with seeds that follow on from the request's.
-            files: the contents of the request's `image` and `mask`, which are then any names.
-            repeat_key: a submission with a key that was there before returns the job of that time.
+            request: what to make. `model` is one of `settings.models`. `dtype` and `device` are replaced by the
+                server's. `image` and `mask` are paths, unless `files` has their content.
+            pictures: how many. Their seeds count up from the request's.
+            files: the contents of the request's `image` and `mask`, whose names do not matter then.
+            repeat_key: a second submission with the same key returns the job of the first one.
 
         Raises:
             RequestError, RecipeError, SizeError, LimitError, UnknownModelError: what is wrong with it.
-            QueueFullError: no place; nothing was kept.
+            QueueFullError: the queue is full. Nothing was kept.
         """
         self.check_model(request.model)
         self.settings.limits.check(request, pictures)
@@ -86,13 +86,16 @@ class Jobs:
         }
         names = {field: upload_name(field, data, self.settings.limits.pixels) for field, data in uploads.items()}
         request = with_pictures(request, names)
-        for field, data in uploads.items():
-            keep_upload(self.folders, names[field], data)
-        job, _is_new = self.store.add(request, pictures, self.settings.limits.queue, tuple(names.values()), repeat_key)
-        return job
+
+        def write_uploads() -> None:
+            for field, data in uploads.items():
+                keep_upload(self.folders, names[field], data)
+
+        limit = self.settings.limits.queue
+        return self.store.add(request, pictures, limit, tuple(names.values()), repeat_key, write_uploads)[0]
 
     def check_model(self, name: str) -> None:
-        """Raise `UnknownModelError`, with the near names and all of them, for a model that is not served."""
+        """Raise `UnknownModelError`, with the names of the models, for a model that is not served."""
         if name in self.settings.models:
             return
         near = difflib.get_close_matches(name, self.settings.models, n=1)
@@ -104,7 +107,7 @@ class Jobs:
         return self.store.job(job)
 
     def cancel(self, job: str) -> ServerJob:
-        """End what is not finished of a job; pictures that are done stay (`UnknownJobError`)."""
+        """Cancel the unfinished pictures of a job; the finished ones stay (`UnknownJobError`)."""
         self.store.cancel(job)
         return self.store.job(job)
 
@@ -113,7 +116,7 @@ class Jobs:
         return self.store.preview(picture)
 
     def picture_path(self, picture: str) -> Path:
-        """Where the PNG of a picture is, or will be (`ValueError` for what is no id)."""
+        """Where the PNG of a picture is, or will be (`ValueError` for a wrong id)."""
         return self.folders.picture(picture)
 
     def events(self, job: str, timeout: float | None = None) -> Iterator[ServerJob]:
@@ -147,7 +150,7 @@ class Jobs:
                     continue
 
     def close(self) -> None:
-        """Let go of the store."""
+        """Close the store."""
         self.store.database.close()
 
 
@@ -156,7 +159,7 @@ def _is_being_made(job: ServerJob) -> bool:
 
 
 def _without_files(recipe: str | None) -> str | None:
-    """A recipe of a client: a shipped name, "none", "auto" or TOML text, and never a path (`RecipeError`)."""
+    """A client's recipe: a shipped name, "none", "auto" or TOML text, but never a path (`RecipeError`)."""
     if recipe is None or recipe == "auto":
         return None
     if recipe == DIRECT or recipe in shipped_recipes():

@@ -1,7 +1,7 @@
 """Figures for Prometheus.
 
-Requests are counted in this process.  What concerns pictures is read from the store, so it holds for all workers and
-replicas and goes on counting after a restart.
+Requests are counted in this process. The figures about pictures are read from the store: they cover all workers and
+replicas, and a restart does not reset them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .claims import BUCKETS
-from .records import RUNNING
 from .store import Store
 
 _METHODS = frozenset({"GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "PATCH"})
@@ -96,7 +95,7 @@ class _Pictures(Collector):
         """The figures as they are now."""
         totals = self._store.totals()
         yield GaugeMetricFamily("scalecrafter_queue_pictures", "Pictures that wait", self._store.waiting())
-        yield GaugeMetricFamily("scalecrafter_running_pictures", "Pictures being made", self._store.counted(RUNNING))
+        yield GaugeMetricFamily("scalecrafter_running_pictures", "Pictures being made", self._store.running())
         workers = self._store.ready_workers(3 * self._lease)
         yield GaugeMetricFamily("scalecrafter_workers", "Workers with a model loaded", workers)
         for name, message in _ENDINGS.items():

@@ -1,8 +1,9 @@
-"""How a server is set up: limits, folders, models, keys.  Plain values; knows nothing of HTTP or of torch."""
+"""The settings of a server: limits, folders, models, keys. Plain values."""
 
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ SHORTEST_KEY = 16
 
 
 class LimitError(RequestError):
-    """A request that is in order, and asks for more than this server makes."""
+    """A valid request that asks for more than this server makes."""
 
 
 class Limits(BaseModel):
@@ -34,9 +35,10 @@ class Limits(BaseModel):
     body: int = Field(default=20 << 20, ge=1024, description="bytes of a request's body")
     queue: int = Field(default=64, ge=1, description="pictures that wait")
     streams: int = Field(default=100, ge=1, description="clients that watch jobs")
+    request: int = Field(default=64 << 10, ge=1024, description="bytes of a request's JSON, a recipe's text included")
 
     def check(self, request: Request, pictures: int = 1) -> None:
-        """Raise `LimitError`, saying what was asked for and what the limit is."""
+        """Raise `LimitError` with what was asked for and the limit."""
         if not 1 <= pictures <= self.pictures:
             raise LimitError(f"n is {pictures}: this server makes 1 to {self.pictures} pictures a request")
         if request.steps > self.steps:
@@ -44,6 +46,9 @@ class Limits(BaseModel):
         for name, text in (("prompt", request.prompt), ("negative", request.negative)):
             if len(text) > self.prompt:
                 raise LimitError(f"{name} has {len(text)} characters: this server takes at most {self.prompt}")
+        size = len(request.model_dump_json())
+        if size > self.request:
+            raise LimitError(f"the request has {size:,} bytes: this server takes at most {self.request:,}")
         asked = (request.width or 0) * (request.height or 0)
         if asked > self.pixels:
             raise LimitError(
@@ -52,7 +57,7 @@ class Limits(BaseModel):
 
 
 class ServerSettings(BaseModel):
-    """Everything that a server is told when it starts; what a worker needs goes to it as JSON, without the keys."""
+    """The settings of a server. A worker process gets them as JSON, without the API keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -72,14 +77,28 @@ class ServerSettings(BaseModel):
     keep_hours: float = Field(default=24.0, gt=0, description="finished jobs and pictures are removed after this")
     keep_bytes: int = Field(default=10 << 30, ge=1 << 20, description="of pictures; the oldest go first")
     grace: float = Field(default=30.0, ge=0, description="seconds that a running picture has at shutdown")
-    lease: float = Field(default=30.0, gt=0, description="seconds without a sign of a worker until it counts as hung")
-    attempts: int = Field(default=3, ge=1, description="workers that may die of one picture until it is given up")
+    lease: float = Field(
+        default=30.0, gt=0, description="seconds without a heartbeat after which a worker counts as hung"
+    )
+    attempts: int = Field(default=3, ge=1, description="workers that may die with one picture before it is given up")
     patience: float = Field(default=30.0, gt=0, description="seconds to wait for the next piece of a body")
+    header_patience: float = Field(default=10.0, gt=0, description="seconds until a request's headers must be there")
 
     @property
     def default_model(self) -> str:
         """The model of requests that name none: the first."""
         return next(iter(self.models))
+
+    def model_key(self, name: str) -> str:
+        """The name of a model and where it is: servers that share a folder make those jobs that have such a key."""
+        where = self.models[name]
+        path = Path(where).expanduser()
+        return json.dumps([name, str(path.absolute()) if path.exists() else where])
+
+    @property
+    def model_keys(self) -> dict[str, str]:
+        """The key of each model."""
+        return {name: self.model_key(name) for name in self.models}
 
 
 def name_models(given: list[str]) -> dict[str, str]:
@@ -130,7 +149,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_exposure(host: str, keys: tuple[Any, ...], anyone: bool) -> None:
-    """Refuse to listen where others can reach the server without keys, unless that is asked for (`RequestError`)."""
+    """Refuse to listen to a network without API keys, unless the user allows it (`RequestError`)."""
     if not is_loopback(host) and not keys and not anyone:
         raise RequestError(
             f"listening on {host} lets everyone on the network use this server: set API keys "

@@ -1,6 +1,6 @@
-"""The jobs of a server, as those see them who ask for pictures.
+"""The jobs, from the side of the clients. The side of the workers is `claims`.
 
-*Accepted means kept*: `add` returns when the job is on the disk.  Knows nothing of HTTP; the workers' side is `claims`.
+*Accepted means kept*: `add` returns when the job is on the disk.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from ..request.request import LARGEST_SEED, Request
 from .database import Database, changed, count
@@ -21,39 +22,56 @@ _PICTURE = (
 
 
 class QueueFullError(Exception):
-    """No place in the queue."""
+    """The queue is full."""
 
     def __init__(self, waiting: int, limit: int) -> None:
         super().__init__(f"the queue is full: {waiting} of {limit} pictures wait; try again later")
 
 
 class UnknownJobError(Exception):
-    """No job of that id; it never was, or its time is over."""
+    """There is no job with that id."""
 
     def __init__(self, job: str) -> None:
         super().__init__(f"there is no job {job!r}: it never was, or was removed after its time")
 
 
 class Store:
-    """What can be asked of the jobs; any number of threads and processes may do so at once."""
+    """The jobs of one data folder. Many threads and processes may use it at once.
 
-    def __init__(self, database: Database) -> None:
-        self.database = database
+    Args:
+        database: of the folder.
+        models: name → key (`ServerSettings.model_keys`) of the models that this server serves. What is counted as
+            waiting or ready is counted for these.
+    """
+
+    def __init__(self, database: Database, models: Mapping[str, str] = MappingProxyType({})) -> None:
+        self.database, self.models = database, models
+        self._known = json.dumps([*models, *models.values()])
 
     def add(
-        self, request: Request, pictures: int, limit: int, uploads: Sequence[str] = (), repeat_key: str | None = None
+        self,
+        request: Request,
+        pictures: int,
+        limit: int,
+        uploads: Sequence[str] = (),
+        repeat_key: str | None = None,
+        write_uploads: Callable[[], None] = lambda: None,
     ) -> tuple[str, bool]:
         """Accept a job: when this returns, it is on the disk.
 
         Args:
-            request: settled as far as the server can; its seed is that of the first picture, the next ones follow on.
+            request: settled as far as the server can. Its seed is the seed of the first picture; the others count up.
             pictures: how many.
-            limit: of pictures that wait (`QueueFullError`); a job is taken whole or not at all.
+            limit: of waiting pictures. A job is accepted as a whole or not at all.
             uploads: names of the uploads that the request starts from.
-            repeat_key: if a job was added with it before, that job is the answer.
+            repeat_key: if a job has this key already, that job is the answer.
+            write_uploads: writes the uploads. It is called only if the job is accepted.
 
         Returns:
             The job's id, and whether it is new.
+
+        Raises:
+            QueueFullError: nothing was kept.
         """
         job = secrets.token_hex(16)
         first = secrets.randbelow(2**32) if request.seed is None else request.seed
@@ -63,11 +81,13 @@ class Store:
                 found = connection.execute("SELECT id FROM jobs WHERE repeat_key = ?", (repeat_key,)).fetchone()
                 if found:
                     return str(found["id"]), False
-            waiting = _waiting(connection)
+            waiting = self.waiting()
             if waiting + pictures > limit:
                 raise QueueFullError(waiting, limit)
+            write_uploads()
             connection.execute(
-                "INSERT INTO jobs VALUES (?, ?, ?, ?, 0)", (job, time.time(), request.model_dump_json(), repeat_key)
+                "INSERT INTO jobs VALUES (?, ?, ?, ?, 0, ?)",
+                (job, time.time(), request.model_dump_json(), repeat_key, self._key(request.model)),
             )
             connection.executemany("INSERT INTO uploads VALUES (?, ?)", [(job, name) for name in uploads])
             for position in range(pictures):
@@ -89,13 +109,12 @@ class Store:
         first = next((picture["number"] for picture in rows if picture["status"] == QUEUED), None)
         ahead = 0
         if first is not None:
-            query = "SELECT count(*) AS n FROM pictures WHERE status = ? AND number < ?"
-            ahead = self.database.rows(query, QUEUED, first)[0]["n"]
+            ahead = self._count(QUEUED, "AND number < ?", first)
         pictures = tuple(QueuedPicture.from_row(picture) for picture in rows)
         return ServerJob(row["id"], row["created"], Request.from_mapping(json.loads(row["request"])), pictures, ahead)
 
     def cancel(self, job: str) -> None:
-        """End what is not finished of a job; a running picture stops at its next step (`UnknownJobError`)."""
+        """Cancel the unfinished pictures of a job; a running one stops at its next step (`UnknownJobError`)."""
         with self.database.writing() as connection:
             if connection.execute("SELECT 1 FROM jobs WHERE id = ?", (job,)).fetchone() is None:
                 raise UnknownJobError(job)
@@ -114,38 +133,49 @@ class Store:
 
     def waiting(self) -> int:
         """Pictures in the queue."""
-        return self.counted(QUEUED)
+        return self._count(QUEUED)
 
-    def counted(self, status: str) -> int:
-        """Pictures of that status."""
-        rows = self.database.rows("SELECT count(*) AS n FROM pictures WHERE status = ?", status)
-        return int(rows[0]["n"])
+    def running(self) -> int:
+        """Pictures that are being made."""
+        return self._count(RUNNING)
 
     def totals(self) -> dict[str, float]:
-        """What was counted since the store was made."""
+        """The counts since the store was made."""
         return {row["name"]: row["value"] for row in self.database.rows("SELECT * FROM totals")}
 
     def ready_workers(self, within: float) -> int:
-        """Workers that have loaded a model and gave a sign in the last `within` seconds."""
-        query = "SELECT count(*) AS n FROM workers WHERE ready = 1 AND seen > ?"
-        return int(self.database.rows(query, time.time() - within)[0]["n"])
+        """Workers that have a model loaded and sent a heartbeat in the last `within` seconds."""
+        rows = self.database.rows("SELECT models FROM workers WHERE ready = 1 AND seen > ?", time.time() - within)
+        served = set(self.models.values())
+        return sum(not served or not served.isdisjoint(json.loads(row["models"])) for row in rows)
 
     def facts(self, model: str) -> ModelFacts | None:
-        """What a worker has told of a model; None before one has."""
-        row = self.database.row("SELECT facts FROM models WHERE name = ?", model)
+        """What the workers know of a model; None until a worker has looked."""
+        row = self.database.row("SELECT facts FROM models WHERE model = ?", self._key(model))
         return None if row is None else ModelFacts.model_validate_json(row["facts"])
 
     def seconds_a_picture(self) -> float | None:
-        """The mean of the last pictures that were made."""
+        """The mean over the last pictures."""
         rows = self.database.rows(
             "SELECT avg(seconds) AS mean FROM (SELECT seconds FROM pictures WHERE status = 'done' "
             "ORDER BY finished DESC LIMIT 20)"
         )
         return None if rows[0]["mean"] is None else float(rows[0]["mean"])
 
+    def _key(self, model: str) -> str:
+        return self.models.get(model, model)
+
+    def _count(self, status: str, condition: str = "", *values: object) -> int:
+        """Pictures with that status, of the models that this server serves."""
+        query = (
+            "SELECT count(*) AS n FROM pictures JOIN jobs ON jobs.id = pictures.job WHERE pictures.status = ? "
+            f"AND (? OR jobs.model IN (SELECT value FROM json_each(?))) {condition}"
+        )
+        return int(self.database.rows(query, status, not self.models, self._known, *values)[0]["n"])
+
 
 def end_rest(connection: sqlite3.Connection, job: str, statuses: Sequence[str] = (QUEUED, RUNNING)) -> None:
-    """Cancel the pictures of a job that are not finished; their workers find that they are no longer wanted."""
+    """Cancel the unfinished pictures of a job. Their workers find out at the next step."""
     marks = ", ".join("?" * len(statuses))
     ended = connection.execute(
         f"UPDATE pictures SET status = ?, worker = NULL, preview = NULL, finished = ? "
@@ -153,7 +183,3 @@ def end_rest(connection: sqlite3.Connection, job: str, statuses: Sequence[str] =
         (CANCELLED, time.time(), job, *statuses),
     )
     count(connection, "cancelled", ended.rowcount)
-
-
-def _waiting(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("SELECT count(*) FROM pictures WHERE status = ?", (QUEUED,)).fetchone()[0])

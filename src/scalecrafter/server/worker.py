@@ -26,7 +26,8 @@ from PIL import Image
 from ..errors import ModelError, ScaleCrafterError
 from .claims import Claims, FinishedPicture
 from .database import Database
-from .folders import Folders
+from .failures import public
+from .folders import Folders, make_private
 from .records import Claim, Failure
 from .uploads import PICTURE_FIELDS, with_pictures
 from .worker_arguments import WRONG_SETTINGS, WorkerArguments
@@ -46,7 +47,9 @@ class PictureWorker:
         self.folders = Folders(task.settings.data)
         self.id = secrets.token_hex(8)
         self.lock = WorkerLock(self.folders.workers, self.id)
-        self.claims = Claims(Database(self.folders.jobs), self.id, task.settings.lease)
+        self._keys = task.settings.model_keys
+        served = [*self._keys, *self._keys.values()]
+        self.claims = Claims(Database(self.folders.jobs), self.id, task.settings.lease, served)
         self.models = Models(task.settings, device_of(task.settings.device, task.index))
         self.stop = stop
         self._stopped_at: float | None = None
@@ -81,9 +84,9 @@ class PictureWorker:
         for name in self.settings.models:
             facts = self.models.facts(name)
             if facts is not None:
-                self.claims.tell_facts(name, facts)
+                self.claims.publish_facts(self._keys[name], facts)
         self._ready = True
-        self.claims.tell(True)
+        self.claims.heartbeat(True)
 
     def _check_settings(self) -> None:
         """Raise `ModelError` for what would make every picture fail."""
@@ -106,7 +109,7 @@ class PictureWorker:
         except StoppingError:
             self.claims.give_back(claim)
         except ScaleCrafterError as error:
-            self.claims.fail(claim, Failure(" ".join(str(error).split()), _is_clients(error)))
+            self.claims.fail(claim, Failure(public(error), _is_clients(error)))
         except Exception as error:
             _log.exception("picture %s failed", claim.picture)
             message = f"the server failed while it made the picture ({type(error).__name__}); its log tells more"
@@ -140,7 +143,7 @@ class PictureWorker:
         result = generate(pipe, with_pictures(request, paths), progress, vae_memory=self.settings.vae_memory)
         # The picture's text chunk need not tell where this server keeps its files.
         result = dataclasses.replace(result, request=with_pictures(result.request, names))
-        save_picture(result, target)
+        make_private(save_picture(result, target))
         return FinishedPicture(result.seconds, target.stat().st_size, *result.image.size)
 
     def _must_stop(self) -> bool:
@@ -155,7 +158,7 @@ class PictureWorker:
         while not ended.is_set():
             try:
                 self._must_stop()  # starts the time of grace
-                self.claims.tell(self._ready)
+                self.claims.heartbeat(self._ready)
                 claim = self._claim
                 if claim is not None and not self.claims.renew(claim) and claim is self._claim:
                     self._lost = True
