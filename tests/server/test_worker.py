@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from scalecrafter.generation.generate import generate
 from scalecrafter.models.loading import load_pipeline
 from scalecrafter.request.request import Request
 from scalecrafter.server.claims import Claims, recover
-from scalecrafter.server.jobs import Jobs
+from scalecrafter.server.jobs import Jobs, UnknownModelError
 from scalecrafter.server.progress import NotWantedError, ProgressReporter
 from scalecrafter.server.settings import Limits, ServerSettings
 from scalecrafter.server.worker import PictureWorker
@@ -26,6 +27,25 @@ from tests.support.running_server import eventually
 
 LONG = {"steps": 200, "width": 128, "height": 128}
 SHORT = {"steps": 2, "width": 128, "height": 128, "seed": 3}
+
+VERSION_1 = """
+CREATE TABLE jobs (id TEXT PRIMARY KEY, created REAL NOT NULL, request TEXT NOT NULL, repeat_key TEXT UNIQUE,
+    change INTEGER NOT NULL) STRICT;
+CREATE TABLE pictures (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,
+    job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE, position INTEGER NOT NULL, seed INTEGER NOT NULL,
+    status TEXT NOT NULL, worker TEXT, lease REAL, attempts INTEGER NOT NULL DEFAULT 0,
+    step INTEGER NOT NULL DEFAULT 0, steps INTEGER NOT NULL DEFAULT 0, preview BLOB,
+    preview_number INTEGER NOT NULL DEFAULT 0, error TEXT, clients_fault INTEGER, seconds REAL, bytes INTEGER,
+    width INTEGER, height INTEGER, finished REAL) STRICT;
+CREATE TABLE uploads (job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE, name TEXT NOT NULL) STRICT;
+CREATE TABLE workers (id TEXT PRIMARY KEY, seen REAL NOT NULL, ready INTEGER NOT NULL) STRICT;
+CREATE TABLE models (name TEXT PRIMARY KEY, facts TEXT NOT NULL) STRICT;
+CREATE TABLE totals (name TEXT PRIMARY KEY, value REAL NOT NULL) STRICT;
+CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
+INSERT INTO counters VALUES ('change', 0);
+PRAGMA user_version = 1;
+"""
+"""The tables of the store before models had keys."""
 
 
 class Bench:
@@ -151,15 +171,40 @@ def test_a_limit_holds_for_sizes_that_only_the_model_knows(bench: Callable[..., 
         assert state.failure.is_clients
 
 
-def test_a_job_for_a_model_that_is_no_longer_served_is_told_so(bench: Callable[..., Bench], tiny: Path) -> None:
-    before = bench(models={"old": str(tiny)})
-    job = before.submit(model="old", **SHORT)
-    before.jobs.close()
-    before.worker.lock.end()
+def test_two_servers_on_one_folder_each_make_the_pictures_of_their_own_models(
+    bench: Callable[..., Bench], tiny: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny, tmp_path / "elsewhere")
+    other = bench(models={"other": str(tiny), "tiny": str(tmp_path / "elsewhere")})
+    for_other = [other.submit(model=name, **SHORT) for name in ("other", "tiny")]
     with bench() as at:
-        state = list(at.jobs.events(job, timeout=60))[-1]
-        assert state.failure is not None
-        assert "'old' is no longer served" in state.failure.message
+        own = at.submit(**SHORT)
+        assert at.jobs.get(own).ahead == 0
+        assert list(at.jobs.events(own, timeout=60))[-1].status == "done"
+        assert [at.jobs.get(job).status for job in for_other] == ["queued", "queued"]
+        assert at.jobs.store.waiting() == 0
+        with pytest.raises(UnknownModelError, match="no model 'other'"):
+            at.submit(model="other")
+        assert other.jobs.store.ready_workers(60) == 0  # those of the other server are of no use to it
+        with other:
+            for job in for_other:
+                assert list(other.jobs.events(job, timeout=60))[-1].status == "done"
+
+
+def test_a_job_of_an_earlier_version_is_made_by_who_serves_its_model(
+    bench: Callable[..., Bench], tmp_path: Path
+) -> None:
+    earlier = sqlite3.connect(tmp_path / "jobs.sqlite3")
+    earlier.executescript(VERSION_1)
+    request = Request(prompt="a fox", model="tiny", **SHORT).model_dump_json()
+    earlier.execute("INSERT INTO jobs VALUES ('j', 1e12, ?, NULL, 0)", (request,))
+    earlier.execute(
+        "INSERT INTO pictures (id, job, position, seed, status) VALUES (?, 'j', 0, 3, 'queued')", ("a" * 32,)
+    )
+    earlier.commit()
+    earlier.close()
+    with bench() as at:
+        assert list(at.jobs.events("j", timeout=60))[-1].status == "done"
 
 
 def test_a_model_that_breaks_is_the_servers_fault_and_the_worker_goes_on(

@@ -94,7 +94,8 @@ def _finished(path: Path, content: Content, parents: bool) -> Iterator[Path]:
             f"cannot write {str(path)!r}: {error.strerror or error}; nothing was left there"
         ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _take_name(temporary: Path, target: Path) -> None:

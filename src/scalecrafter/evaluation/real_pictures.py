@@ -14,6 +14,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from ..request.inputs import open_picture
 from ..request.request import RequestError
 from .inspection import Inspector, same_signature
 from .prompts import Prompt
@@ -104,11 +105,7 @@ def inspected(
 
 def _open(path: Path, size: Size) -> Image.Image:
     """A picture at `size`: reduced to fill it, and cropped around its middle where the shapes differ."""
-    try:
-        with Image.open(path) as image:
-            picture = ImageOps.exif_transpose(image).convert("RGB")
-    except OSError as error:
-        raise RequestError(f"cannot read the real picture {str(path)!r}: {error}") from None
+    picture = open_picture("real picture", str(path)).convert("RGB")
     if picture.width < size[0] or picture.height < size[1]:
         raise RequestError(
             f"the real picture {str(path)!r} is {picture.width}×{picture.height}, smaller than the "

@@ -7,11 +7,13 @@ where the shapes differ.
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageOps
 
+from .._util.pictures import LARGEST_PIXELS, open_header
 from .control import Control
 from .request import Request, RequestError
 
@@ -43,13 +45,13 @@ def digests(request: Request) -> dict[str, Any]:
 
 def open_image(request: Request, size: tuple[int, int]) -> Image.Image:
     """The image to start from, in RGB at `size` (width, height)."""
-    image = _opened("image", str(request.image)).convert("RGB")
+    image = open_picture("image", str(request.image)).convert("RGB")
     return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
 
 
 def open_control(control: Control, size: tuple[int, int]) -> Image.Image:
     """The image that a ControlNet follows, in RGB at `size` (width, height)."""
-    image = _opened("control image", control.image).convert("RGB")
+    image = open_picture("control image", control.image).convert("RGB")
     return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
 
 
@@ -61,7 +63,7 @@ def open_mask(request: Request, size: tuple[int, int]) -> Image.Image:
     Raises:
         RequestError: for a mask of another shape than the image's, or one that would let nothing be redrawn.
     """
-    mask, image = _opened("mask", str(request.mask)), _opened("image", str(request.image))
+    mask, image = open_picture("mask", str(request.mask)), open_picture("image", str(request.image))
     ratio = (mask.width * image.height) / (mask.height * image.width)
     if abs(ratio - 1) > _SAME_SHAPE:
         raise RequestError(
@@ -90,16 +92,34 @@ def _redrawn(mask: Image.Image) -> Image.Image:
     return mask.convert("L")
 
 
-def _opened(what: str, path: str) -> Image.Image:
+def open_picture(what: str, path: str) -> Image.Image:
+    """A picture, turned as its EXIF data says.
+
+    Args:
+        what: its part in the request, for messages.
+        path: of the file.
+
+    Raises:
+        RequestError: for what cannot be read, or has more pixels than `LARGEST_PIXELS`.
+    """
     try:
-        with Image.open(path) as image:
+        with open_header(path) as image:
+            if image.width * image.height > LARGEST_PIXELS:
+                raise RequestError(
+                    f"the {what} {path!r} has {image.width}×{image.height} pixels, and at most {LARGEST_PIXELS:,} in "
+                    "all can be read: give a smaller one"
+                )
             return ImageOps.exif_transpose(image)
-    except OSError as error:
+    except RequestError:
+        raise
+    except (OSError, SyntaxError, ValueError) as error:
         raise RequestError(f"cannot read the {what} {path!r}: {error}") from None
 
 
 def _digest(what: str, path: str, known: str | None) -> str:
     try:
+        if os.path.exists(path) and not os.path.isfile(path):  # a device has no end
+            raise RequestError(f"cannot read the {what} {path!r}: it is no file")
         digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except OSError as error:
         raise RequestError(f"cannot read the {what} {path!r}: {error.strerror}") from None

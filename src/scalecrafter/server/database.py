@@ -74,7 +74,8 @@ INSERT INTO counters VALUES ('change', 0);
 _FROM_VERSION_1 = """
 ALTER TABLE jobs ADD COLUMN model TEXT NOT NULL DEFAULT '';
 UPDATE jobs SET model = json_extract(request, '$.model');
-DELETE FROM models;
+DROP TABLE models;
+CREATE TABLE models (model TEXT PRIMARY KEY, facts TEXT NOT NULL) STRICT;
 DELETE FROM workers;
 ALTER TABLE workers ADD COLUMN models TEXT NOT NULL DEFAULT '[]';
 """

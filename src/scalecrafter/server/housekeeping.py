@@ -20,6 +20,8 @@ _RECOVERY_EVERY = 1.0
 _REMOVAL_EVERY = 60.0
 _YOUNG = 600.0
 """Seconds for which a file that no job names is left alone: it may be in the making."""
+_USUAL_STORE = 4 << 20
+"""Bytes of the store that do not count."""
 _log = logging.getLogger("scalecrafter.server")
 
 
@@ -84,7 +86,8 @@ class Housekeeper:
         """Of pictures, uploads and the store."""
         rows = self.database.rows("SELECT coalesce(sum(bytes), 0) AS n FROM pictures WHERE status = ?", DONE)
         uploads = sum(_size(path) for path in self.folders.uploads.iterdir())
-        return int(rows[0]["n"]) + uploads + self.database.bytes_used()
+        store = max(self.database.bytes_used() - _USUAL_STORE, 0)
+        return int(rows[0]["n"]) + uploads + store
 
     def _remove_oldest(self) -> bool:
         row = self.database.row(

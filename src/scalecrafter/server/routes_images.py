@@ -36,7 +36,7 @@ async def edit_image(request: Request, service: TheService, response: Response) 
     given = parse_images_request(form.texts, service.settings.default_model, form.files, from_form=True)
     files = dict(form.files)
     if "mask" in files:
-        files["mask"] = await asyncio.to_thread(opaque_mask, files["mask"])
+        files["mask"] = await asyncio.to_thread(opaque_mask, files["mask"], service.settings.limits.pixels)
     return await _make(request, response, service, given, files)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import h11
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..request.request import RequestError
 from .app import create_app, stop_this_process
@@ -16,7 +20,7 @@ from .page import PageFactory
 from .settings import ServerSettings
 
 _ANSWERING = 40.0
-"""Seconds beyond the time of grace that open requests have at shutdown: decoding, and handing pictures over."""
+"""Seconds that open requests have at shutdown beyond the grace period: for decoding, and for the answer."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -40,10 +44,10 @@ def address(host: str, listening: socket.socket) -> str:
 def serve(
     settings: ServerSettings, listening: socket.socket, log_requests: bool = False, page: PageFactory | None = None
 ) -> bool:
-    """Serve until SIGTERM or SIGINT; then running pictures are finished within their time of grace.
+    """Serve until SIGTERM or SIGINT. Running pictures may then be finished within the grace period.
 
     Returns:
-        Whether the workers could work with the settings; if not, they said on stderr what is wrong.
+        Whether the workers could work with the settings. If not, they have written to stderr what is wrong.
     """
     well = True
 
@@ -53,8 +57,10 @@ def serve(
         stop_this_process()
 
     app = create_app(settings, page, give_up)
+    protocol: Any = partial(HeaderTimeLimit, seconds=settings.header_patience)
     config = uvicorn.Config(
         app,
+        http=protocol,
         log_level="info" if log_requests else "warning",
         access_log=log_requests,
         log_config=_on_stderr() if log_requests else uvicorn.config.LOGGING_CONFIG,
@@ -68,8 +74,44 @@ def serve(
     return well
 
 
+class HeaderTimeLimit(H11Protocol):
+    """HTTP/1.1 that closes connections whose headers take too long; uvicorn does so for idle ones alone.
+
+    Args:
+        seconds: from the connection, or the first byte of a later request, to the end of the headers.
+    """
+
+    def __init__(self, *args: Any, seconds: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._seconds = seconds
+        self._limit: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to count."""
+        super().connection_made(transport)
+        self._limit = self.loop.call_later(self._seconds, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        """Count as long as headers are missing."""
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._stop_counting()
+        elif self._limit is None:
+            self._limit = self.loop.call_later(self._seconds, self.transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end."""
+        self._stop_counting()
+        super().connection_lost(exc)
+
+    def _stop_counting(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
+
+
 class _Server(uvicorn.Server):
-    """Makes the coming end known at once, so that no one waits for pictures that will not be made."""
+    """Tells clients and workers of the coming end at once, so that nobody waits for pictures in vain."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)

@@ -1,66 +1,42 @@
-"""Pictures that clients send: looked at before anything is done with them, and kept by their SHA-256."""
+"""Pictures that clients send: checked before anything is done with them, and kept by their SHA-256."""
 
 from __future__ import annotations
 
 import hashlib
 import threading
-import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from io import BytesIO
 
 from PIL import Image, ImageOps
 
 from .._util.files import write_whole
+from .._util.pictures import open_header
 from ..request.request import Request, RequestError
-from .folders import Folders
+from .folders import Folders, make_private
 from .settings import LimitError
 
 PICTURE_FIELDS = ("image", "mask")
 """Those fields of a request that are pictures."""
 _DECODING = threading.Lock()
-"""One picture at a time is decoded, so that many uploads at once need no more memory than one."""
+"""Only one picture is decoded at a time: many uploads at once need no more memory than one."""
 _ENDINGS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 
 
 def upload_name(field: str, data: bytes, pixels: int) -> str:
-    """The name under which a picture is kept, once it is known to be one.
-
-    Args:
-        field: what it is sent as, for errors.
-        data: a whole PNG, JPEG or WebP file.
-        pixels: the most that it may have; seen to before it is decoded.
-
-    Raises:
-        RequestError: for what is no such picture, or is damaged.
-        LimitError: for too many pixels.
-    """
-    try:
-        with _DECODING, warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(BytesIO(data), formats=tuple(_ENDINGS)) as image:
-                ending = _ENDINGS[str(image.format)]
-                width, height = image.size
-                if width * height > pixels:
-                    raise LimitError(
-                        f"{field} has {width}x{height} pixels: this server takes at most {pixels:,} in all"
-                    )
-                image.load()
-    except LimitError:
-        raise
-    except Exception as error:  # Pillow's decoders raise nearly anything for bytes that are wrong
-        raise RequestError(
-            f"{field} cannot be read ({type(error).__name__}): send a whole PNG, JPEG or WebP file"
-        ) from None
-    return f"{hashlib.sha256(data).hexdigest()}.{ending}"
+    """The name under which a picture is kept (errors as `_decoded`)."""
+    with _decoded(field, data, pixels) as image:
+        return f"{hashlib.sha256(data).hexdigest()}.{_ENDINGS[str(image.format)]}"
 
 
 def keep_upload(folders: Folders, name: str, data: bytes) -> None:
-    """Keep a picture under its name; it is on the disk afterwards."""
+    """Write a picture to the disk under its name."""
     target = folders.upload(name)
     if target.exists():
-        target.touch()  # so that it counts as new when old uploads are swept away
+        target.touch()  # it counts as new, so it is not swept away
     else:
         write_whole(target, data)
+        make_private(target)
 
 
 def with_pictures(request: Request, names: Mapping[str, str]) -> Request:
@@ -72,20 +48,46 @@ def with_pictures(request: Request, names: Mapping[str, str]) -> Request:
     return request.changed(**values)
 
 
-def opaque_mask(data: bytes) -> bytes:
-    """A mask as OpenAI's API has it (what is transparent is redrawn) as ours (what is white is), as PNG.
+def opaque_mask(data: bytes, pixels: int) -> bytes:
+    """The white mask (PNG) that a transparent one means: OpenAI's API redraws what is transparent, we what is white.
 
-    A picture that is not transparent anywhere is taken for one of ours.  What is no picture is left for `upload_name`.
+    A picture that is not transparent anywhere is a white mask already (errors as `_decoded`).
     """
-    try:
-        with _DECODING, Image.open(BytesIO(data), formats=tuple(_ENDINGS)) as image:
-            if not image.has_transparency_data:
-                return data
-            alpha = image.convert("RGBA").getchannel("A")
-    except Exception:
-        return data
+    with _decoded("mask", data, pixels) as image:
+        if not image.has_transparency_data:
+            return data
+        alpha = image.convert("RGBA").getchannel("A")
     if alpha.getextrema()[0] == 255:
         return data
     file = BytesIO()
     ImageOps.invert(alpha).save(file, format="PNG")
     return file.getvalue()
+
+
+@contextmanager
+def _decoded(field: str, data: bytes, pixels: int) -> Iterator[Image.Image]:
+    """A decoded picture; nobody else decodes one meanwhile.
+
+    Args:
+        field: what it is sent as, for errors.
+        data: a whole PNG, JPEG or WebP file.
+        pixels: the most that it may have. The header says how many, before it is decoded.
+
+    Raises:
+        RequestError: for what is no such picture, or is damaged.
+        LimitError: for too many pixels.
+    """
+    with _DECODING:
+        try:
+            image = open_header(BytesIO(data), tuple(_ENDINGS))
+            width, height = image.size
+            if width * height <= pixels:
+                image.load()
+        except Exception as error:  # Pillow's decoders raise nearly anything for damaged files
+            raise RequestError(
+                f"{field} cannot be read ({type(error).__name__}): send a whole PNG, JPEG or WebP file"
+            ) from None
+        if width * height > pixels:
+            raise LimitError(f"{field} has {width}x{height} pixels: this server takes at most {pixels:,} in all")
+        with image:
+            yield image
