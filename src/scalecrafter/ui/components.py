@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,18 +21,6 @@ def _without_stubs() -> Iterator[None]:
         yield
     finally:
         component_meta.create_or_modify_pyi = writes
-
-
-def without_traceback(preprocess: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Let a value that a component refuses, such as a number out of its range, stay out of the server's log."""
-
-    def quietly(payload: Any) -> Any:
-        try:
-            return preprocess(payload)
-        except Exception as error:
-            raise gr.Error(str(error), print_exception=False) from None
-
-    return quietly
 
 
 with _without_stubs():

@@ -17,7 +17,7 @@ from ..server.jobs import Jobs
 from ..server.records import DONE
 from ..server.store import QueueFullError, UnknownJobError
 from . import rendering
-from .components import DroppedFile, ServedImageSlider, without_traceback
+from .components import DroppedFile, ServedImageSlider
 from .following import MOST_JOBS, JobsProgress, cancel, follow, hand_in
 from .form import MODELS_OWN, OWN, SMALLEST_STRENGTH, PageForm, default_strength, recipe_choices, restored
 from .planner import Planner
@@ -68,14 +68,22 @@ class Page:
                 with gr.Column(scale=3, min_width=300):
                     self._make_results()
             self._connect()
-        for block in self.blocks.blocks.values():
-            if isinstance(block, gr.components.Component):
-                block.preprocess = without_traceback(block.preprocess)
 
-    def inputs_of(self, function: int) -> int | None:
-        """How many values the function of an event takes; None: there is no such function."""
-        found = self.blocks.fns.get(function)
-        return None if found is None else len(found.inputs)
+    def check(self, function: int, values: list[Any]) -> None:
+        """Raise ValueError unless the function of that index takes these values.
+
+        Gradio would find out as well, and print a traceback for each number that is out of its range.
+        """
+        if function not in self.blocks.fns or len(values) != len(self.blocks.fns[function].inputs):
+            raise ValueError("no function of the page takes these values")
+        for control, value in zip(self.blocks.fns[function].inputs, values, strict=True):
+            if isinstance(value, list) and not isinstance(control, gr.BrowserState):
+                raise ValueError(f"{control.label}: a list")
+            if not control.stateful and not isinstance(value, dict):
+                try:
+                    control.preprocess(value)
+                except Exception as error:
+                    raise ValueError(f"{control.label}: {str(error)[:200]}") from None
 
     def _make_controls(self) -> None:
         limits, models = self._jobs.settings.limits, list(self._jobs.settings.models)
@@ -261,8 +269,8 @@ class Page:
             return [None, *[gr.skip()] * len(_CONTROLS), rendering.notice(str(error))]
         new: dict[str, Any] = {name: gr.update(value=getattr(found.form, name)) for name in _CONTROLS}
         shown = self._on_method(found.form.method, found.form.recipe)
-        for name, change in zip(("method", "recipe", "own_recipe", "strength", "freeu"), shown, strict=True):
-            new[name] = {**change, **new[name]}
+        for control, change in zip(("method", "recipe", "own_recipe", "strength", "freeu"), shown, strict=True):
+            new[control] = {**change, **new[control]}
         new["settings"] = found.form.settings
         message = "; ".join([f"The settings of {name} are back", *found.notes])
         return [None, *new.values(), rendering.notice(f"{message}.", is_error=False)]

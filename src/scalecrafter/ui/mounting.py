@@ -82,7 +82,7 @@ class MountedPage:
 
     async def _receive_event(self, request: Request) -> Any:
         """Check an event and pass it on to Gradio."""
-        body = checked_event(await request.body(), self._page.inputs_of, self._uploads)
+        body = checked_event(await request.body(), self._page.check, self._uploads)
         pieces: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def forward(scope: Scope, receive: Receive, send: Send) -> None:

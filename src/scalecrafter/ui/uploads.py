@@ -28,6 +28,7 @@ LARGEST_EVENT = 1 << 20
 """Bytes of an event: two prompts and a recipe are much shorter."""
 _MOST_KEPT = 100
 _LONGEST_NAME = 100
+_LONGEST_SESSION = 64
 
 
 class Uploads:
@@ -73,12 +74,12 @@ class Uploads:
         return name, found
 
 
-def checked_event(body: bytes, inputs_of: Callable[[int], int | None], uploads: Uploads) -> bytes:
+def checked_event(body: bytes, check: Callable[[int, list[Any]], None], uploads: Uploads) -> bytes:
     """An event in which nothing is named but dropped pictures.
 
     Args:
         body: JSON from a browser.
-        inputs_of: the number of values that the function of that index takes; None: there is no such function.
+        check: raises ValueError unless the function of that index takes these values.
         uploads: the pictures that may be named.
 
     Raises:
@@ -86,22 +87,15 @@ def checked_event(body: bytes, inputs_of: Callable[[int], int | None], uploads: 
     """
     try:
         event = json.loads(body)
-        function, session, values = event["fn_index"], event["session_hash"], event["data"]
-        fits = (
-            type(function) is int and inputs_of(function) == len(values)
-            and isinstance(session, str) and 0 < len(session) <= 64
-        )  # fmt: skip
-        if not fits:
-            raise ValueError
-        plain = {
-            "fn_index": function,
-            "session_hash": session,
-            "trigger_id": event.get("trigger_id") if type(event.get("trigger_id")) is int else None,
-            "data": [_checked_value(value, uploads) for value in values],
-        }
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise HTTPException(400, "that is no event of this page") from None
-    return json.dumps(plain).encode()
+        function, session, trigger = event["fn_index"], event["session_hash"], event.get("trigger_id")
+        if type(function) is not int or type(session) is not str or not 0 < len(session) <= _LONGEST_SESSION:
+            raise ValueError("it names no function or session")
+        values = [_checked_value(value, uploads) for value in event["data"]]
+        check(function, values)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise HTTPException(400, f"that is no event of this page: {str(error)[:300]}") from None
+    plain = {"fn_index": function, "session_hash": session, "data": values}
+    return json.dumps({**plain, "trigger_id": trigger if type(trigger) is int else None}).encode()
 
 
 def _checked_value(value: Any, uploads: Uploads) -> Any:
@@ -112,7 +106,7 @@ def _checked_value(value: Any, uploads: Uploads) -> Any:
         return value
     if isinstance(value, dict) and isinstance(value.get("path"), str) and value["path"] in uploads:
         return {"path": value["path"], "meta": {"_type": "gradio.FileData"}}
-    raise ValueError
+    raise ValueError("it holds something else than texts, numbers and dropped pictures")
 
 
 def _read(file: UploadFile, name: str) -> PictureRequest | ScaleCrafterError:
