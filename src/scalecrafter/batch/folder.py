@@ -1,11 +1,11 @@
-"""The folder of a batch: a picture a request under its hash, and the rows that tell of them.
+"""The folder of a batch: one picture per request, named by the request's hash, and one row for each.
 
     3f…c2.png               named by the hash of the request that travels inside it
     manifest.parquet        one row a request
     journal/                rows since the manifest was written
 
-A picture is made when its file is there.  Its row is written before it, so neither can be lost alone: a row without a
-picture says nothing, and its request is made when the batch goes on.
+A picture counts as made when its file is there. Its row is written first, so no picture is without a row. A row
+without a picture does not count: its request is made when the batch is resumed.
 """
 
 from __future__ import annotations
@@ -28,38 +28,38 @@ SUFFIX = ".png"
 
 
 class Results:
-    """Where one process puts what it makes."""
+    """Where one process writes its pictures and rows."""
 
     def __init__(self, url: str, writer: str | None = None) -> None:
-        self.place = Storage(url)
-        self._journal = Journal(self.place, writer or writer_name())
+        self.storage = Storage(url)
+        self._journal = Journal(self.storage, writer or writer_name())
 
     def has(self, hash: str) -> bool:
-        """Whether a picture is there already; asks the file system."""
-        return self.place.exists(file_of(hash))
+        """Whether a picture is there already, by a look at the file system."""
+        return self.storage.exists(file_of(hash))
 
     def keep(self, row: ManifestRow, result: Result) -> None:
-        """Keep a picture with its row (`StorageError` when it cannot be written; then it counts as not made)."""
+        """Write a picture and its row (`StorageError` when this fails; then it counts as not made)."""
         buffer = io.BytesIO()
         write_png(result, buffer)
         self._journal.add([row])
-        self.place.write(file_of(str(row.hash)), buffer.getvalue())
+        self.storage.write(file_of(str(row.hash)), buffer.getvalue())
 
     def note(self, row: ManifestRow) -> None:
-        """Keep a row that has no picture."""
+        """Write a row that has no picture."""
         self._journal.add([row])
 
 
 class BatchFolder:
-    """The folder as the one who leads the batch sees it; made by `opened_folder`."""
+    """The folder, for the process that leads the batch (`opened_folder` makes it)."""
 
     def __init__(self, url: str) -> None:
         self.results = Results(url)
-        self.place = self.results.place
+        self.storage = self.results.storage
         self._started = now()
-        self.place.sweep()
-        self._pictures = {name.removesuffix(SUFFIX) for name in self.place.names() if name.endswith(SUFFIX)}
-        self.rows = compact(self.place, self._is_true)
+        self.storage.sweep()
+        self._pictures = {name.removesuffix(SUFFIX) for name in self.storage.names() if name.endswith(SUFFIX)}
+        self.rows = compact(self.storage, self._is_true)
         """Of earlier runs, by hash, without their texts."""
 
     def made(self, hash: str) -> bool:
@@ -67,13 +67,13 @@ class BatchFolder:
         return hash in self._pictures
 
     def close(self) -> None:
-        """Write the manifest; nobody is writing any more."""
-        self.place.sweep()
-        self._pictures = {name.removesuffix(SUFFIX) for name in self.place.names() if name.endswith(SUFFIX)}
-        compact(self.place, self._is_true)
+        """Write the manifest when all workers have finished."""
+        self.storage.sweep()
+        self._pictures = {name.removesuffix(SUFFIX) for name in self.storage.names() if name.endswith(SUFFIX)}
+        compact(self.storage, self._is_true)
 
     def _is_true(self, row: ManifestRow) -> bool:
-        """A row counts while its picture is there; one of no request, in the run that met it."""
+        """A row counts as long as its picture is there. A row without a request counts in its own run only."""
         if row.hash is None:
             return (row.finished or "") >= self._started
         return row.status == "failed" or row.hash in self._pictures
@@ -81,20 +81,20 @@ class BatchFolder:
 
 @contextmanager
 def opened_folder(url: str) -> Iterator[BatchFolder]:
-    """A batch's folder for the length of a `with` block; on the way out, by whatever way, its manifest is written.
+    """The folder of a batch for a `with` block. Its manifest is written at the end, after an exception too.
 
     Raises:
-        RequestError: where another batch is at work in it, or it is a file.
-        StorageError: where it cannot be read or written.
+        RequestError: another batch works in the folder, or it is a file.
+        StorageError: it cannot be read or written.
     """
-    place = Storage(url)
-    place.names()
-    with locked(place):
+    storage = Storage(url)
+    storage.names()
+    with locked(storage):
         folder = BatchFolder(url)
         try:
             yield folder
         except BaseException:
-            with suppress(StorageError):  # on a disk that is full, say; then the next run makes the manifest
+            with suppress(StorageError):  # a full disk, for example; the next run writes the manifest
                 folder.close()
             raise
         folder.close()

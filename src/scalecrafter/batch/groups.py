@@ -1,7 +1,4 @@
-"""Tasks of one shape, to be made in one call of the pipeline.
-
-Knows how many go together, and nothing of how they are made.
-"""
+"""Groups of tasks that are made in one call of the pipeline."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The lines of a jobs file, and the requests that they are.
+"""The lines of a jobs file, and the requests in them.
 
-JSONL (an object a line), CSV (a header, empty cells say nothing) and Parquet (null says nothing), by the name's ending;
-.gz and the like are uncompressed on the way.  The same values give the same request, whatever the file.
-Knows nothing of where results go.
+The ending of the file's name tells the format: JSONL (one object per line), CSV (a header; empty cells are left out) or
+Parquet (nulls are left out). Compressed files (.gz and others) are decompressed. The same values give the same request
+in every format.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Line:
     """One line of a jobs file."""
 
     number: int
-    """From 1: in JSONL and CSV that of the file's line, in Parquet that of the row."""
+    """From 1: of the line in the file, in Parquet of the row."""
     values: Mapping[str, Any] | None
-    """What it says; None where it cannot be read."""
+    """The values of a request; None if the line cannot be read."""
     problem: str = ""
 
 
@@ -53,13 +53,13 @@ def file_format(url: str) -> str:
 
 
 def read_lines(url: str) -> Iterator[Line]:
-    """The lines of a jobs file, one after the other (`RequestError` where the file cannot be read at all)."""
+    """The lines of a jobs file (`RequestError` if the file cannot be read)."""
     readers = {"jsonl": _jsonl_lines, "csv": _csv_lines, "parquet": _parquet_lines}
     yield from readers[file_format(url)](url)
 
 
 def count_lines(url: str) -> int:
-    """How many lines there are, without reading what they say where that can be avoided (`RequestError`)."""
+    """The number of lines; their content is read only if the format needs it (`RequestError`)."""
     if file_format(url) == "parquet":
         with opened(url) as file:
             return int(_parquet_file(url, file).metadata.num_rows)
@@ -70,12 +70,16 @@ def count_lines(url: str) -> int:
 
 
 def to_request(line: Line, defaults: Mapping[str, Any]) -> Request:
-    """The request of a line over the defaults; `size`, as 1024x768, may stand for width and height.
+    """The request of a line. `size`, as 1024x768, may stand for width and height.
 
-    A seed that nobody gave is drawn from the request itself, so that the same line is the same picture every time.
+    Without a seed, the seed comes from the request's hash: the same line gives the same picture every time.
+
+    Args:
+        line: of the jobs file.
+        defaults: for values that the line does not have.
 
     Raises:
-        RequestError: naming the line.
+        RequestError: what is wrong, with the number of the line.
     """
     if line.values is None:
         raise RequestError(f"line {line.number}: {line.problem}")
@@ -93,7 +97,7 @@ def to_request(line: Line, defaults: Mapping[str, Any]) -> Request:
 
 
 def to_task(line: Line, request: Request, architecture: Architecture) -> BatchTask:
-    """What is to be made, with nothing left open (errors as `generation.settle`, naming the line)."""
+    """The task of a line (errors as `generation.settle`, with the number of the line)."""
     try:
         settled, _ = settle(request, architecture)
     except ScaleCrafterError as error:
@@ -141,7 +145,7 @@ def _csv_lines(url: str) -> Iterator[Line]:
 
 
 def _cell(text: str) -> Any:
-    """A cell's text; what looks like a JSON object or list is read as one."""
+    """A cell's text; a JSON object or list is read as one."""
     if text.lstrip()[:1] in ("{", "["):
         try:
             return json.loads(text)

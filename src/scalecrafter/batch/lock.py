@@ -1,10 +1,10 @@
-"""One batch at a time in a folder.
+"""A lock: one batch at a time in a folder.
 
-Locally the operating system holds the lock, and lets go of it when the process ends in whatever way.  Elsewhere a
-small object says who is at work, and is written anew every half minute; one that has been left alone for long, or
-whose process is known to be dead, counts for nothing.  Two that begin within the same moment tell each other apart
-by reading it back: no store that fsspec knows need have a lock, so this is as good as it gets, and it is enough, since
-pictures and journals are whole files with names of their own: two batches at once would do work twice, not damage.
+On a local disk the operating system holds the lock and releases it when the process ends, however it ends. Elsewhere a
+small object names the process that holds the lock, and a heartbeat writes it again every half minute. An object without
+a heartbeat for long, or of a dead process, does not count. Two processes that start at the same moment read the object
+back to see who was last. Remote file systems have no real lock, so this is not perfect. It is enough: pictures and
+journals are whole files with names of their own, so two batches at once waste work and damage nothing.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from .storage import Storage, StorageError
 
 LOCK = ".lock"
 EVERY = 30.0
-"""Seconds between two signs of life."""
+"""Seconds between two heartbeats."""
 DEAD_AFTER = 180.0
-"""Seconds without one after which a batch counts as gone."""
+"""Seconds without a heartbeat after which a batch counts as gone."""
 SETTLES = 0.5
-"""Seconds that a store may take until what one has written is what another one reads."""
+"""Seconds that a remote file system may take until others read what was written."""
 
 
 @contextmanager
-def locked(place: Storage) -> Iterator[None]:
+def locked(storage: Storage) -> Iterator[None]:
     """Hold a folder for the length of a `with` block (`RequestError` where another batch is at work in it)."""
-    with _locked_file(place) if place.is_local else _locked_object(place):
+    with _locked_file(storage) if storage.is_local else _locked_object(storage):
         yield
 
 
-def _refused(place: Storage, who: str) -> RequestError:
+def _refused(storage: Storage, who: str) -> RequestError:
     return RequestError(
-        f"another batch is at work in {place.url!r}{who}: wait until it has finished, or name another folder"
+        f"another batch is at work in {storage.url!r}{who}: wait until it has finished, or name another folder"
     )
 
 
 @contextmanager
-def _locked_file(place: Storage) -> Iterator[None]:
-    path = Path(place.path(LOCK))
+def _locked_file(storage: Storage) -> Iterator[None]:
+    path = Path(storage.path(LOCK))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -54,7 +54,7 @@ def _locked_file(place: Storage) -> Iterator[None]:
         raise StorageError(f"cannot write {str(path)!r}: {error.strerror}") from None
     try:
         if not _try_lock(file):
-            raise _refused(place, "")
+            raise _refused(storage, "")
         yield
     finally:
         os.close(file)
@@ -77,45 +77,45 @@ def _try_lock(file: int) -> bool:
 
 
 @contextmanager
-def _locked_object(place: Storage) -> Iterator[None]:
+def _locked_object(storage: Storage) -> Iterator[None]:
     token = secrets.token_hex(8)
 
     def sign() -> None:
         mine = {"token": token, "host": platform.node(), "process": os.getpid(), "time": time.time()}
-        place.write(LOCK, json.dumps(mine).encode())
+        storage.write(LOCK, json.dumps(mine).encode())
 
-    found = _found(place)
+    found = _found(storage)
     if found is not None and _is_alive(found):
-        raise _refused(place, f" ({found.get('host')}, process {found.get('process')})")
+        raise _refused(storage, f" ({found.get('host')}, process {found.get('process')})")
     sign()
     time.sleep(SETTLES)
-    read_back = _found(place)
+    read_back = _found(storage)
     if read_back is not None and read_back.get("token") != token:
-        raise _refused(place, "")
+        raise _refused(storage, "")
     stop = threading.Event()
 
-    def keep_signing() -> None:
+    def heartbeat() -> None:
         while not stop.wait(EVERY):
             try:
                 sign()
-            except StorageError:  # a store that is gone shows when the next picture is written
+            except StorageError:  # the next picture will show it, too
                 continue
 
-    thread = threading.Thread(target=keep_signing, daemon=True)
+    thread = threading.Thread(target=heartbeat, daemon=True)
     thread.start()
     try:
         yield
     finally:
         stop.set()
         thread.join()
-        place.delete(LOCK)
+        storage.delete(LOCK)
 
 
-def _found(place: Storage) -> dict[str, object] | None:
-    if not place.exists(LOCK):
+def _found(storage: Storage) -> dict[str, object] | None:
+    if not storage.exists(LOCK):
         return None
     try:
-        found = json.loads(place.read(LOCK))
+        found = json.loads(storage.read(LOCK))
     except (StorageError, ValueError):
         return None
     return found if isinstance(found, dict) else None

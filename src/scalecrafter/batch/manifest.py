@@ -1,10 +1,10 @@
-"""The rows of a batch, one a request, as Parquet that survives any end of the process.
+"""The rows of a batch, one per request, in Parquet files that survive a crash.
 
     manifest.parquet        all rows of earlier runs
-    journal/*.parquet       what has happened since: a part each time, written whole
+    journal/*.parquet       the rows since then: each file is written whole
 
-The journal becomes the manifest when a run ends, or when the next one begins.  Where a hash stands in several rows, the
-last one counts, so a crash between writing a manifest and removing the journal loses and doubles nothing.
+The journal becomes part of the manifest when a run ends, or when the next one starts. If a hash is in several rows, the
+last row counts. So a crash after the manifest was written, and before the journal was removed, does no harm.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from .storage import Storage, StorageError
 MANIFEST = "manifest.parquet"
 JOURNAL = "journal"
 PARTS = 256
-"""So many parts of one writer are merged into one, so that the journal's folder stays small."""
+"""When one writer has so many files in the journal, they are merged into one."""
 ROWS_AT_ONCE = 10_000
 
 
 class ManifestRow(BaseModel):
-    """What came of one line of a jobs file."""
+    """The result of one line of a jobs file."""
 
     model_config = ConfigDict(frozen=True)
 
     hash: str | None
     """`Request.digest` of the settled request; None for a line that is no request."""
     line: int
-    """Where it stood first: its line in the file (of Parquet, its row), from 1."""
+    """The number of its first line in the file (of Parquet, its row), from 1."""
     request: str | None
     """The settled request as JSON; None for a line that is none."""
     status: Literal["made", "failed"]
     file: str | None = None
     """Of the picture, relative to the folder."""
     seconds: float | None = None
-    """What it took; its share, where several were made together."""
+    """Its own share, if several pictures were made together."""
     attempts: int = 0
-    """How many times it was tried."""
+    """How often it was tried."""
     error: str | None = None
     versions: str | None = None
     """Of the packages that made it, as JSON."""
@@ -56,40 +56,40 @@ class ManifestRow(BaseModel):
 
     @property
     def key(self) -> str:
-        """What there is one row of."""
+        """There is one row for each key."""
         return self.hash or f"line {self.line}"
 
 
 class Journal:
-    """What one process writes of what happens."""
+    """The rows that one process writes."""
 
-    def __init__(self, place: Storage, writer: str, most_parts: int = PARTS) -> None:
-        """Begin a journal.
+    def __init__(self, storage: Storage, writer: str, most_parts: int = PARTS) -> None:
+        """Start a journal.
 
         Args:
-            place: of the batch.
+            storage: of the batch.
             writer: a name that no other process uses.
-            most_parts: after so many, they are merged into one.
+            most_parts: so many files are merged into one.
         """
-        self._place = place
+        self._storage = storage
         self._writer = f"{time.time_ns():020d}-{writer}"
         self._most_parts = most_parts
         self._parts: list[str] = []
         self._count = 0
 
     def add(self, rows: Iterable[ManifestRow]) -> None:
-        """Write rows; once this returns they outlive the process (`StorageError`)."""
+        """Write rows; after this they survive a crash (`StorageError`)."""
         self._parts.append(self._write(rows))
         if len(self._parts) >= self._most_parts:
-            self._write([row for part in self._parts for row in _read(self._place, part)])
+            self._write([row for part in self._parts for row in _read(self._storage, part)])
             for part in self._parts:
-                self._place.delete(part)
+                self._storage.delete(part)
             self._parts = []
 
     def _write(self, rows: Iterable[ManifestRow]) -> str:
         self._count += 1
         name = f"{JOURNAL}/{self._writer}-{self._count:08d}.parquet"
-        self._place.write(name, _encoded([rows]))
+        self._storage.write(name, _encoded([rows]))
         return name
 
 
@@ -98,22 +98,22 @@ def writer_name() -> str:
     return secrets.token_hex(4)
 
 
-def compact(place: Storage, keep: Callable[[ManifestRow], bool]) -> dict[str, ManifestRow]:
-    """Make the journal part of the manifest.
+def compact(storage: Storage, keep: Callable[[ManifestRow], bool]) -> dict[str, ManifestRow]:
+    """Move the journal into the manifest.
 
     Args:
-        place: of the batch, which nobody else is writing to.
-        keep: which rows are still true.
+        storage: of the batch; no other process writes to it now.
+        keep: whether a row still counts.
 
     Returns:
-        The rows that are kept of requests, by hash, without their texts (`request`, `versions`, `environment`).
+        The kept rows that have a request, by hash, without `request`, `versions` and `environment`.
     """
-    parts = sorted(name for name in place.names(JOURNAL) if name.endswith(".parquet") and not name.startswith("."))
-    sources = ([MANIFEST] if place.exists(MANIFEST) else []) + [f"{JOURNAL}/{name}" for name in parts]
+    parts = sorted(name for name in storage.names(JOURNAL) if name.endswith(".parquet") and not name.startswith("."))
+    sources = ([MANIFEST] if storage.exists(MANIFEST) else []) + [f"{JOURNAL}/{name}" for name in parts]
 
     def stream() -> Iterator[ManifestRow]:
         for source in sources:
-            yield from _read(place, source)
+            yield from _read(storage, source)
 
     last: dict[str, tuple[str, int]] = {}
     for position, row in enumerate(stream()):
@@ -129,19 +129,19 @@ def compact(place: Storage, keep: Callable[[ManifestRow], bool]) -> dict[str, Ma
 
     content = _encoded(_chunks(chosen()))
     if parts or len(kept) != len(last):
-        place.write(MANIFEST, content)
+        storage.write(MANIFEST, content)
     for name in parts:
-        place.delete(f"{JOURNAL}/{name}")
+        storage.delete(f"{JOURNAL}/{name}")
     return kept
 
 
 def read_manifest(url: str) -> list[ManifestRow]:
-    """All rows of a batch's folder, those of a run that was killed or is still at work included."""
-    place = Storage(url)
-    sources = [MANIFEST] if place.exists(MANIFEST) else []
-    sources += sorted(f"{JOURNAL}/{name}" for name in place.names(JOURNAL) if not name.startswith("."))
+    """All rows of a batch's folder, with those of a run that was killed or still works."""
+    storage = Storage(url)
+    sources = [MANIFEST] if storage.exists(MANIFEST) else []
+    sources += sorted(f"{JOURNAL}/{name}" for name in storage.names(JOURNAL) if not name.startswith("."))
     rows: dict[str, ManifestRow] = {}
-    for row in (row for source in sources for row in _read(place, source)):
+    for row in (row for source in sources for row in _read(storage, source)):
         if row.key not in rows or (row.finished or "") >= (rows[row.key].finished or ""):
             rows[row.key] = row
     return list(rows.values())
@@ -176,16 +176,16 @@ def _encoded(chunks: Iterable[Iterable[ManifestRow]]) -> bytes:
     return buffer.getvalue()
 
 
-def _read(place: Storage, name: str) -> Iterator[ManifestRow]:
+def _read(storage: Storage, name: str) -> Iterator[ManifestRow]:
     import pyarrow
     import pyarrow.parquet
 
-    content = place.read(name)
+    content = storage.read(name)
     try:
         for batch in pyarrow.parquet.ParquetFile(io.BytesIO(content)).iter_batches(ROWS_AT_ONCE):
             for values in batch.to_pylist():
                 yield ManifestRow(**values)
     except (pyarrow.ArrowException, ValueError, KeyError) as error:
         raise StorageError(
-            f"{place.path(name)!r} is damaged ({error}): delete it, and start again; pictures that are there stay"
+            f"{storage.path(name)!r} is damaged ({error}): delete it, and start again; pictures that are there stay"
         ) from None

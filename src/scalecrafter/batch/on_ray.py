@@ -1,9 +1,9 @@
 """The work of a batch on a Ray cluster: Ray Data with a pool of actors, each of which holds a loaded pipeline.
 
-A worker writes its pictures and rows itself, into the batch's folder, which all of them must be able to reach.  One
-that dies is replaced by Ray, which runs its group again for as long as it takes; what was written before is not made
-twice, since a worker looks first.  A small actor counts how often each request was begun, so that one that kills its
-worker every time is given up after the usual attempts, and takes no other with it.
+A worker writes its pictures and rows itself, so all workers must be able to reach the batch's folder. Ray replaces a
+worker that dies and runs its group again, any number of times. A worker looks for finished pictures first, so none is
+made twice. A small actor counts the attempts at each request. A request that kills its worker every time is given up
+after the usual number of attempts, and the other requests are made.
 """
 
 from __future__ import annotations
@@ -32,44 +32,44 @@ from .storage import Storage, StorageError
 from .worker import ATTEMPTS, BatchWorker
 
 BLOCKS = 20_000
-"""Ray Data moves groups in this many blocks at most; what runs again when a worker dies is a block."""
+"""Of groups, at most. When a worker dies, its block runs again."""
 OBJECT_STORE = 256 << 20
-"""Bytes of shared memory that Ray gets on this machine; only requests and rows pass through it, never pictures."""
+"""Bytes of shared memory that Ray gets on this machine. Requests and rows pass through it, pictures do not."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster that is there."""
+    """A connected Ray cluster."""
 
     workers: int
     has_gpus: bool
     cpus_each: int = 1
-    """CPU slots that Ray keeps for a worker."""
+    """CPU slots of each worker."""
     threads: int = 1
-    """Of each worker; those of this process, since a CPU rounds differently with another number."""
+    """Of each worker: as many as this process has, because rounding on a CPU depends on the number."""
 
-    def executor(self, place: Storage, vae_memory: MemoryBudget) -> Executor:
-        """Make groups on the cluster's workers (`RequestError` for a folder that they cannot reach)."""
-        if place.protocol == "memory":
+    def executor(self, storage: Storage, vae_memory: MemoryBudget) -> Executor:
+        """Makes groups on the cluster's workers (`RequestError` for a folder that they cannot reach)."""
+        if storage.protocol == "memory":
             raise RequestError(
-                f"{place.url!r} is the memory of one process, which workers cannot reach: name a shared folder"
+                f"{storage.url!r} is the memory of one process, which workers cannot reach: name a shared folder"
             )
 
         def execute(groups: Iterator[list[BatchTask]], _progress: Progress) -> Iterator[ManifestRow]:
             encoded = [{"tasks": _encoded(group)} for group in groups]
             if encoded:
-                yield from self._make(encoded, place, vae_memory)
+                yield from self._make(encoded, storage, vae_memory)
 
         return execute
 
-    def _make(self, groups: list[dict[str, str]], place: Storage, vae_memory: MemoryBudget) -> Iterator[ManifestRow]:
+    def _make(self, groups: list[dict[str, str]], storage: Storage, vae_memory: MemoryBudget) -> Iterator[ManifestRow]:
         import ray
         import ray.data
 
         attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts).remote()
         dataset = ray.data.from_items(groups, override_num_blocks=min(len(groups), BLOCKS)).map(
             RayWorker,
-            fn_constructor_args=(place.url, vae_memory, os.getcwd(), self.threads, attempts),
+            fn_constructor_args=(storage.url, vae_memory, os.getcwd(), self.threads, attempts),
             compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(groups)), max_tasks_in_flight_per_actor=1),
             num_cpus=self.cpus_each,
             num_gpus=1 if self.has_gpus else 0,
@@ -87,28 +87,28 @@ class Cluster:
 
 
 class Attempts:
-    """How often each request was begun; an actor of its own, which outlives the workers."""
+    """The number of attempts at each request. It is an actor of its own, which outlives the workers."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
 
     def begin(self, hashes: list[str]) -> int:
-        """One more for each; the most that there were before."""
+        """Count one more attempt at each; the answer is the largest number before."""
         before = max(self._counts[name] for name in hashes)
         self._counts.update(hashes)
         return before
 
 
 class RayWorker:
-    """What runs in an actor: a `BatchWorker`, spoken to in plain texts."""
+    """A `BatchWorker` inside a Ray actor; its arguments and answers are texts."""
 
     def __init__(self, url: str, vae_memory: MemoryBudget, folder: str, threads: int, attempts: Any) -> None:
-        if os.path.isdir(folder):  # where relative paths of models and images are meant from
+        if os.path.isdir(folder):  # relative paths of models and images start there
             os.chdir(folder)
         torch.set_num_threads(threads)
         self._results = Results(url)
         self._worker = BatchWorker(self._results, vae_memory)
-        self._beginnings = attempts
+        self._attempts = attempts
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         rows: list[dict[str, Any]] = []
@@ -120,7 +120,7 @@ class RayWorker:
         return {"rows": json.dumps(rows), "fatal": fatal}
 
     def _make(self, tasks: list[BatchTask]) -> Iterator[ManifestRow]:
-        """Make a group; if a worker died with it before, each alone, and none more often than `ATTEMPTS`."""
+        """Make a group. If a worker died with it before, make each task alone, at most `ATTEMPTS` times."""
         missing = [task.hash for task in tasks if not self._results.has(task.hash)]
         if len(tasks) > 1 and (not missing or not self._begun(missing)):
             yield from self._worker.make(tasks)
@@ -134,7 +134,7 @@ class RayWorker:
     def _begun(self, hashes: list[str]) -> int:
         import ray
 
-        return int(ray.get(self._beginnings.begin.remote(hashes)))
+        return int(ray.get(self._attempts.begin.remote(hashes)))
 
     def _given_up(self, task: BatchTask) -> ManifestRow:
         row = ManifestRow(
@@ -143,7 +143,7 @@ class RayWorker:
             request=task.request.model_dump_json(),
             status="failed",
             attempts=ATTEMPTS,
-            error="the worker died while it made this, each time (out of memory, or a fault of a driver?)",
+            error="the worker died each time it made this picture (out of memory, or a fault of a driver?)",
             finished=now(),
         )
         self._results.note(row)
@@ -152,15 +152,15 @@ class RayWorker:
 
 @contextmanager
 def ray_cluster(address: str, workers: int | None) -> Iterator[Cluster]:
-    """A connection to Ray for the length of a `with` block; a cluster that it started ends with it.
+    """A connection to Ray for a `with` block. A cluster that was started for it stops with it.
 
     Args:
-        address: of a cluster, "auto" for the one of this machine, "local" for a new one; empty takes the one that is
-            there (RAY_ADDRESS, or this machine's), else starts one.
-        workers: how many; None: one a GPU of the cluster, else one for so many CPUs as this process has threads.
+        address: of a cluster; "auto": the one on this machine; "local": a new one; "": an existing one (RAY_ADDRESS, or
+            on this machine), or else a new one.
+        workers: how many. None: one per GPU of the cluster; without GPUs, the CPUs over the threads of this process.
 
     Raises:
-        RequestError: where there is no cluster at the address, or it has fewer slots than workers.
+        RequestError: there is no cluster at the address, or it has fewer slots than workers.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -206,7 +206,7 @@ def _connect(address: str, workers: int | None) -> None:
 
 
 def _must_answer(address: str) -> None:
-    """Refuse an address where nobody listens, for which Ray would wait very long (`RequestError`)."""
+    """Refuse an address where nothing listens; Ray would wait very long for it (`RequestError`)."""
     host, separator, port = address.removeprefix("ray://").rpartition(":")
     if not (separator and port.isdecimal()):
         return

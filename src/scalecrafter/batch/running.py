@@ -1,6 +1,6 @@
-"""A batch from its first line to its last: what is there stays, what is missing is made.
+"""A batch from its first line to its last. Finished pictures stay; missing ones are made.
 
-How pictures are made is an `Executor`: in this process, or on Ray.
+An `Executor` makes the pictures, in this process or on Ray.
 """
 
 from __future__ import annotations
@@ -21,51 +21,51 @@ from .worker import BatchWorker, message_of
 
 
 class BatchListener(Protocol):
-    """Told how a batch gets on; a KeyboardInterrupt in it stops the batch, and nothing finished is lost."""
+    """Called during a batch. A KeyboardInterrupt in it stops the batch; finished pictures stay."""
 
     def begin(self, total: int) -> None:
-        """Before the first line: how many there are."""
+        """Before the first line; `total` is the number of lines."""
 
     def step(self, step: int, steps: int) -> None:
-        """After each step of denoising, where that can be seen."""
+        """After each step of denoising, if the executor reports steps."""
 
     def skipped(self, what: str) -> None:
-        """A line that needs no picture: "there already", "twice", "failed before"."""
+        """A line that needs no picture: "there already", "twice" or "failed before"."""
 
     def finished(self, row: ManifestRow) -> None:
         """A picture is safe, or has failed."""
 
 
 Executor = Callable[[Iterator[list[BatchTask]], Progress], Iterable[ManifestRow]]
-"""Makes groups of tasks; its rows are kept already.  Called with the groups, and what to tell steps to."""
+"""Makes groups of tasks. It is called with the groups and a progress callback; its rows are already written."""
 
 
 @dataclass
 class Summary:
-    """What came of a batch."""
+    """The result of a batch."""
 
     made: int = 0
     failed: int = 0
     there: int = 0
-    """Pictures that were there when it began."""
+    """Pictures that were there before."""
     twice: int = 0
-    """Lines that say the same as one before them."""
+    """Lines with the same request as an earlier line."""
     failed_before: int = 0
     """Requests that failed in an earlier run, and were not tried again."""
     reasons: list[str] = field(default_factory=list)
-    """Of the first failures."""
+    """Why the first ones failed."""
 
 
 @dataclass(frozen=True)
 class BatchSettings:
-    """What is asked of a batch, beside its jobs and its folder."""
+    """The settings of a batch."""
 
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    """What a line does not say."""
+    """For values that a line does not have."""
     batch_size: int | None = None
-    """Pictures in one call; None: one on a CPU, on a GPU as many as `groups.GPU_AREA` allows."""
+    """Pictures in one call. None: one on a CPU; on a GPU as many as `groups.GPU_AREA` allows."""
     retry_failed: bool = False
-    """Try again what failed in earlier runs."""
+    """Try failed requests of earlier runs again."""
 
 
 REASONS = 5
@@ -87,9 +87,9 @@ class Batch:
         Args:
             jobs: path or URL of the jobs file.
             folder: where pictures go.
-            settings: what is asked.
-            listener: is told how it gets on.
-            on_gpu: whether workers have GPUs; None: find out here, by each request's device.
+            settings: of the batch.
+            listener: is called during the batch.
+            on_gpu: whether the workers have GPUs; None: the device of each request decides.
         """
         self.summary = Summary()
         self._jobs, self._folder, self._settings = jobs, folder, settings
@@ -100,8 +100,8 @@ class Batch:
         """Make everything that is missing.
 
         Raises:
-            RequestError: for a jobs file that cannot be read.
-            StorageError: when the folder can no longer be written; what is there stays.
+            RequestError: the jobs file cannot be read.
+            StorageError: the folder cannot be written any more; finished pictures stay.
         """
         self._listener.begin(count_lines(self._jobs))
         groups = grouped(self._missing(), self._most_together)
@@ -110,7 +110,7 @@ class Batch:
         return self.summary
 
     def _missing(self) -> Iterator[BatchTask]:
-        """What is to be made; lines that need nothing are counted on the way."""
+        """The tasks to make; the other lines are counted."""
         seen: set[bytes] = set()
         for line in read_lines(self._jobs):
             try:
@@ -141,11 +141,11 @@ class Batch:
     def _task(self, line: Line) -> BatchTask:
         request = to_request(line, self._settings.defaults)
         if self.on_gpu is None:
-            resolve_device(request.device)  # one that is not there is an error of this line
+            resolve_device(request.device)  # a missing device is an error of this line
         return to_task(line, request, self._architecture(request.model))
 
     def _architecture(self, model: str) -> Architecture:
-        """Of a model, without its weights where that can be; one that is not there is looked for once."""
+        """The architecture of a model, if possible without its weights. A missing model is looked for only once."""
         if model not in self._architectures:
             try:
                 self._architectures[model] = read_architecture(load_outline(model))
@@ -179,12 +179,12 @@ class Batch:
 
     def _remember(self, row: ManifestRow) -> None:
         if row.error is not None and len(self.summary.reasons) < REASONS:
-            told_line = row.error.startswith("line ")
-            self.summary.reasons.append(row.error if told_line else f"line {row.line}: {row.error}")
+            names_line = row.error.startswith("line ")
+            self.summary.reasons.append(row.error if names_line else f"line {row.line}: {row.error}")
 
 
 def in_process(worker: BatchWorker) -> Executor:
-    """Make pictures here, one group after the other."""
+    """Makes pictures in this process, one group after another."""
 
     def execute(groups: Iterator[list[BatchTask]], progress: Progress) -> Iterator[ManifestRow]:
         for group in groups:
@@ -194,8 +194,8 @@ def in_process(worker: BatchWorker) -> Executor:
 
 
 def _no_task(line: Line, error: ScaleCrafterError) -> ManifestRow:
-    reason, place = message_of(error), f"line {line.number}: "
-    reason = reason if reason.startswith(place) else place + reason
+    reason, prefix = message_of(error), f"line {line.number}: "
+    reason = reason if reason.startswith(prefix) else prefix + reason
     return ManifestRow(hash=None, line=line.number, request=None, status="failed", error=reason, finished=now())
 
 

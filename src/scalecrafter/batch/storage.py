@@ -1,9 +1,8 @@
-"""Folders and files, local or on any file system that fsspec knows, written whole.
+"""Folders and files, local or on any file system that fsspec knows.
 
-A file is never seen half-written.  Locally it is written under a temporary name, synced and renamed.  Elsewhere it
-depends: an object store shows an object only once it has all of it, so it is written in place (a rename there would
-be a copy and a deletion, which is worse); everything else gets a temporary name and fsspec's `mv`.
-Knows nothing of pictures or requests.
+No reader ever sees half a file. On a local disk, a file is written under a temporary name, synced and renamed. An
+object store shows an object only when it is complete, so objects are written under their own name. On all other file
+systems, a file gets a temporary name and is moved with fsspec's `mv`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from ..errors import ScaleCrafterError
 from ..request.request import RequestError
 
 WHOLE_AT_ONCE = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "r2", "memory"})
-"""Protocols under which an object appears when all of it is there, or not at all."""
+"""Protocols of object stores."""
 
 
 class StorageError(ScaleCrafterError):
@@ -28,23 +27,23 @@ class StorageError(ScaleCrafterError):
 
 
 class Storage:
-    """A folder; names are relative to it."""
+    """A folder. Names are relative to it."""
 
     def __init__(self, url: str) -> None:
-        """Name a folder, which need not exist yet (`RequestError` for a protocol that cannot be used)."""
+        """Name a folder; it need not exist yet (`RequestError` for a protocol that cannot be used)."""
         self.files, self.root = _file_system(url)
         protocol = self.files.protocol
         self.protocol: str = protocol if isinstance(protocol, str) else protocol[0]
         self.is_local = self.protocol in ("file", "local")
         self.url = self.root if self.is_local else f"{self.protocol}://{self.root.removeprefix('/')}"
-        """Absolute, so that it means the same in another process."""
+        """Absolute: it means the same in another process."""
 
     def path(self, name: str) -> str:
         """The path of a name on its file system."""
         return f"{self.root.rstrip('/')}/{name}"
 
     def names(self, folder: str = "") -> set[str]:
-        """What lies directly in a folder below this one; nothing where there is none."""
+        """The names in a folder below this one; none if there is no such folder."""
         path = self.path(folder).rstrip("/")
         try:
             self.files.invalidate_cache()
@@ -74,7 +73,7 @@ class Storage:
             raise StorageError(f"cannot read {self.path(name)!r}: {_reason(error)}") from None
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file whole, in place of the one that there may be (`StorageError`, and then nothing has changed)."""
+        """Write a whole file; it replaces an old one (`StorageError`: nothing has changed)."""
         path = self.path(name)
         try:
             if self.is_local:
@@ -102,7 +101,7 @@ class Storage:
             raise
 
     def delete(self, name: str) -> None:
-        """Remove a file; one that is gone already is no matter (`StorageError`)."""
+        """Remove a file, if it is there (`StorageError`)."""
         try:
             self.files.rm_file(self.path(name))
         except FileNotFoundError:
@@ -111,7 +110,7 @@ class Storage:
             raise StorageError(f"cannot delete {self.path(name)!r}: {_reason(error)}") from None
 
     def sweep(self) -> None:
-        """Remove what a killed process left unfinished."""
+        """Remove the unfinished files of a killed process."""
         if self.is_local:
             sweep(Path(self.root))
         elif self.protocol not in WHOLE_AT_ONCE:
@@ -123,7 +122,7 @@ class Storage:
 
 @contextmanager
 def opened(url: str) -> Iterator[IO[bytes]]:
-    """A file to read, uncompressed on the way where its name ends in .gz or the like (`RequestError`)."""
+    """A file to read; one whose name ends in .gz, for example, is decompressed (`RequestError`)."""
     import fsspec
 
     try:
@@ -140,7 +139,7 @@ def opened(url: str) -> Iterator[IO[bytes]]:
 
 
 def as_text(file: IO[bytes]) -> io.TextIOWrapper:
-    """A file of bytes as text in UTF-8, with or without a byte order mark, line ends left as they are."""
+    """The UTF-8 text of a file, with or without a byte order mark; line ends stay as they are."""
     return io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
 
 

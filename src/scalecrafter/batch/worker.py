@@ -1,7 +1,7 @@
-"""A worker: it holds one pipeline, makes the tasks that it is given, and says what came of each.
+"""A worker: it holds one pipeline, makes tasks, and returns a row for each.
 
-The same worker is at work in the batch's own process and on a Ray cluster.  What goes wrong with a picture becomes a
-failed row; what goes wrong with the folder (a full disk) ends the batch.
+The same worker runs in the batch's own process and on a Ray cluster. An error with a picture becomes a failed row. An
+error with the folder (a full disk) ends the batch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ATTEMPTS = 3
 
 
 class BatchWorker:
-    """Makes tasks, one group after the other."""
+    """Makes tasks, one group after another."""
 
     def __init__(self, results: Results, vae_memory: MemoryBudget = AUTO) -> None:
         self.results = results
@@ -40,12 +40,12 @@ class BatchWorker:
         self._problem: ScaleCrafterError | None = None
 
     def make(self, tasks: Sequence[BatchTask], progress: Progress | None = None) -> Iterator[ManifestRow]:
-        """Make tasks of one shape, each unless it is there already; a row each, once it is safe.
+        """Make tasks with one batch key, without those that are there already. The row comes when a picture is safe.
 
-        A group that fails is tried again one by one, as the second of their attempts.
+        If a group fails, its tasks are tried one by one; this is their second attempt.
 
         Raises:
-            StorageError: when nothing can be written any more.
+            StorageError: nothing can be written any more.
         """
         missing = []
         for task in tasks:
@@ -68,7 +68,7 @@ class BatchWorker:
             yield self._made_alone(task, progress, first_attempt)
 
     def _made_alone(self, task: BatchTask, progress: Progress | None, first_attempt: int) -> ManifestRow:
-        """Try a task until it is made or has failed too often."""
+        """Try a task until it is made, or has failed too often."""
         for attempt in range(first_attempt, ATTEMPTS + 1):
             try:
                 result = self._generate([task], progress)[0]
@@ -100,7 +100,7 @@ class BatchWorker:
         return generate_many(self._pipeline(tasks[0]), requests, progress, vae_memory=self._vae_memory)
 
     def _pipeline(self, task: BatchTask) -> Any:
-        """The task's pipeline; a model that cannot be loaded is not tried again for each task (`ModelError`)."""
+        """The pipeline of a task (`ModelError`; a model that cannot be loaded is tried only once)."""
         model = model_of(task)
         if model != self._model:
             self._pipe = self._problem = None  # before the next one is loaded, so that there is never more than one
@@ -123,7 +123,7 @@ def message_of(error: Exception) -> str:
 
 
 def free_memory() -> None:
-    """Give back what nobody holds any more, on a GPU too."""
+    """Free unused memory, also on a GPU."""
     import torch
 
     gc.collect()

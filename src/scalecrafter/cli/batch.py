@@ -112,7 +112,7 @@ def batch(
                 with ray_cluster(ray, workers) as cluster:
                     run.on_gpu = cluster.has_gpus
                     reporter.note(f"{cluster.workers} workers on Ray")
-                    summary = run.run(cluster.executor(folder.place, vae_memory))
+                    summary = run.run(cluster.executor(folder.storage, vae_memory))
         except KeyboardInterrupt:
             reporter.note(
                 f"{run.summary.made} pictures were made and stay in {output}: the same command goes on from there"

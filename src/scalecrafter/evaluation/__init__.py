@@ -1,6 +1,6 @@
-"""Quality, measured: pictures of several methods with the same prompts and seeds, and the figures made of them.
+"""Quality, measured: pictures of several methods with the same prompts and seeds, and figures about them.
 
-`scalecrafter eval` is the door.  `settings` says what to make, `runs` makes it and `store` keeps it, `inspection` says
-what one picture shows, `figures` turns pictures into numbers with intervals, `reporting` writes them as tables, plots
-and contact sheets.
+`scalecrafter eval` uses it. `settings` holds what to make, `runs` makes it, `store` keeps it. `inspection` finds the
+metrics of one picture, `figures` turns those of many into numbers with intervals. `reporting` writes them as tables,
+plots and contact sheets.
 """

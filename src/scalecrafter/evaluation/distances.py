@@ -1,8 +1,7 @@
 """The two distances between sets of pictures, FID and KID, over features that any extractor made.
 
-The figures themselves are torchmetrics'; features come in ready, so its extractor is the identity. Their intervals
-need thousands of resamples, for which both are written here in forms that a resample only re-weights.
-Knows nothing of pictures or files.
+torchmetrics computes the distances; its extractor is the identity, because the features exist already. The intervals
+need thousands of resamples. For them, both distances are written here in a form that a resample only re-weights.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ KID_SUBSET = 1000
 
 
 class _Ready(torch.nn.Identity):
-    """What torchmetrics takes for its extractor: features are there already."""
+    """An extractor for torchmetrics that returns the features it gets."""
 
     num_features: int
 
@@ -33,9 +32,9 @@ def fid(features: Any, reference: Any, *, each: int = 1, seed: int = 0, resample
     """Fréchet distance of two sets of features (Heusel et al. 2017, arXiv 1706.08500) with its bootstrap interval.
 
     Args:
-        features: of the pictures in question, `(pictures, dimensions)`.
-        reference: of the pictures to compare with, as many.
-        each: how many in succession are of one picture (its crops), which a resample draws or leaves as a whole.
+        features: of the measured pictures, `(pictures, dimensions)`.
+        reference: of equally many pictures to compare with.
+        each: how many in a row belong to one picture (its crops). A resample draws them together.
         seed: of the resampling.
         resamples: how many.
 
@@ -83,7 +82,7 @@ def kid(features: Any, reference: Any, *, seed: int = 0, resamples: int = RESAMP
     """Kernel distance of two sets of features (Bińkowski et al. 2018, arXiv 1801.01401) with its bootstrap interval.
 
     Unbiased, so it may come out below 0; arguments and errors as for `fid`. In a resample, a picture paired with its
-    own copy says nothing of the kernel between different pictures: such pairs are left out.
+    own copy has no information about the kernel between different pictures: such pairs are left out.
     """
     ours, theirs = _pair(features, reference)
     from torchmetrics.image.kid import KernelInceptionDistance

@@ -1,7 +1,4 @@
-"""From rows to figures: each cell of an evaluation as numbers with their intervals.
-
-Knows nothing of how figures are shown.
-"""
+"""From rows to figures: each cell of an evaluation as numbers with their intervals."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from .spectrum import sharpness
 
 @dataclass(frozen=True)
 class Kind:
-    """A figure as readers know it."""
+    """How a figure is shown."""
 
     key: str
     heading: str
@@ -59,7 +56,7 @@ class CellFigures:
     size: Size
     pictures: int
     figures: Mapping[str, Interval]
-    """By key of `KINDS`; what could not be told is missing."""
+    """By key of `KINDS`; a figure that is not known is missing."""
     compared_real: int = 0
     """Pictures on each side of FID_r and KID_r."""
     compared_native: int = 0
@@ -97,14 +94,14 @@ def measure(
     sizes = sorted({size for size, _ in found}, key=lambda size: (size[0] * size[1], size[0]))
     labels = [NATIVE, *(label for label in order if label != NATIVE)]
     labels += sorted({method for _, method in found} - set(labels))
-    asked = [(size, label) for size in sizes for label in labels if (size, label) in found]
+    wanted = [(size, label) for size in sizes for label in labels if (size, label) in found]
     measured = []
-    for done, (size, label) in enumerate(asked):
+    for done, (size, label) in enumerate(wanted):
         if report is not None:
-            report(done, len(asked))
+            report(done, len(wanted))
         references = real.get(size, ()), () if label == NATIVE else native
         measured.append(measure_cell(label, size, found[size, label], *references, seed=seed))
-        last_of_size = done + 1 == len(asked) or asked[done + 1][0] != size
+        last_of_size = done + 1 == len(wanted) or wanted[done + 1][0] != size
         if last_of_size and real.get(size):
             measured.append(measure_cell(REAL, size, real[size], (), (), seed=seed))
     return measured
@@ -127,8 +124,8 @@ def measure_cell(
     }
     for name in ATTRIBUTES:
         of_pictures[name] = [_as_promised(row, name) for row in rows]
-    found = {key: bootstrap(_told(values), seed=seed) for key, values in of_pictures.items()}
-    found["seconds"] = bootstrap(_told([row.seconds for row in rows]), "median", seed=seed)
+    found = {key: bootstrap(_known(values), seed=seed) for key, values in of_pictures.items()}
+    found["seconds"] = bootstrap(_known([row.seconds for row in rows]), "median", seed=seed)
     peaks = [row.peak_memory / 2**30 for row in rows if row.peak_memory is not None]
     found["peak_memory"] = bootstrap(peaks, "median", seed=seed)
     compared = {}
@@ -144,16 +141,16 @@ def measure_cell(
         found["fid_crops"] = fid(ours, theirs, each=CROPS, seed=seed, resamples=RESAMPLES // CROPS)
     light = [sharpness([row.metrics.top_octave for row in side]) for side in (rows, real)]
     found["sharpness"] = bootstrap_difference(*light, seed=seed)
-    told = {key: interval for key, interval in found.items() if interval is not None}
-    return CellFigures(method, size, len(rows), told, compared["real"], compared["native"], compared["crops"])
+    known = {key: interval for key, interval in found.items() if interval is not None}
+    return CellFigures(method, size, len(rows), known, compared["real"], compared["native"], compared["crops"])
 
 
-def _told(values: Sequence[float | None]) -> list[float]:
+def _known(values: Sequence[float | None]) -> list[float]:
     return [float(value) for value in values if value is not None]
 
 
 def _as_promised(row: PictureRow, attribute: str) -> bool | None:
-    """Whether a picture shows what its prompt says; None where either is unknown."""
+    """Whether a picture shows what its prompt promises; None if one of the two is unknown."""
     if attribute not in row.expected or attribute not in row.metrics.attributes:
         return None
     return row.expected[attribute] == row.metrics.attributes[attribute]

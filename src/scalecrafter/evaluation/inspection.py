@@ -1,10 +1,7 @@
-"""What one picture shows, in numbers: what the observer counts and names, features for distances, its spectrum.
+"""The metrics of one picture: what the observer counts and names, features for distances, the spectrum.
 
-Extractors reduce a picture to a small square, in which an enlarged one looks like any other.  So there are features
-of crops beside those of the whole, which are looked at as they are (for the FID of crops that DemoFusion reports,
-arXiv 2311.16973).
-
-`Inspector` is told which observer and which extractor to ask.  Knows nothing of how the picture was made.
+An extractor reduces a picture to a small square, in which an enlarged picture looks like any other. So crops, which are
+not reduced, have features of their own (for the FID of crops, as in DemoFusion, arXiv 2311.16973).
 """
 
 from __future__ import annotations
@@ -23,14 +20,14 @@ from .inception import Extractor
 from .spectrum import spectrum
 
 FEATURES = ("critters", "inception", "none")
-"""Where the features of the distances come from; "none" leaves the distances out."""
+"""Where the features for distances come from; "none": there are no distances."""
 
 CROPS = 4
-"""Crops of a picture whose features are kept."""
+"""Of a picture, that have features of their own."""
 
 
 class ObservationLike(Protocol):
-    """What an observer tells of a picture; `observer.Observation` is one."""
+    """What an observer sees in a picture, as `observer.Observation`."""
 
     @property
     def animals(self) -> int: ...
@@ -51,13 +48,13 @@ class ObservationLike(Protocol):
 
 
 class ObserverLike(Protocol):
-    """Looks at pictures; `observer.load_observer()` gives one."""
+    """Looks at pictures, as `observer.Observer`."""
 
     def observe(self, pictures: Any) -> Sequence[ObservationLike]: ...
 
 
 class PictureMetrics(BaseModel):
-    """All that is kept of one picture; what nobody was there to tell is None or empty."""
+    """The metrics of one picture. What is not known is None or empty."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -75,18 +72,18 @@ class PictureMetrics(BaseModel):
 
 @dataclass(frozen=True)
 class Inspector:
-    """Looks at pictures with an observer, an extractor of features, both or neither."""
+    """Inspects pictures with an observer, an extractor of features, both or neither."""
 
     name: str
     """Of `FEATURES`, for the report."""
     observer: ObserverLike | None = None
     extractor: Extractor | None = None
-    """None: the observer's own features, if there is one."""
+    """None: the observer's own features are taken, if there is one."""
     side: int = 0
-    """Of the square that features are made of, in pixels; 0: not known, and no crops are looked at."""
+    """Side of the square that the extractor sees, in pixels; 0: unknown, and crops have no features."""
 
     def inspect(self, picture: Image.Image) -> PictureMetrics:
-        """All that can be told of a picture, RGB, any size of at least 16 pixels a side."""
+        """The metrics of a picture: RGB, with sides of at least 16 pixels."""
         picture = picture.convert("RGB")
         views = [picture, *crops(picture, self.side)]
         seen: ObservationLike | None = None
@@ -99,9 +96,9 @@ class Inspector:
         else:
             features = [np.zeros(0, np.float32)]
         light = spectrum(picture)
-        told: dict[str, Any] = {}
+        known: dict[str, Any] = {}
         if seen is not None:
-            told = {
+            known = {
                 "animals": int(seen.animals),
                 "parts": {kind: int(number) for kind, number in seen.parts.items()},
                 "one_object": bool(seen.one_object),
@@ -113,11 +110,11 @@ class Inspector:
             crops=[_short(np.float16(view)) for view in features[1:]],
             spectrum=_short(light.power),
             top_octave=_short([light.top_octave])[0],
-            **told,
+            **known,
         )
 
     def signature(self) -> list[float]:
-        """What it says of a fixed picture: two examiners that agree on it are the same one (see `same_signature`)."""
+        """Its metrics of a fixed picture. Two inspectors with the same signature are the same (`same_signature`)."""
         shade = np.add.outer(np.arange(96), np.arange(96))
         colours = np.stack([shade % 64 * 4, shade // 2 % 48 * 5, np.abs(shade - 96) * 2], axis=-1)
         found = self.inspect(Image.fromarray(colours.astype(np.uint8)))
@@ -125,9 +122,9 @@ class Inspector:
 
 
 def crops(picture: Image.Image, side: int) -> list[Image.Image]:
-    """Squares of `side` pixels around the middles of a picture's quarters, or as near as its edges let them be.
+    """Squares of `side` pixels around the middles of a picture's quarters, moved inwards where an edge is near.
 
-    None of a picture whose shorter side is no longer: its features are of all that it has already.
+    A picture whose shorter side is not longer has none: its features cover all of it already.
     """
     if not 0 < side < min(picture.size):
         return []
@@ -136,7 +133,7 @@ def crops(picture: Image.Image, side: int) -> list[Image.Image]:
 
 
 def same_signature(left: Sequence[float], right: Sequence[float]) -> bool:
-    """Whether two signatures are one inspector's, on machines whose arithmetic differs a little."""
+    """Whether two signatures come from the same inspector, on machines that round differently."""
     if len(left) != len(right):
         return False
     tolerance = 0.01 * (float(np.abs(left).max()) if len(left) else 0.0)
@@ -151,8 +148,8 @@ def make_inspector(features: str, observe: bool) -> Inspector:
         observe: whether to count and name what pictures show; "critters" always does.
 
     Raises:
-        RequestError: for an unknown name.
-        ScaleCrafterError: for weights or a package that are missing, with what to do.
+        RequestError: the name is unknown.
+        ScaleCrafterError: weights or a package are missing; the message tells what to do.
     """
     if features not in FEATURES:
         raise RequestError(f"there are no features {features!r}: take one of {', '.join(FEATURES)}")
@@ -175,5 +172,5 @@ def _no_features(_: Image.Image) -> NDArray[np.float32]:
 
 
 def _short(values: Any) -> list[float]:
-    """As plain numbers of six digits, which is what single precision holds."""
+    """As numbers with six digits, as many as single precision has."""
     return [float(f"{value:.6g}") for value in np.asarray(values, np.float64).ravel()]

@@ -1,7 +1,6 @@
 """Bootstrap intervals: how far a figure would move if other pictures had been drawn.
 
 Percentile bootstrap (Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13), resampling pictures.
-Knows nothing of what the values mean.
 """
 
 from __future__ import annotations
@@ -57,8 +56,8 @@ def bootstrap_difference(left: Any, right: Any, *, seed: int = 0, resamples: int
     if not all(sample.size for sample in samples):
         return None
     means = [
-        resampled_counts(sample.size, seed + place, resamples) @ sample / sample.size
-        for place, sample in enumerate(samples)
+        resampled_counts(sample.size, seed + index, resamples) @ sample / sample.size
+        for index, sample in enumerate(samples)
     ]
     low, high = percentiles(means[0] - means[1])
     return Interval(float(samples[0].mean() - samples[1].mean()), low, high)

@@ -1,4 +1,4 @@
-"""Looks at a picture and says what is in it: how many animals, which of their parts, of what species and colour.
+"""The observer: it counts the animals in a picture and their parts, and names species, colour and accessory.
 
     observer = load_observer()
     seen = observer.observe([picture])[0]

@@ -1,7 +1,4 @@
-"""What is stored beside the observer's weights: vocabulary, thresholds, and what a whole animal of each species has.
-
-Knows nothing of the network's arithmetic or of pictures.
-"""
+"""The observer's card, beside its weights: vocabulary, thresholds, and the parts of a whole animal of each species."""
 
 from __future__ import annotations
 
@@ -81,11 +78,11 @@ class ObserverCard(BaseModel):
         for kind, (least, most) in anatomy.parts.items():
             if not least <= sum(mark.kind == kind for mark in marks) <= most:
                 return False
-        place = mouth_from_eyes(marks, aspect)
-        if place is None:
+        mouth = mouth_from_eyes(marks, aspect)
+        if mouth is None:
             return False
         along, across = anatomy.mouth_along, anatomy.mouth_across
-        return along[0] <= place[0] <= along[1] and across[0] <= place[1] <= across[1]
+        return along[0] <= mouth[0] <= along[1] and across[0] <= mouth[1] <= across[1]
 
 
 def mouth_from_eyes(marks: tuple[Mark, ...], aspect: float = 1.0) -> tuple[float, float] | None:

@@ -1,7 +1,4 @@
-"""The observer's network: a small convolutional pyramid with heat maps and attributes at its ends.
-
-Knows tensors only: nothing of files, thresholds or what its channels mean.
-"""
+"""The observer's network: a small convolutional pyramid that ends in heat maps and attributes."""
 
 from __future__ import annotations
 
@@ -34,7 +31,7 @@ class NetworkSettings:
 
 
 class Seen(NamedTuple):
-    """What the network says of a batch."""
+    """The network's output for a batch."""
 
     heat: Tensor
     """Logits `(batch, kinds, height / 4, width / 4)`."""

@@ -1,7 +1,7 @@
-"""Peak memory of one picture, where it can be told.
+"""Peak memory of one picture, where it can be measured.
 
-On a GPU torch keeps count.  Of a process the kernel keeps a high-water mark, which never falls by itself; Linux lets
-a process set its own back (proc(5), /proc/pid/clear_refs).  Elsewhere the memory of one picture among many is unknown.
+On a GPU, torch counts. For a process, the kernel keeps a high-water mark, which never falls by itself. On Linux a
+process can reset its own (proc(5), /proc/pid/clear_refs). On other systems the peak of one picture is unknown.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The figures of an evaluation, drawn.  Needs Matplotlib; knows nothing of how figures are made."""
+"""The figures of an evaluation as plots. Needs Matplotlib."""
 
 from __future__ import annotations
 
@@ -51,22 +51,22 @@ def _bars(measured: Sequence[CellFigures], kinds: Sequence[Kind], colours: Mappi
     figure = _figure(width=3 + 0.22 * len(measured), height=2.6 * len(kinds) + 0.6)
     for panel, kind in enumerate(kinds):
         axes = figure.add_subplot(len(kinds), 1, panel + 1)
-        places = []
-        place = 0.0
+        ticks = []
+        position = 0.0
         for size in sizes:
             cells = [cell for cell in measured if cell.size == size and kind.key in cell.figures]
             if not cells:
                 continue
-            places.append((place + (len(cells) - 1) / 2, f"{size[0]}×{size[1]}"))
+            ticks.append((position + (len(cells) - 1) / 2, f"{size[0]}×{size[1]}"))
             for cell in cells:
                 found = cell.figures[kind.key]
                 scale = 100 if kind.percent else 1
                 error = [[scale * (found.value - found.low)], [scale * (found.high - found.value)]]
-                axes.bar(place, scale * found.value, 0.9, color=colours[cell.method], label=cell.method)
-                axes.errorbar(place, scale * found.value, np.maximum(error, 0), color="black", capsize=2, lw=0.8)
-                place += 1
-            place += 1
-        axes.set_xticks([middle for middle, _ in places], [name for _, name in places])
+                axes.bar(position, scale * found.value, 0.9, color=colours[cell.method], label=cell.method)
+                axes.errorbar(position, scale * found.value, np.maximum(error, 0), color="black", capsize=2, lw=0.8)
+                position += 1
+            position += 1
+        axes.set_xticks([middle for middle, _ in ticks], [name for _, name in ticks])
         axes.set_ylabel(f"{kind.heading} (%)" if kind.percent else f"{kind.heading}{kind.unit}")
     named: dict[str, Any] = {}
     for axes in figure.axes:
@@ -98,7 +98,7 @@ def _colours(methods: Sequence[str]) -> dict[str, Any]:
 
     others = [method for method in methods if method not in (NATIVE, REAL)]
     wheel = colormaps["tab20"](np.arange(20))
-    around = {method: wheel[place * 2 % 20 + place // 10 % 2] for place, method in enumerate(others)}
+    around = {method: wheel[index * 2 % 20 + index // 10 % 2] for index, method in enumerate(others)}
     around |= {NATIVE: "0.6", REAL: "black"}
     return {method: around[method] for method in methods}
 

@@ -1,7 +1,4 @@
-"""The prompts of an evaluation: a text each, and where it is known, what a picture of it must show.
-
-Knows nothing of models or pictures.
-"""
+"""The prompts of an evaluation, with what their pictures must show, where that is known."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from pathlib import Path
 from ..request.request import RequestError, prompts_from_file
 
 ATTRIBUTES = ("species", "colour", "accessory")
-"""What a prompt may promise, and what the observer of critters tells."""
+"""What a prompt can promise and the observer of critters can see."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +20,7 @@ class Prompt:
 
     text: str
     expected: dict[str, str] = field(default_factory=dict)
-    """Attribute → value; empty for prompts of which nothing more is known than their text."""
+    """Attribute → value; empty if only the text is known."""
     scene: int | None = None
     """Seed of the real scene that it describes; only for the shipped prompts of critters."""
 

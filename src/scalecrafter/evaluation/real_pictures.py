@@ -1,7 +1,7 @@
 """Real pictures to compare with: those that ship with the package for critters, or a folder of the user's.
 
-They become rows like generated ones, so that the same figures can be made of them.  Knows nothing of rendering:
-`training/critters/real_pictures.py` draws the scenes, and made what ships.
+They become rows like generated pictures and get the same figures. `training/critters/real_pictures.py` made the
+shipped ones.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .rows import PictureRow, read_parquet
 from .settings import REAL, Size
 
 SHIPPED = Path(str(resources.files(__package__))) / "real" / "critters.parquet"
-"""What an observer found in real pictures of critters, at the usual sizes."""
+"""Metrics of real pictures of critters, at the usual sizes."""
 SIGNATURE = "examiner signature"
 """Key of the metadata of the shipped file."""
 _SIZED = re.compile(r"\d+x\d+")

@@ -1,6 +1,6 @@
-"""The end of an evaluation: everything that its folder holds, as tables, plots and contact sheets.
+"""The report of an evaluation: tables, plots and contact sheets of everything in its folder.
 
-Each file is made anew from the rows, so this can be done at any time and as often as one likes.
+Each file is made again from the rows, so a report can be made at any time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .store import RUN, RunFolder
 from .tables import write_report
 
 Counter = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
-"""Opens a bar under a name, which is told (done, all)."""
+"""Opens a progress bar with a name; it is called with (done, all)."""
 
 
 def report(

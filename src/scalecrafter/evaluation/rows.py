@@ -1,7 +1,4 @@
-"""Rows of an evaluation, one a picture, and the Parquet file that holds all of them.
-
-Knows nothing of folders or of how a picture is made.
-"""
+"""The rows of an evaluation, one per picture, and the Parquet file with all of them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Makes the pictures of an evaluation and inspects each. Finished pictures stay; missing ones are made.
-
-Knows nothing of figures or of the command line.
-"""
+"""Makes the pictures of an evaluation and inspects each. Finished pictures stay; missing ones are made."""
 
 from __future__ import annotations
 
@@ -25,10 +22,10 @@ from .store import RunFolder, sha256
 
 
 class EvaluationListener(Protocol):
-    """Told how a run gets on; what it raises stops the run, and nothing finished is lost."""
+    """Called during a run. An exception in it stops the run; finished pictures stay."""
 
     def begin(self, done: int, total: int) -> None:
-        """Before the first picture: how many are there already."""
+        """Before the first picture; `done` pictures are there already."""
 
     def step(self, sample: Sample, step: int, steps: int) -> None:
         """After each step of denoising."""
@@ -45,12 +42,12 @@ def native_size(pipe: Any) -> Size:
 
 
 def shared_settings(pipe: Any, settings: EvaluationSettings) -> dict[str, Any]:
-    """What decides what every picture looks like and costs, in plain values; the model by its weights."""
-    said = settings.base.model_dump(
+    """The settings that decide how every picture looks and what it costs. The model is known by its weights."""
+    shared = settings.base.model_dump(
         mode="json", include={"model", "negative", "steps", "guidance", "seed", "scheduler", "freeu"}
     )
     return {
-        **said,
+        **shared,
         "weights": weights_digest(pipe),
         "dtype": str(pipe.unet.dtype).removeprefix("torch."),
         "device": pipe.device.type,
@@ -59,7 +56,7 @@ def shared_settings(pipe: Any, settings: EvaluationSettings) -> dict[str, Any]:
 
 
 def shared_choices(settings: EvaluationSettings) -> dict[str, Any]:
-    """What each label stands for, recipe files by their text."""
+    """The settings of each label; a recipe file is replaced by its text."""
     return {
         choice.label: choice.request(settings.base)
         .self_contained()
@@ -69,9 +66,9 @@ def shared_choices(settings: EvaluationSettings) -> dict[str, Any]:
 
 
 def weights_digest(pipe: Any) -> str:
-    """SHA-256 of every weight of the pipeline's models and of the numbers of its tokens.
+    """SHA-256 of all weights of the pipeline's models and of the numbers of its tokens.
 
-    So a model that changed is noticed under the same name: with other numbers the same words mean something else.
+    It shows that a model has changed under the same name. With other token numbers, the same words mean something else.
     """
     digest = hashlib.sha256()
     for name, module in sorted(pipe.components.items()):
@@ -85,7 +82,7 @@ def weights_digest(pipe: Any) -> str:
 
 
 def check(pipe: Any, settings: EvaluationSettings) -> None:
-    """Find out before any work is done whether the model can make these sizes (`SizeError`)."""
+    """Raise `SizeError` for a size that the model cannot make, before any work is done."""
     architecture = read_architecture(pipe)
     for width, height in settings.sizes:
         architecture.check_size(height=height, width=width)
@@ -94,17 +91,17 @@ def check(pipe: Any, settings: EvaluationSettings) -> None:
 def make_pictures(
     pipe: Any, settings: EvaluationSettings, store: RunFolder, inspector: Inspector, listener: EvaluationListener
 ) -> None:
-    """Make every picture that the folder lacks, and look at it.
+    """Make and inspect every picture that the folder does not have yet.
 
     Args:
         pipe: a pipeline as `load_pipeline` gives it.
         settings: what to make.
         store: a folder claimed for these settings.
-        inspector: looks at each picture.
-        listener: is told how it gets on.
+        inspector: of each picture.
+        listener: is called during the run.
 
     Raises:
-        ScaleCrafterError: from the first picture that cannot be made or written, naming its cell; all before it stay.
+        ScaleCrafterError: the first picture that cannot be made or written, with its cell; all before it stay.
     """
     samples = list(settings.samples(native_size(pipe)))
     missing = [sample for sample in samples if not store.finished(sample)]
@@ -120,7 +117,7 @@ def make_pictures(
 def make_picture(
     pipe: Any, sample: Sample, store: RunFolder, inspector: Inspector, progress: Progress | None = None
 ) -> float:
-    """Make one picture, look at it and keep both: the seconds that making it took.
+    """Make one picture, inspect it and keep both; the answer is how many seconds it took to make.
 
     Raises:
         ScaleCrafterError: if it cannot be made or written, naming its cell.
@@ -129,20 +126,20 @@ def make_picture(
     try:
         result = generate(pipe, sample.request, progress)
     except ScaleCrafterError as error:
-        place = f"{sample.label} at {sample.size[0]}×{sample.size[1]}, picture {sample.index}"
-        raise type(error)(f"{place}: {error}") from error
+        where = f"{sample.label} at {sample.size[0]}×{sample.size[1]}, picture {sample.index}"
+        raise type(error)(f"{where}: {error}") from error
     store.keep(sample, result, result.peak_memory if measured else None, inspector.inspect(result.image))
     return result.seconds
 
 
 def agree_on_inspector(store: RunFolder, inspector: Inspector, report: Callable[[int, int], None], again: bool) -> None:
-    """Let all rows of a folder be of this inspector: pictures that another one looked at are looked at again.
+    """Let all rows of a folder come from this inspector. Pictures of another one are inspected again.
 
     Args:
         store: the folder.
-        inspector: whose metrics all rows shall hold.
+        inspector: of all rows.
         report: called with (pictures seen, all pictures).
-        again: look at every picture anew in any case.
+        again: inspect every picture in any case.
     """
     signature = inspector.signature()
     found = store.manifest.get("inspector")

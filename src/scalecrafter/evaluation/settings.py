@@ -1,7 +1,4 @@
-"""What an evaluation makes: pictures of several methods and sizes, with the same prompts and seeds in each cell.
-
-Plain values; knows nothing of files, torch or how a picture is made.
-"""
+"""The settings of an evaluation: methods, sizes, prompts and seeds. Each cell has the same prompts and seeds."""
 
 from __future__ import annotations
 
@@ -60,7 +57,7 @@ class EvaluationSettings:
     sizes: tuple[Size, ...]
     choices: tuple[Choice, ...]
     pictures: int
-    """In each cell; at least two, or nothing could be said of their spread."""
+    """In each cell; at least two, because their spread is measured."""
     native_pictures: int
     """0 leaves the comparison with native pictures out."""
 
@@ -75,7 +72,7 @@ class EvaluationSettings:
         for what, values in (("method", labels), ("size", [f"{w}x{h}" for w, h in self.sizes])):
             twice = sorted({value for value in values if values.count(value) > 1})
             if twice:
-                raise RequestError(f"{what} {twice[0]} is asked for twice: name each once (files count by their stem)")
+                raise RequestError(f"{what} {twice[0]} is given twice: name each once (files count by their stem)")
             if not values:
                 raise RequestError(f"an evaluation needs at least one {what}")
         reserved = {NATIVE, REAL} & set(labels)
@@ -91,7 +88,7 @@ class EvaluationSettings:
         return self.base.seed or 0
 
     def samples(self, native: Size) -> Iterator[Sample]:
-        """Every picture, ordered so that a run that was stopped has the same prompts of all methods.
+        """Every picture. The order gives all methods the same prompts when a run is stopped.
 
         Args:
             native: the model's native size.

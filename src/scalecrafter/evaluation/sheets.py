@@ -23,7 +23,7 @@ def write_sheet(folder: Path, rows: Sequence[PictureRow], path: Path) -> Path:
 
     Args:
         folder: of the run, which `PictureRow.file` is relative to.
-        rows: of one cell; picture i is in place i, a missing one leaves its place empty.
+        rows: of one cell. Picture i is in field i; the field of a missing one is empty.
         path: of the sheet.
     """
     shown = {row.index: row for row in rows if row.index < PICTURES}

@@ -1,7 +1,7 @@
 """How much fine texture a picture holds: the radially averaged power spectrum of its luminance.
 
 Frequencies are in cycles a pixel, 0 to 0.5, so the top octave is 0.25 to 0.5 at every size: the detail that a larger
-picture has and an enlarged one lacks.  Knows nothing of models.
+picture has and an enlarged one lacks.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TOP_OCTAVE = 0.25
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 """Rec. ITU-R BT.709, on the values of the file (no gamma undone)."""
 QUANTISATION = 1 / 12 / 255**2
-"""Power that rounding to eight bits adds at each frequency (values 0 to 1): the least that is told from nothing."""
+"""Power that rounding to eight bits adds at each frequency (values 0 to 1); less than this cannot be measured."""
 
 
 @dataclass(frozen=True)

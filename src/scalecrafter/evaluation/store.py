@@ -1,14 +1,12 @@
 """The folder of an evaluation: pictures, a row beside each, and the settings that all of them share.
 
-A picture is finished when its PNG is there under its final name.  Its row is written first, so neither can be lost
-alone, and a run that was stopped goes on with the first picture that is missing.
+A picture is finished when its PNG has its final name. Its row is written first, so no picture is without a row. A
+stopped run continues with the first missing picture.
 
     run.json                            what the pictures share; another run's settings are refused
     pictures/512x512/direct/0000.png    carries its whole request
     rows/512x512/direct/0000.json       how it was made and what it shows
     pictures.parquet                    all rows together, made anew with each report
-
-Knows nothing of models or figures.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 RUN = "run"
-"""Key of the metadata of `pictures.parquet`: what run.json says."""
+"""Key of the metadata of `pictures.parquet`: the content of run.json."""
 
 
 class RunFolder:
@@ -46,7 +44,7 @@ class RunFolder:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What run.json says; empty for a new folder (`RequestError` if it is damaged)."""
+        """The content of run.json; empty for a new folder (`RequestError` if it is damaged)."""
         try:
             content = json.loads((self.folder / "run.json").read_text("utf-8"))
         except FileNotFoundError:
@@ -55,7 +53,7 @@ class RunFolder:
             raise RequestError(f"cannot read {str(self.folder / 'run.json')!r}: {error}") from None
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise RequestError(f"{str(self.folder / 'run.json')!r} is of another version: take a new folder")
-        return content
+        return _with_present_names(content)
 
     def claim(
         self, shared: Mapping[str, Any], choices: Mapping[str, Any], command: str, machine: str = "unknown"
@@ -98,13 +96,13 @@ class RunFolder:
 
         Args:
             path: of that file. Where both have a picture, the folder's own counts.
-            signature: of the inspector whose metrics all rows shall hold.
+            signature: of the inspector of all rows.
 
         Raises:
             RequestError: for a file that cannot be read, of other settings, or of another inspector.
         """
         rows, metadata = _read_joined(path)
-        theirs, ours = json.loads(metadata[RUN]), self.manifest
+        theirs, ours = _with_present_names(json.loads(metadata[RUN])), self.manifest
         where = str(path)
         for name, value in ours["shared"].items():
             _must_agree(where, name.replace("_", " "), theirs["shared"].get(name), value)
@@ -135,7 +133,7 @@ class RunFolder:
         return file in self._joined or ((self.folder / file).is_file() and self._row_path(file).is_file())
 
     def keep(self, sample: Sample, result: Result, peak_memory: int | None, metrics: PictureMetrics) -> None:
-        """Keep a picture with its row (`ScaleCrafterError` when it cannot be written; then it counts as not made)."""
+        """Write a picture and its row (`ScaleCrafterError` when this fails; then it counts as not made)."""
         row = PictureRow(
             file=_file(sample),
             method=sample.label,
@@ -156,7 +154,7 @@ class RunFolder:
         save_picture(result, picture)
 
     def keep_row(self, row: PictureRow) -> None:
-        """Write a row, in place of the one that there may be."""
+        """Write a row; it replaces an old one."""
         write_whole(self._row_path(row.file), row.model_dump_json())
 
     def rows(self) -> list[PictureRow]:
@@ -190,6 +188,11 @@ class RunFolder:
         return self.folder / "rows" / Path(file).relative_to("pictures").with_suffix(".json")
 
 
+def _with_present_names(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Version 0.1 named the inspector "examiner"."""
+    return {"inspector" if name == "examiner" else name: value for name, value in manifest.items()}
+
+
 def _file(sample: Sample) -> str:
     return f"pictures/{sample.size[0]}x{sample.size[1]}/{sample.label}/{sample.index:04d}.png"
 
@@ -199,11 +202,11 @@ def sha256(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _must_agree(where: str, name: str, found: Any, asked: Any) -> None:
-    if found != asked:
+def _must_agree(where: str, name: str, found: Any, wanted: Any) -> None:
+    if found != wanted:
         raise RequestError(
             f"{where!r} holds pictures made with other settings: {name} was {_brief(found)} and now is "
-            f"{_brief(asked)}. Go on with the same settings, or name a new folder with --output"
+            f"{_brief(wanted)}. Go on with the same settings, or name a new folder with --output"
         )
 
 

@@ -1,4 +1,4 @@
-"""The report of an evaluation as Markdown, CSV and JSON.  Knows nothing of how its figures were made."""
+"""The report of an evaluation as Markdown, CSV and JSON."""
 
 from __future__ import annotations
 

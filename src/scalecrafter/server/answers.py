@@ -1,4 +1,4 @@
-"""What the server answers, as pydantic models, and how they are made from jobs."""
+"""The answers of the server, as pydantic models, and how they are made from jobs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ImagesAnswer(BaseModel):
     created: int
     data: list[ImageData]
     job: str
-    """Its id, by which the pictures can be asked for again until they expire."""
+    """Its id: the pictures can be fetched again until they expire."""
 
 
 class ModelCard(BaseModel):
@@ -63,7 +63,7 @@ class PictureState(BaseModel):
 
 
 class JobState(BaseModel):
-    """A job: one request, and how far its pictures are."""
+    """A job: one request and the state of its pictures."""
 
     id: str
     object: str = "job"
@@ -72,7 +72,7 @@ class JobState(BaseModel):
     model: str
     prompt: str
     ahead: int
-    """Pictures of others that are made first."""
+    """Pictures in the queue that are made first."""
     pictures: list[PictureState]
     error: ErrorDetail | None = None
 
@@ -86,7 +86,7 @@ class Health(BaseModel):
 
 
 def job_state(job: ServerJob, base: str) -> JobState:
-    """A job for a client that reached the server at the address `base`, which ends in a slash."""
+    """A job for a client. `base` is the server's address as the client knows it; it ends in a slash."""
     return JobState(
         id=job.id,
         status=job.status,
@@ -100,7 +100,7 @@ def job_state(job: ServerJob, base: str) -> JobState:
 
 
 def image_data(picture: QueuedPicture, path: Path, base: str, formats: tuple[str, ...]) -> ImageData:
-    """A finished picture in the forms asked for (`FileNotFoundError` once it has expired)."""
+    """A finished picture in the given formats (`FileNotFoundError` if it has expired)."""
     return ImageData(
         b64_json=base64.b64encode(path.read_bytes()).decode() if "b64_json" in formats else None,
         url=picture_url(picture.id, base) if "url" in formats else None,

@@ -1,4 +1,4 @@
-"""Reading the bodies of requests: JSON, and forms with files."""
+"""Read the bodies of requests: JSON, and forms with files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class MultipartForm:
 
 
 async def read_json(request: Request) -> Any:
-    """What a JSON body says (`ApiError` 400, or 415 for another content type)."""
+    """The content of a JSON body (`ApiError` 400, or 415 for another content type)."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise ApiError(415, f"the content type is {kind or 'missing'!r}: send application/json")
@@ -44,7 +44,7 @@ async def read_json(request: Request) -> Any:
 
 
 async def read_form(request: Request) -> MultipartForm:
-    """What a multipart form says (`ApiError` 400, or 415 for another content type; `RequestError`)."""
+    """The content of a multipart form (`ApiError` 400, or 415 for another content type; `RequestError`)."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
         raise ApiError(415, f"the content type is {kind or 'missing'!r}: send multipart/form-data with the image")

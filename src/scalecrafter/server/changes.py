@@ -1,7 +1,7 @@
 """Tells those who wait in this process that a job changed, whichever process changed it.
 
-One task asks the store for what changed since it last asked, twenty times a second, and wakes who waits for it; so
-the cost does not grow with the number of clients.
+One task reads the latest changes from the store, twenty times a second, and wakes those who wait for them. So the cost
+does not grow with the number of clients.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ class ChangeNotifier:
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._task: asyncio.Task[None] | None = None
         self.stopping = False
-        """Whether the server is about to end, so that no one should wait any longer."""
+        """Whether the server stops soon, so that nobody should wait any longer."""
 
     def start(self) -> None:
-        """Begin, on the running event loop."""
+        """Start, on the running event loop."""
         self._task = asyncio.get_running_loop().create_task(self._watch())
 
     async def end(self) -> None:
-        """End; who still waits is woken."""
+        """Stop; those who still wait are woken."""
         self.stop_waiting()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     def stop_waiting(self) -> None:
-        """Wake everyone and let no one wait again."""
+        """Wake everyone, and let nobody wait again."""
         self.stopping = True
         for events in self._waiting.values():
             for event in events:

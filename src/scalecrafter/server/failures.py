@@ -84,14 +84,14 @@ class ApiError(Exception):
         return JSONResponse(ErrorBody(error=self.detail).model_dump(), self.status, self.headers)
 
 
-def public(error: Exception) -> str:
-    """The message of an error in one line, with file names in the place of this machine's paths."""
+def public(error: Exception | str) -> str:
+    """The message of an error in one line, with file names instead of paths of this machine."""
     text = _QUOTED_PATH.sub(r"\1\2\1", " ".join(str(error).split()))
     return _PATH.sub(r"\1", text)
 
 
 def of_failure(message: str, is_clients: bool) -> ApiError:
-    """The error of a picture that was not made."""
+    """The error of a failed picture."""
     return _wrong_request(message) if is_clients else ApiError(500, message, code="picture_failed")
 
 
@@ -102,7 +102,7 @@ def _wrong_request(message: str) -> ApiError:
 
 
 def install(app: FastAPI) -> None:
-    """Let everything that is raised leave in OpenAI's shape."""
+    """Answer every exception in OpenAI's shape."""
 
     def add(kind: type[Exception], convert: Callable[[Any], ApiError]) -> None:
         async def handle(request: Request, error: Exception) -> JSONResponse:
@@ -126,7 +126,7 @@ def install(app: FastAPI) -> None:
 
 
 def _methods(app: FastAPI, request: Request) -> set[str]:
-    """Those that the path of a request can be asked with; Starlette tells of the first route alone."""
+    """The methods that the path of a request has; Starlette knows those of the first route only."""
     matching = (route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE)
     return {method for route in matching for method in getattr(route, "methods", None) or ()}
 
@@ -145,7 +145,7 @@ def _unusable_disk(error: Exception) -> ApiError:
 
 def _unexpected(error: Exception) -> ApiError:
     _log.error("a request failed", exc_info=error)
-    return ApiError(500, f"the server failed ({type(error).__name__}); its log tells more", code="internal_error")
+    return ApiError(500, f"the server failed ({type(error).__name__}); its log has the details", code="internal_error")
 
 
 def _message(problem: Any) -> str:
@@ -153,6 +153,6 @@ def _message(problem: Any) -> str:
 
 
 def _safe(message: str) -> str:
-    """Short enough to read, and text that JSON can carry (a client may have sent half of a surrogate pair)."""
+    """A short text that JSON can carry (a client may have sent half of a surrogate pair)."""
     message = message.encode("utf-8", "backslashreplace").decode()
     return message if len(message) <= _LONGEST else message[: _LONGEST - 1] + "…"

@@ -1,6 +1,6 @@
-"""What every HTTP request passes before it is looked at: whose it is, who sent it, and how large it is.
+"""Checks that every HTTP request must pass: its key, the web page that sent it, and the size of its body.
 
-Plain ASGI middleware, since a body's size has to be watched while it arrives.
+They are plain ASGI middleware, because the size of a body must be watched while it arrives.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .failures import ApiError
 
 OPEN_PATHS = ("/healthz", "/readyz", "/v1/files/")
-"""What needs no key: health checks, and pictures, whose addresses cannot be guessed."""
+"""Paths that need no key: health checks, and pictures, whose addresses cannot be guessed."""
 _DRAINING = 1.0
-"""Seconds without a further piece after which the rest of a body is not waited for."""
+"""Seconds to wait for the next piece of a body that is thrown away."""
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
 class KeyGuard:
-    """Refuses requests without one of the API keys; with no keys it lets everyone pass.
+    """Refuses requests without one of the API keys. Without keys, everyone may pass.
 
-    A browser asks its user for a name and a password: for the page, a key is the password, with any name (HTTP Basic).
+    For the page, a key is the password of HTTP Basic, with any user name: a browser can ask for it.
 
     Args:
-        is_page: whether a path is the page's.
+        is_page: whether a path belongs to the page.
     """
 
     def __init__(
@@ -60,16 +60,16 @@ class KeyGuard:
         if self._is_page(scope["path"]) and kind.lower() == "basic":
             kinds, given = {"basic"}, _password(given)
         digest = _digest(given.strip())
-        # All keys are compared, and their digests rather than they, so the time tells nothing of any of them.
+        # All keys are compared, and by their digests, so the time depends on none of them.
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         return any(matches) and kind.lower() in kinds
 
 
 class SiteGuard:
-    """Refuses what a web page of another site makes a browser send.
+    """Refuses requests that a web page of another site makes a browser send.
 
-    Without keys, being on this machine is all that a client has to show, and a page that the user visits is on it, too:
-    by a request to this address (told by Origin), or by a name of its own that leads here (told by Host).
+    Without keys, every client on this machine may use the server, and a web page in its browser is such a client. The
+    page may send requests to this address (Origin shows it), or use a name of its own for it (Host shows it).
     """
 
     def __init__(self, app: ASGIApp, origins: Sequence[str], hosts: Sequence[str] | None) -> None:
@@ -99,8 +99,8 @@ class SiteGuard:
 class BodyGuard:
     """Ends requests whose body is too large, or stops arriving.
 
-    What is left of a body when an error is answered is read and thrown away for a moment: a connection that is closed
-    over unread bytes is reset, and the client would see that instead of the answer.
+    After an error, the rest of the body is read for a moment and thrown away: a connection that is closed with unread
+    bytes is reset, and the client would not see the answer.
 
     Args:
         limit: of a body, in bytes.
@@ -142,7 +142,7 @@ class _Body:
         self._arrived, self._ended = 0, False
 
     async def receive(self) -> Message:
-        """The next piece (`HTTPException` 413 or 408); after the last one, whatever the connection tells."""
+        """The next piece (`HTTPException` 413 or 408); after the last one, the next message of the connection."""
         if self._ended:
             return await self._receive()
         try:
@@ -154,7 +154,7 @@ class _Body:
         return message
 
     async def drain(self) -> None:
-        """Throw away what is left, unless it is a great deal or slow, or the client waits to be asked for it."""
+        """Throw the rest away, unless it is large or slow, or the client waits for "100 Continue"."""
         if self._waits_to_send and not self._arrived:
             return
         try:
@@ -179,7 +179,7 @@ def _is_open(path: str) -> bool:
 
 
 def _password(given: str) -> str:
-    """What stands behind the name in HTTP Basic; empty where that is not what was given."""
+    """The password in HTTP Basic; empty if there is none."""
     try:
         return base64.b64decode(given, validate=True).decode("utf-8").partition(":")[2]
     except (binascii.Error, ValueError):

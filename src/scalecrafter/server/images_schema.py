@@ -1,7 +1,7 @@
-"""What clients ask for, in the words of OpenAI's Images API and our own, made into a `Request`.
+"""From the parameters of OpenAI's Images API and our own to a `Request`.
 
-OpenAI's parameters that could have no effect here are refused with a word on what to do, unless they say what is the
-case anyway.  Our own parameters are those of `Request`, with its messages.
+A parameter of OpenAI's that has no effect here is refused, with advice, unless its value is what happens anyway. Our
+own parameters are those of `Request`, with its messages.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ SETTINGS = tuple(name for name, method in METHODS.items() if method.settings)
 """The methods' own settings, an object under each method's name."""
 _NUMBERS = frozenset({"n", "steps", "guidance", "seed", "strength"})
 _IGNORED = frozenset({"user", "safety_identifier"})
-"""Who the client's client is; nothing here depends on it."""
+"""They identify the client's own users; nothing here depends on them."""
 SETTLED: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "quality": (("auto", "standard"), "leave it out, and set steps"),
-    "style": (("natural",), "leave it out, and say it in the prompt"),
+    "style": (("natural",), "leave it out, and describe it in the prompt"),
     "background": (("auto", "opaque"), "pictures are opaque"),
     "moderation": (("auto", "low"), "leave it out"),
     "input_fidelity": (("high", "low"), "leave it out, and set strength"),
@@ -34,7 +34,7 @@ SETTLED: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "stream": ((False,), "leave it out; POST /v1/jobs and GET /v1/jobs/{id}/events show progress and previews"),
     "partial_images": ((0,), "leave it out; GET /v1/jobs/{id}/events shows previews"),
 }
-"""OpenAI's parameter → the values that are the case here anyway, and what to do instead of others."""
+"""OpenAI's parameter → the values that are what happens anyway, and advice for the others."""
 KNOWN = ("prompt", "model", "n", "size", "response_format", *OWN, *SETTINGS, *SETTLED, *sorted(_IGNORED))
 """Every parameter that a body may have."""
 FORMATS = ("b64_json", "url")
@@ -44,12 +44,12 @@ _LONGEST_SIZE = 40
 
 @dataclass(frozen=True)
 class ImagesRequest:
-    """What a client asked for."""
+    """The request of a client."""
 
     request: Request
     pictures: int
     formats: tuple[str, ...]
-    """How the pictures are to be handed over: both ways, unless one was asked for."""
+    """How the pictures are returned: in both forms, unless the client names one."""
 
 
 def parse_images_request(
@@ -58,10 +58,10 @@ def parse_images_request(
     """The request in a body.
 
     Args:
-        data: what was in the JSON, or the plain fields of a form.
-        default_model: for bodies that name none.
-        files: the pictures that came along: image, mask.
-        from_form: whether everything is text, so that numbers have to be read from it.
+        data: the JSON, or the plain fields of a form.
+        default_model: for bodies without a model.
+        files: the fields whose pictures came as files: image, mask.
+        from_form: whether all values are texts, numbers too.
 
     Raises:
         RequestError: with the command line's message.
@@ -72,25 +72,25 @@ def parse_images_request(
     if from_form:
         given = {name: value for name, value in given.items() if value != ""}
     _refuse_unknown(given)
-    for name, (values, instead) in SETTLED.items():
-        if name in given and str(given[name]).lower() not in [str(value).lower() for value in values]:
+    for name, (taken, instead) in SETTLED.items():
+        if name in given and str(given[name]).lower() not in [str(value).lower() for value in taken]:
             raise RequestError(f"request: {name} is {_brief(given[name])}, which has no effect here: {instead}")
     if not from_form:
         _refuse_other_types(given)
-    said: dict[str, Any] = {name: given[name] for name in (*OWN, *SETTINGS) if name in given}
-    said["model"] = given.get("model", default_model)
+    values: dict[str, Any] = {name: given[name] for name in (*OWN, *SETTINGS) if name in given}
+    values["model"] = given.get("model", default_model)
     if "prompt" in given:
-        said["prompt"] = given["prompt"]
+        values["prompt"] = given["prompt"]
     if "size" in given and given["size"] != "auto":
-        said["width"], said["height"] = parse_size(_text(given, "size")[:_LONGEST_SIZE])
-    if said.get("recipe") == "auto":
-        said["recipe"] = None
+        values["width"], values["height"] = parse_size(_text(given, "size")[:_LONGEST_SIZE])
+    if values.get("recipe") == "auto":
+        values["recipe"] = None
     for field in files:
-        said[field] = "upload"
+        values[field] = "upload"
     how = given.get("response_format")
     if how is not None and how not in FORMATS:
         raise RequestError(f"request: response_format is {_brief(how)}: take {' or '.join(FORMATS)}")
-    return ImagesRequest(Request.from_mapping(said), _whole(given.get("n", 1)), FORMATS if how is None else (how,))
+    return ImagesRequest(Request.from_mapping(values), _whole(given.get("n", 1)), FORMATS if how is None else (how,))
 
 
 def image_bytes(field: str, text: Any) -> bytes:
@@ -114,7 +114,7 @@ def _refuse_unknown(given: Mapping[str, Any]) -> None:
 
 
 def _refuse_other_types(given: Mapping[str, Any]) -> None:
-    """JSON has numbers, so a text or a truth value in the place of one is a mistake."""
+    """JSON has numbers: a text or a truth value instead of one is a mistake."""
     for name, value in given.items():
         if name in _NUMBERS and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise RequestError(f"request: {name} is {_brief(value)}: input should be a number")

@@ -22,7 +22,7 @@ _ENDINGS = {
     "accepted": "accepted into the queue",
     "done": "made",
     "failed": "that failed by the server's fault",
-    "refused": "that could not be made as asked",
+    "refused": "that could not be made as requested",
     "cancelled": "cancelled",
     "requeued": "queued again after their worker ended",
 }
@@ -88,7 +88,7 @@ class _Pictures(Collector):
         self._store, self._lease = store, lease
 
     def describe(self) -> list[Metric]:
-        """Nothing: so that the store is not asked before it is needed."""
+        """Nothing, so that the store is not read before it is needed."""
         return []
 
     def collect(self) -> Iterator[Metric]:

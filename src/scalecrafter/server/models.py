@@ -1,4 +1,4 @@
-"""The models that a worker holds in memory, the last used ones."""
+"""The models that a worker holds in memory: those that it used last."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Models:
         self._loaded: OrderedDict[str, Any] = OrderedDict()
 
     def check(self) -> None:
-        """Raise `ModelError` for a model that is not there; weights are not read yet."""
+        """Raise `ModelError` for a missing model, without reading weights."""
         for where in self._settings.models.values():
             locate(where)
 
@@ -39,7 +39,7 @@ class Models:
         return pipe
 
     def facts(self, name: str) -> ModelFacts | None:
-        """What is known of a model without reading its weights; None where that takes reading them."""
+        """The facts of a model; None if its weights would have to be read for them."""
         if name in self._loaded:
             return facts_of(read_architecture(self._loaded[name]))
         where = self._settings.models[name]
@@ -47,7 +47,7 @@ class Models:
 
 
 def facts_of(architecture: Architecture) -> ModelFacts:
-    """What a server need know of an architecture; the size as `generation.settle` has it."""
+    """The facts of an architecture; the size as in `generation.settle`."""
     return ModelFacts(
         size_multiple=architecture.size_multiple,
         width=2 * architecture.native_width * architecture.pixel_factor,

@@ -1,4 +1,4 @@
-"""The progress callback of a worker: it writes steps and previews to the store, and stops a picture no one wants."""
+"""The progress callback of a worker: it writes steps and previews to the store, and stops unwanted pictures."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class NotWantedError(Exception):
 
 
 class StoppingError(Exception):
-    """The worker has to end, and the picture's time is over."""
+    """The worker must stop, and the grace period is over."""
 
 
 class ProgressReporter:
-    """What `generation.generate` is given as progress.
+    """The progress argument of `generation.generate`.
 
     Args:
         vae: whose latents are shown.
@@ -52,15 +52,15 @@ class ProgressReporter:
         if self._lost():
             raise NotWantedError
         if step == steps or time.monotonic() - self._message >= _STEPS_EVERY:
-            self._tell(None)
+            self._report(None)
 
     def show(self, latents: Tensor) -> None:
         """The latents `(1, channels, height, width)` of that step."""
         if time.monotonic() - self._shown >= _PREVIEWS_EVERY:
             self._shown = time.monotonic()
-            self._tell(small_jpeg(self._vae, latents))
+            self._report(small_jpeg(self._vae, latents))
 
-    def _tell(self, picture: bytes | None) -> None:
+    def _report(self, picture: bytes | None) -> None:
         self._message = time.monotonic()
         if not self._claims.progress(self._claim, self._step, self._steps, picture):
             raise NotWantedError

@@ -2,9 +2,9 @@
 
     serve run scalecrafter.server.ray_serve:application model=critters data=/srv/pictures replicas=2 gpus=1
 
-Each replica is the whole application with one worker, which sees the GPU that Ray gave to the replica.  They share the
-data folder, so any of them can be asked for any job, and what one leaves behind another takes up.  SQLite needs the
-folder on a local disk: all replicas run on one machine.  Needs the extra `ray`.
+Each replica is the whole application with one worker, which uses the GPU that Ray gave to the replica. The replicas
+share the data folder: each can answer for every job, and takes over the jobs of a replica that died. SQLite needs a
+local disk, so all replicas run on one machine. Needs the extra `ray`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the store gives out: jobs and their pictures, as plain values."""
+"""Jobs and their pictures, as plain values from the store."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Failure:
     message: str
     """In one line, for the client."""
     is_clients: bool
-    """Whether the request was at fault, rather than the server."""
+    """Whether the request is the reason, and not the server."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class QueuedPicture:
     """One picture of a job."""
 
     id: str
-    """Cannot be guessed: whoever has it may see the picture."""
+    """It cannot be guessed. Whoever has it may see the picture."""
     position: int
     """From 0, within its job."""
     seed: int
@@ -37,12 +37,12 @@ class QueuedPicture:
     """queued | running | done | failed | cancelled."""
     step: int
     steps: int
-    """All steps of all passes; 0 until it is known."""
+    """Of all passes together; 0 until it is known."""
     preview_number: int
-    """Counts the previews that were made; 0 for none.  `Jobs.preview` gives the latest one."""
+    """Of the latest preview, which `Jobs.preview` returns; 0: there is none."""
     failure: Failure | None
     seconds: float | None
-    """That making it took, where it is done."""
+    """How long it took, if it is done."""
     width: int | None
     height: int | None
 
@@ -56,7 +56,7 @@ class QueuedPicture:
 
 @dataclass(frozen=True)
 class ServerJob:
-    """What one submission became: one request, as many pictures as it asked for."""
+    """One submission: a request and its pictures."""
 
     id: str
     created: float
@@ -91,7 +91,7 @@ class ServerJob:
 
 @dataclass(frozen=True)
 class Claim:
-    """A picture that a worker has taken upon itself."""
+    """A picture that a worker makes now."""
 
     picture: str
     job: str
@@ -100,14 +100,14 @@ class Claim:
 
 
 class ModelFacts(BaseModel):
-    """What the worker tells of a model, so that a request can be refused before it is queued."""
+    """What a server must know of a model to refuse a request before it is queued; a worker publishes it."""
 
     model_config = ConfigDict(frozen=True)
 
     size_multiple: int
     """Both sides of a picture, in image pixels, must be a multiple of this."""
     width: int
-    """Of a picture for which no size is asked, in image pixels."""
+    """Of a picture without a size in its request, in image pixels."""
     height: int
 
     def settle(self, request: Request) -> Request:

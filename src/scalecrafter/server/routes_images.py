@@ -75,7 +75,7 @@ async def _finished(jobs: Jobs, job: str) -> ServerJob:
     state = None
     async for now in jobs.watch(job):
         state = now
-    assert state is not None  # it tells at least once
+    assert state is not None  # there is at least one state
     if state.status == DONE:
         return state
     if state.failure is not None:
@@ -84,7 +84,7 @@ async def _finished(jobs: Jobs, job: str) -> ServerJob:
         raise ApiError(409, f"the job {job} was cancelled", code="cancelled")
     raise ApiError(
         503,
-        f"the server is stopping; the job {job} is kept, and GET /v1/jobs/{job} tells of it once the server is back",
+        f"the server is stopping; the job {job} is kept, and GET /v1/jobs/{job} shows it when the server is back",
         code="stopping",
         headers={"Retry-After": "10", "X-Should-Retry": "false", "X-Job-Id": job},
     )

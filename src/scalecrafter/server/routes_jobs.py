@@ -1,4 +1,4 @@
-"""Jobs: handing one in without waiting, asking how far it is, watching it, cancelling it."""
+"""Jobs: submit one without waiting, read its state, watch it, cancel it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TheService = Annotated[Service, Depends(the_service)]
 
 @router.post("/v1/jobs", status_code=202, openapi_extra=spec.JOB_BODY)
 async def submit_job(request: Request, service: TheService) -> JobState:
-    """Accept a job and answer at once; what was accepted is kept, whatever happens to the server."""
+    """Accept a job and answer at once. An accepted job survives a crash of the server."""
     data = await read_json(request)
     files = {}
     for field in ("image", "mask"):
@@ -39,13 +39,13 @@ async def submit_job(request: Request, service: TheService) -> JobState:
 
 @router.get("/v1/jobs/{job}")
 async def get_job(job: str, request: Request, service: TheService) -> JobState:
-    """How far a job is."""
+    """The state of a job."""
     return job_state(await asyncio.to_thread(service.jobs.get, job), str(request.base_url))
 
 
 @router.delete("/v1/jobs/{job}")
 async def cancel_job(job: str, request: Request, service: TheService) -> JobState:
-    """End what is not finished of a job; its finished pictures stay."""
+    """Cancel the unfinished pictures of a job; the finished ones stay."""
     return job_state(await asyncio.to_thread(service.jobs.cancel, job), str(request.base_url))
 
 
@@ -54,7 +54,7 @@ async def watch_job(job: str, request: Request, service: TheService) -> Streamin
     """Server-sent events: `status`, `progress`, `preview`, and at the end `done`, `failed` or `cancelled`."""
     await asyncio.to_thread(service.jobs.get, job)
     if service.streams >= service.settings.limits.streams:
-        message = f"{service.streams} clients watch jobs already: ask GET /v1/jobs/{job} now and then"
+        message = f"{service.streams} clients watch jobs already: use GET /v1/jobs/{job} now and then"
         raise ApiError(429, message, code="too_many_streams", headers={"Retry-After": "10"})
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(_stream(service, job, str(request.base_url)), 200, headers, "text/event-stream")
@@ -75,7 +75,7 @@ async def _stream(service: Service, job: str, base: str) -> AsyncIterator[str]:
 
 
 async def _news(service: Service, before: ServerJob | None, now: ServerJob, base: str) -> AsyncIterator[str]:
-    """What is new of a job, as events."""
+    """The changes of a job, as events."""
     known = {} if before is None else {picture.id: picture for picture in before.pictures}
     for picture in now.pictures:
         old = known.get(picture.id)

@@ -25,14 +25,14 @@ async def get_picture(name: str, service: TheService) -> FileResponse:
     except ValueError:
         path = None
     if path is None or not name.endswith(".png") or not await asyncio.to_thread(path.is_file):
-        raise ApiError(404, f"there is no picture {name!r}: it never was, or was removed after its time")
+        raise ApiError(404, f"there is no picture {name!r}: it does not exist, or has expired")
     headers = {"Cache-Control": "private, max-age=86400, immutable", "X-Content-Type-Options": "nosniff"}
     return FileResponse(path, media_type="image/png", headers=headers)
 
 
 @router.get("/healthz")
 async def healthz() -> Health:
-    """Whether the server answers at all."""
+    """Whether the server answers."""
     return Health(status="ok")
 
 

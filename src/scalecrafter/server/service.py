@@ -1,4 +1,4 @@
-"""What the routes have in common: the jobs, the settings, and how a job is handed in."""
+"""What the routes share: the jobs, the settings, and the submission of a job."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _LONGEST_KEY = 255
 
 @dataclass
 class Service:
-    """One server, as its routes see it."""
+    """One server, for its routes."""
 
     settings: ServerSettings
     jobs: Jobs
     metrics: Metrics
     started: int = field(default_factory=lambda: int(time.time()))
     streams: int = 0
-    """Clients that watch jobs at this moment."""
+    """Clients that watch jobs now."""
 
     async def submit(self, given: ImagesRequest, files: Mapping[str, bytes], repeat_key: str | None) -> str:
         """Accept a job; its id (`ApiError` 429 with Retry-After when the queue is full)."""
@@ -44,7 +44,7 @@ class Service:
             raise ApiError(429, str(error), headers={"Retry-After": str(wait)}) from None
 
     def _seconds_until_a_place(self) -> int:
-        """About how long one picture takes with all workers at it; at least 1."""
+        """About how long until a place is free: the time of one picture over the number of workers, at least 1."""
         seconds = self.jobs.store.seconds_a_picture() or 1.0
         return max(1, min(ceil(seconds / self.settings.workers), _LONGEST_WAIT))
 
@@ -56,7 +56,7 @@ def the_service(request: Request) -> Service:
 
 
 def _repeat_key(given: str, what: ImagesRequest, files: Mapping[str, bytes]) -> str:
-    """An Idempotency-Key, bound to what was asked with it, so that another request is never taken for it."""
+    """A digest of an Idempotency-Key and the request with it: another request never has the same."""
     if len(given) > _LONGEST_KEY:
         raise ApiError(400, f"the Idempotency-Key is longer than {_LONGEST_KEY} characters")
     digest = hashlib.sha256(repr((given, what.request.model_dump_json(), what.pictures)).encode("utf-8", "replace"))

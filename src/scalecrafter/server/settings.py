@@ -49,10 +49,10 @@ class Limits(BaseModel):
         size = len(request.model_dump_json())
         if size > self.request:
             raise LimitError(f"the request has {size:,} bytes: this server takes at most {self.request:,}")
-        asked = (request.width or 0) * (request.height or 0)
-        if asked > self.pixels:
+        area = (request.width or 0) * (request.height or 0)
+        if area > self.pixels:
             raise LimitError(
-                f"{request.width}x{request.height} is {asked:,} pixels: this server makes at most {self.pixels:,}"
+                f"{request.width}x{request.height} is {area:,} pixels: this server makes at most {self.pixels:,}"
             )
 
 
@@ -153,5 +153,5 @@ def check_exposure(host: str, keys: tuple[Any, ...], anyone: bool) -> None:
     if not is_loopback(host) and not keys and not anyone:
         raise RequestError(
             f"listening on {host} lets everyone on the network use this server: set API keys "
-            f"({KEYS_VARIABLE} or --api-keys FILE), listen on 127.0.0.1, or say --allow-anyone"
+            f"({KEYS_VARIABLE} or --api-keys FILE), listen on 127.0.0.1, or add --allow-anyone"
         )

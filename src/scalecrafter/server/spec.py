@@ -1,4 +1,4 @@
-"""What the OpenAPI description says of bodies and answers that FastAPI cannot read off the code.
+"""The parts of the OpenAPI description that FastAPI cannot read from the code: bodies and error answers.
 
 The fields of bodies are those of `Request`, so their description is its.
 """
@@ -17,7 +17,7 @@ from .uploads import PICTURE_FIELDS
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": message}
     for status, message in {
-        400: "what was asked for cannot be made",
+        400: "the request cannot be made",
         401: "no valid API key",
         403: "another site's web page",
         404: "no such thing",
@@ -26,7 +26,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         413: "the body is too large",
         415: "another content type is needed",
         422: "a parameter of the address is wrong",
-        429: "no place in the queue; Retry-After says when to try again",
+        429: "the queue is full; Retry-After tells when to try again",
         500: "the picture failed",
         503: "the server is stopping; the job is kept",
     }.items()

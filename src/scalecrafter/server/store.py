@@ -32,7 +32,7 @@ class UnknownJobError(Exception):
     """There is no job with that id."""
 
     def __init__(self, job: str) -> None:
-        super().__init__(f"there is no job {job!r}: it never was, or was removed after its time")
+        super().__init__(f"there is no job {job!r}: it does not exist, or has expired")
 
 
 class Store:

@@ -1,4 +1,4 @@
-"""The worker processes of a server: started, replaced when they die, and ended."""
+"""The worker processes of a server: start them, replace those that die, stop them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .worker_arguments import WRONG_SETTINGS, WorkerArguments
 _LOOK_EVERY = 0.2
 _LONGEST_PAUSE = 30.0
 _HEALTHY = 60.0
-"""Seconds after which a worker counts as one that works, so that its replacement starts at once."""
+"""Seconds after which a worker counts as healthy: if it dies then, the next one starts soon."""
 _DECODING = 30.0
-"""Seconds that a worker has beyond its time of grace: decoding cannot be interrupted."""
+"""Seconds that a worker has beyond the grace period: decoding cannot be interrupted."""
 _log = logging.getLogger("scalecrafter.server")
 
 
@@ -27,7 +27,7 @@ class Supervisor:
 
     Args:
         settings: theirs.
-        on_wrong_settings: called (in a thread) when a worker says that starting it again is of no use.
+        on_wrong_settings: called (in a thread) when a worker cannot work with its settings.
     """
 
     def __init__(self, settings: ServerSettings, on_wrong_settings: Callable[[], None] = lambda: None) -> None:
@@ -37,17 +37,17 @@ class Supervisor:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._started: list[float] = []
         self._pause = [1.0] * settings.workers
-        self._thread = threading.Thread(target=self._look_after, name="workers", daemon=True)
+        self._thread = threading.Thread(target=self._watch_over, name="workers", daemon=True)
 
     def start(self) -> None:
-        """Start them all, and look after them."""
+        """Start all workers, and replace those that die."""
         for index in range(self.settings.workers):
             self._processes.append(self._spawn(index))
             self._started.append(time.monotonic())
         self._thread.start()
 
     def ask_to_end(self) -> None:
-        """Let each finish the picture that it is at, for as long as the time of grace."""
+        """Let each worker finish its picture within the grace period."""
         self._ended.set()
         for process in self._processes:
             if process.stdin is not None:
@@ -55,7 +55,7 @@ class Supervisor:
                     process.stdin.close()
 
     def end(self) -> None:
-        """The same, and wait; who is still there long after the time of grace is killed."""
+        """The same, and wait. A worker that is there long after the grace period is killed."""
         self.ask_to_end()
         if self._thread.is_alive():
             self._thread.join(10)
@@ -76,7 +76,7 @@ class Supervisor:
             process.stdin.flush()
         return process
 
-    def _look_after(self) -> None:
+    def _watch_over(self) -> None:
         due: dict[int, float] = {}
         while not self._ended.wait(_LOOK_EVERY):
             for index, process in enumerate(self._processes):

@@ -1,4 +1,4 @@
-"""A process that makes pictures: claims one from the store, makes it, writes its file, marks it as done, and so on.
+"""A process that makes pictures: claim one from the store, make it, write its file, mark it as done, and again.
 
     python -m scalecrafter.server.worker < pipe
 
@@ -58,7 +58,7 @@ class PictureWorker:
         self._lost = False
 
     def run(self) -> None:
-        """Make pictures until told to stop (`ModelError` for a model that is not there)."""
+        """Make pictures until `stop` is set (`ModelError` for a missing model)."""
         ended = threading.Event()
         heartbeats = threading.Thread(target=self._send_heartbeats, args=(ended,), name="heartbeats", daemon=True)
         heartbeats.start()
@@ -74,10 +74,10 @@ class PictureWorker:
             ended.set()
             heartbeats.join(10)
             self.claims.leave()
-            self.lock.end()
+            self.lock.release()
 
     def _prepare(self) -> None:
-        """Load the first model, tell what is known of all, and make known that there is someone at work."""
+        """Load the first model, publish the facts of all models, and report that this worker is ready."""
         self._check_settings()
         _keep_prompts_out_of_the_log()
         self.models.get(self.settings.default_model)
@@ -89,7 +89,7 @@ class PictureWorker:
         self.claims.heartbeat(True)
 
     def _check_settings(self) -> None:
-        """Raise `ModelError` for what would make every picture fail."""
+        """Raise `ModelError` for settings with which every picture would fail."""
         from ..vae import parse_memory_budget
 
         self.models.check()
@@ -112,7 +112,7 @@ class PictureWorker:
             self.claims.fail(claim, Failure(public(error), _is_clients(error)))
         except Exception as error:
             _log.exception("picture %s failed", claim.picture)
-            message = f"the server failed while it made the picture ({type(error).__name__}); its log tells more"
+            message = f"the server failed while it made the picture ({type(error).__name__}); its log has the details"
             self.claims.fail(claim, Failure(message, False))
             if type(error).__name__ == "AcceleratorError":  # the GPU is unusable for the rest of this process
                 raise
@@ -141,7 +141,7 @@ class PictureWorker:
         names = {field: getattr(request, field) for field in PICTURE_FIELDS if getattr(request, field) is not None}
         paths = {field: str(self.folders.upload(name)) for field, name in names.items()}
         result = generate(pipe, with_pictures(request, paths), progress, vae_memory=self.settings.vae_memory)
-        # The picture's text chunk need not tell where this server keeps its files.
+        # The picture must not show where this server keeps its files.
         result = dataclasses.replace(result, request=with_pictures(result.request, names))
         make_private(save_picture(result, target))
         return FinishedPicture(result.seconds, target.stat().st_size, *result.image.size)
@@ -154,10 +154,10 @@ class PictureWorker:
         return time.monotonic() - self._stopped_at >= self.settings.grace
 
     def _send_heartbeats(self, ended: threading.Event) -> None:
-        """Renew worker and claim, also while a single step takes longer than the lease."""
+        """Renew worker and claim, even while one step takes longer than the lease."""
         while not ended.is_set():
             try:
-                self._must_stop()  # starts the time of grace
+                self._must_stop()  # starts the grace period
                 self.claims.heartbeat(self._ready)
                 claim = self._claim
                 if claim is not None and not self.claims.renew(claim) and claim is self._claim:
@@ -168,7 +168,7 @@ class PictureWorker:
 
 
 def _keep_prompts_out_of_the_log() -> None:
-    """Pipelines of diffusers warn of prompts that are too long, and repeat them."""
+    """Diffusers' warnings about long prompts contain the prompts."""
     from diffusers.utils import logging as diffusers_logging
 
     diffusers_logging.set_verbosity_error()
@@ -190,7 +190,7 @@ def _is_clients(error: ScaleCrafterError) -> bool:
 
 
 def _already_made(path: Path) -> FinishedPicture | None:
-    """What is known of a picture whose worker died between writing it and saying so; None if it is not there."""
+    """A picture whose worker died after it wrote the file; None if there is no whole file."""
     try:
         with Image.open(path) as image:
             image.load()
@@ -207,7 +207,7 @@ def _stop_when_the_pipe_ends(stop: threading.Event) -> None:
 
 
 def _first_line() -> str:
-    """Byte by byte, so that nothing of the pipe is left in a buffer."""
+    """Read byte by byte, so that no buffer takes more of the pipe."""
     line = b""
     while not line.endswith(b"\n"):
         piece = os.read(0, 1)
@@ -220,7 +220,7 @@ def _first_line() -> str:
 def main() -> int:
     """Run a worker until its pipe ends or SIGTERM arrives; the exit code."""
     stop = threading.Event()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole terminal; the server decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the server decides
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s", stream=sys.stderr)
     task = WorkerArguments.model_validate_json(_first_line())
@@ -237,4 +237,4 @@ if __name__ == "__main__":
     code = main()
     logging.shutdown()
     sys.stderr.flush()
-    os._exit(code)  # everything is on the disk, and taking torch apart piece by piece takes seconds
+    os._exit(code)  # everything is on the disk; a tidy end of torch takes seconds

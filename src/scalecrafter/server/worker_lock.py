@@ -1,6 +1,6 @@
-"""Whether a worker lives: it holds a lock on a file, which the system takes back however it dies.
+"""A worker holds a lock on a file for as long as it lives. The system releases it, however the worker dies.
 
-Where there are no such locks (Windows) no one is known to be dead, and the lease alone tells.
+Windows has no such locks. There, only an expired lease shows that a worker is gone.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ except ImportError:  # Windows
 
 
 class WorkerLock:
-    """The lock of this process, held until it ends."""
+    """The lock of this process."""
 
     def __init__(self, folder: Path, worker: str) -> None:
         self.path = folder / worker
         self._file: IO[bytes] | None = None
         if fcntl is None:
             return
-        unlocked = folder / f".{worker}"  # under its own name it is never seen unlocked while we live
-        self._file = open(unlocked, "xb")  # noqa: SIM115 - it is held open for as long as we live
+        unlocked = folder / f".{worker}"  # it gets its name when it is locked
+        self._file = open(unlocked, "xb")  # noqa: SIM115 - open as long as the process lives
         fcntl.flock(self._file, fcntl.LOCK_EX)
         os.replace(unlocked, self.path)
 
-    def end(self) -> None:
-        """Give the lock up."""
+    def release(self) -> None:
+        """Release the lock."""
         if self._file is not None:
             self.path.unlink(missing_ok=True)
             self._file.close()
 
 
 def is_dead(folder: Path, worker: str) -> bool:
-    """Whether the worker of that id is known to have ended; its lock file is then removed."""
+    """Whether the worker with that id has certainly ended; then its lock file is removed."""
     if fcntl is None:
         return False
     try:

@@ -1,7 +1,4 @@
-"""A request on its way to a picture, as the page follows it: handed in, queued, made, compared, cancelled.
-
-Yields plain values; what they look like is the business of `rendering`.
-"""
+"""Submit, watch and cancel the jobs of one page, as plain values. `rendering` makes HTML of them."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ MOST_JOBS = 2
 
 @dataclass(frozen=True)
 class JobsProgress:
-    """How far the jobs of one page are: the picture's, and that of direct inference if it is compared with."""
+    """The state of the jobs of one page: the picture's, and that of direct inference to compare with."""
 
     jobs: tuple[ServerJob, ...]
     current: int
@@ -43,10 +40,10 @@ class JobsProgress:
         return all(job.is_final for job in self.jobs)
 
 
-async def hand_in(jobs: Jobs, request: Request, compare: bool) -> list[str]:
-    """The ids of one job, or of two with the same seed; both are accepted, or none (errors of `Jobs.submit`)."""
+async def submit(jobs: Jobs, request: Request, compare: bool) -> list[str]:
+    """The ids of one job, or of two with the same seed. Both are accepted or none (errors of `Jobs.submit`)."""
     first = await asyncio.to_thread(jobs.submit, request)
-    if not compare or request.method == "direct":
+    if not compare or request == request.directly():
         return [first]
     try:
         accepted = await asyncio.to_thread(jobs.get, first)
@@ -57,7 +54,7 @@ async def hand_in(jobs: Jobs, request: Request, compare: bool) -> list[str]:
 
 
 async def follow(jobs: Jobs, ids: Sequence[str]) -> AsyncIterator[JobsProgress]:
-    """Moments until all is final, or the server ends (`UnknownJobError`)."""
+    """States until all jobs are final, or the server stops (`UnknownJobError`)."""
     states = [await asyncio.to_thread(jobs.get, job) for job in ids[:MOST_JOBS]]
     for index, job in enumerate(ids[:MOST_JOBS]):
         async for state in jobs.watch(job):
@@ -66,7 +63,7 @@ async def follow(jobs: Jobs, ids: Sequence[str]) -> AsyncIterator[JobsProgress]:
 
 
 async def cancel(jobs: Jobs, ids: Sequence[str]) -> None:
-    """End what is not finished of these jobs; those that are no more are passed over."""
+    """Cancel these jobs; missing ones are skipped."""
     for job in ids[:MOST_JOBS]:
         try:
             await asyncio.to_thread(jobs.cancel, job)

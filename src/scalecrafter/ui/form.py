@@ -1,6 +1,6 @@
-"""What the controls of the page say, as a `Request`, and a request as what the controls say.
+"""From the values of the page's controls to a `Request`, and back.
 
-ServerSettings that have no effect with a method are hidden and not sent.  Knows nothing of Gradio or torch.
+Settings that have no effect with a method are hidden and not sent.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..recipes.recipe import Recipe, shipped_recipes
-from ..request.methods import DEFAULT_STRENGTH, METHODS
+from ..request.methods import DEFAULT_METHOD, DEFAULT_STRENGTH, METHODS
 from ..request.request import DEFAULT_STEPS, DIRECT, Request, RequestError
 
 AUTOMATIC, OWN = "automatic", "own"
@@ -33,7 +33,7 @@ class PageForm:
     model: str = "critters"
     width: str = ""
     height: str = ""
-    method: str = "scalecrafter"
+    method: str = DEFAULT_METHOD
     recipe: str = AUTOMATIC
     own_recipe: str = ""
     strength: float = DEFAULT_STRENGTH
@@ -46,9 +46,9 @@ class PageForm:
     """A method's own settings, under its name."""
 
     def request(self) -> Request:
-        """The request that the controls say (`RequestError`, `RecipeError`)."""
+        """The request of these values (`RequestError`, `RecipeError`)."""
         takes = METHODS[self.method].takes if self.method in METHODS else frozenset()
-        said: dict[str, Any] = {
+        values: dict[str, Any] = {
             "prompt": self.prompt,
             "negative": self.negative,
             "model": self.model,
@@ -60,16 +60,16 @@ class PageForm:
             "scheduler": None if self.scheduler == MODELS_OWN else self.scheduler,
         }
         if self.guidance is not None:
-            said["guidance"] = self.guidance
+            values["guidance"] = self.guidance
         if "recipe" in takes:
-            said["recipe"] = self._recipe()
-        if "freeu" in takes and said.get("recipe") != DIRECT:
-            said["freeu"] = self.freeu
+            values["recipe"] = self._recipe()
+        if "freeu" in takes and values.get("recipe") != DIRECT:
+            values["freeu"] = self.freeu
         if self.method in self.settings:
-            said[self.method] = self.settings[self.method]
+            values[self.method] = self.settings[self.method]
         elif "strength" in takes and self.strength != default_strength(self.method):
-            said["strength"] = self.strength
-        return Request.from_mapping(said, "these settings")
+            values["strength"] = self.strength
+        return Request.from_mapping(values, "these settings")
 
     def _recipe(self) -> str | None:
         if self.recipe == AUTOMATIC:
@@ -81,14 +81,14 @@ class PageForm:
 
 @dataclass(frozen=True)
 class Restored:
-    """A request in the controls, and what of it has no place there."""
+    """The values of a request, and notes on what the page cannot show."""
 
     form: PageForm
     notes: tuple[str, ...]
 
 
 def restored(request: Request, models: Iterable[str], current_model: str) -> Restored:
-    """The controls that say `request`, on a page with these models."""
+    """The values of the controls for `request`, on a page with these models."""
     notes = []
     form = PageForm(
         prompt=request.prompt,
@@ -114,14 +114,14 @@ def restored(request: Request, models: Iterable[str], current_model: str) -> Res
         form = replace(form, recipe=OWN, own_recipe=request.recipe)
     if request.image is not None:
         form = replace(form, strength=default_strength(request.method))
-        notes.append("it began from another picture, which this page does not: the command line and the API do")
+        notes.append("it began from another picture, which this page does not: use the command line or the API for it")
     if request.settings is not None:
         notes.append(f"its settings of {request.method} are kept as long as the method is")
     return Restored(form, tuple(notes))
 
 
 def default_strength(method: str) -> float:
-    """The strength of a method that is told none."""
+    """The strength that a method has without one in the request."""
     return METHODS[method].default_strength if method in METHODS else DEFAULT_STRENGTH
 
 

@@ -18,21 +18,21 @@ from ..server.records import DONE
 from ..server.store import QueueFullError, UnknownJobError
 from . import rendering
 from .components import DroppedFile, ServedImageSlider
-from .following import MOST_JOBS, JobsProgress, cancel, follow, hand_in
+from .following import MOST_JOBS, JobsProgress, cancel, follow, submit
 from .form import MODELS_OWN, OWN, SMALLEST_STRENGTH, PageForm, default_strength, recipe_choices, restored
 from .planner import Planner
 from .sizes import DEFAULT_ENLARGEMENT, DEFAULT_SHAPE, ENLARGEMENTS, SHAPES, preset_size
 from .uploads import Uploads
 
 REFUSALS = (ScaleCrafterError, QueueFullError, UnknownJobError)
-"""What `Jobs` tells people by."""
+"""The errors of `Jobs` that users see."""
 _QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
-"""Of every event: no API of Gradio's own beside the server's; waiting is the business of the server's queue."""
+"""Of every event: it is no part of an API of Gradio's, and only the server's queue makes it wait."""
 _CONTROLS = tuple(one.name for one in fields(PageForm))
 
 
 def theme() -> gr.themes.Base:
-    """Plain, with the fonts of the reader's own system: nothing is loaded from elsewhere."""
+    """A plain theme with the fonts of the reader's system: nothing is loaded from other sites."""
     return gr.themes.Base(
         primary_hue="indigo",
         neutral_hue="slate",
@@ -87,7 +87,8 @@ class Page:
 
     def _make_controls(self) -> None:
         limits, models = self._jobs.settings.limits, list(self._jobs.settings.models)
-        prompt = gr.Textbox(
+        made: dict[str, Any] = {}
+        made["prompt"] = gr.Textbox(
             label="Prompt",
             info="What the picture shows. Enter makes it.",
             max_lines=1,
@@ -101,7 +102,7 @@ class Page:
             True, label="Compare with direct inference", info="Makes a second picture, with the same seed.",
             elem_id="compare-too",
         )  # fmt: skip
-        model = gr.Dropdown(models, value=models[0], label="Model", elem_id="model")
+        made["model"] = gr.Dropdown(models, value=models[0], label="Model", elem_id="model")
         number: dict[str, Any] = {
             "min_width": 90,
             "max_lines": 1,
@@ -113,32 +114,33 @@ class Page:
                 list(ENLARGEMENTS), value=DEFAULT_ENLARGEMENT, label="Enlargement", min_width=160
             )
         with gr.Row():
-            width = gr.Textbox(label="Width", elem_id="width", **number)
-            height = gr.Textbox(label="Height", elem_id="height", **number)
-            seed = gr.Textbox(label="Seed", elem_id="seed", placeholder="any", **number)
-        method = gr.Dropdown(list(METHODS), value="scalecrafter", label="Method", info=METHODS["scalecrafter"].summary)
+            made["width"] = gr.Textbox(label="Width", elem_id="width", **number)
+            made["height"] = gr.Textbox(label="Height", elem_id="height", **number)
+            made["seed"] = gr.Textbox(label="Seed", elem_id="seed", placeholder="any", **number)
+        made["method"] = gr.Dropdown(
+            list(METHODS), value=DEFAULT_METHOD, label="Method", info=METHODS[DEFAULT_METHOD].summary
+        )
         with gr.Accordion("More settings", open=False):
-            recipe = gr.Dropdown(recipe_choices(), value=PageForm().recipe, label="Recipe")
-            own_recipe = gr.Textbox(label="My recipe (TOML)", lines=6, visible=False)
-            strength = gr.Slider(
+            made["recipe"] = gr.Dropdown(recipe_choices(), value=PageForm().recipe, label="Recipe")
+            made["own_recipe"] = gr.Textbox(label="My recipe (TOML)", lines=6, visible=False)
+            made["strength"] = gr.Slider(
                 SMALLEST_STRENGTH, 1, PageForm().strength, step=0.01, label="Strength",
                 info="How much the enlarged picture changes.", visible=False,
             )  # fmt: skip
-            freeu = gr.Checkbox(False, label="FreeU", info="Stronger shapes, calmer texture.")
-            negative = gr.Textbox(label="Negative prompt", info="What the picture should not show.")
-            steps = gr.Slider(1, limits.steps, min(25, limits.steps), step=1, label="Steps", elem_id="steps")
-            guidance = gr.Slider(
+            made["freeu"] = gr.Checkbox(False, label="FreeU", info="Stronger shapes, calmer texture.")
+            made["negative"] = gr.Textbox(label="Negative prompt", info="What the picture should not show.")
+            made["steps"] = gr.Slider(1, limits.steps, min(25, limits.steps), step=1, label="Steps", elem_id="steps")
+            made["guidance"] = gr.Slider(
                 0, 20, default_guidance(models[0]), step=0.5, label="Guidance",
                 info="How closely the prompt is kept to.", elem_id="guidance",
             )  # fmt: skip
-            scheduler = gr.Dropdown([MODELS_OWN, *SCHEDULERS], value=MODELS_OWN, label="Scheduler")
+            made["scheduler"] = gr.Dropdown([MODELS_OWN, *SCHEDULERS], value=MODELS_OWN, label="Scheduler")
         self._file = DroppedFile(
             label="Restore the settings of a picture", file_types=[".png"], height=150,
             elem_id="restore",
         )  # fmt: skip
         self._restored = gr.HTML()
-        settings = gr.State({})
-        made = locals()
+        made["settings"] = gr.State({})
         self._controls = {name: made[name] for name in _CONTROLS}
 
     def _make_results(self) -> None:
@@ -181,19 +183,19 @@ class Page:
         self._file.upload(self._on_restore, [self._file, *controls], [self._file, *controls, self._restored], **_QUIET)
         self._draw.click(self._on_draw, controls, self._plan, **{**_QUIET, "show_progress": "minimal"})
         self._divider.input(
-            None, self._divider, self._slider, js="(place) => ({__type__: 'update', slider_position: place})",
+            None, self._divider, self._slider, js="(position) => ({__type__: 'update', slider_position: position})",
             **{**_QUIET},
         )  # fmt: skip
 
     def _form(self, values: tuple[Any, ...]) -> PageForm:
-        """A control that was never opened may say None, and then means what the form begins with."""
-        said = dict(zip(_CONTROLS, values, strict=True))
-        return PageForm(**{name: value for name, value in said.items() if value is not None})
+        """A control that was never opened may send None; then it has its first value."""
+        sent = dict(zip(_CONTROLS, values, strict=True))
+        return PageForm(**{name: value for name, value in sent.items() if value is not None})
 
     async def _on_make(self, request: gr.Request, *values: Any) -> AsyncIterator[list[Any]]:
-        *said, compare = values
+        *sent, compare = values
         try:
-            ids = await hand_in(self._jobs, self._form(tuple(said)).request(), compare)
+            ids = await submit(self._jobs, self._form(tuple(sent)).request(), compare)
         except REFUSALS as error:
             yield [gr.skip(), rendering.notice(str(error)), *[gr.skip()] * 3, gr.update(interactive=False)]
             return
@@ -201,7 +203,7 @@ class Page:
             yield self._show(state, request)
 
     async def _on_return(self, request: gr.Request, remembered: Any) -> AsyncIterator[list[Any]]:
-        """Go on showing what this browser asked for before the page was opened anew."""
+        """Show the jobs of this browser again after the page was reloaded."""
         yield [gr.skip()] * 6  # without any, Gradio would empty the outputs
         try:
             async for state in follow(self._jobs, _ids(remembered)):
@@ -241,7 +243,7 @@ class Page:
         return ["", ""] if size is None else [str(side) for side in size]
 
     async def _on_tick(self, model: str, shape: str, enlargement: str, *size: Any) -> list[Any]:
-        """Until the model's sizes are known: then fill them in, unless the reader has."""
+        """Fill in the model's sizes as soon as they are known, unless the reader has done so."""
         found = await self._preset(model, shape, enlargement)
         if found is None:
             return [gr.skip(), gr.skip(), gr.skip()]
@@ -287,5 +289,5 @@ class Page:
 
 
 def _ids(remembered: Any) -> list[str]:
-    """What a browser says it remembers; it may say anything."""
+    """The jobs that a browser remembers; it may send anything."""
     return [one for one in remembered if isinstance(one, str)][:MOST_JOBS] if isinstance(remembered, list) else []

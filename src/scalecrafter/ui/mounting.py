@@ -1,7 +1,7 @@
-"""The page's place in the server: which paths are its, what it may load, when it begins and ends.
+"""The page inside the server: the paths that it owns, what it may load, and how it starts and stops.
 
 Gradio brings routes that this page has no use for, such as one that fetches other sites' files; what is not in
-`_PATHS` is not passed on.  Its browser side is told by a Content-Security-Policy to stay with this server.
+`_PATHS` is not passed on. A Content-Security-Policy keeps the browser to this server.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class MountedPage:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """While the page can be used."""
+        """Entered when the server starts."""
         async with self._app.router.lifespan_context(self._app):
             try:
                 yield
@@ -107,7 +107,7 @@ class MountedPage:
                 await self._page.planner.close()
 
     def stop_waiting(self) -> None:
-        """Let go of the connections that browsers keep open."""
+        """End the connections that browsers keep open."""
         self._gradio.stop_event.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

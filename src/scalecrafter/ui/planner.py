@@ -1,4 +1,4 @@
-"""Plans as pictures for the page, drawn by a process of its own: the server knows nothing of torch.
+"""Plans as pictures for the page, drawn by another process, because the server does not load torch.
 
     python -m scalecrafter.ui.planner < questions > answers
 
@@ -41,7 +41,7 @@ class Planner:
             except (TimeoutError, OSError, ValueError) as error:
                 await self._end()
                 raise RequestError(f"the plan could not be drawn ({type(error).__name__}): try again") from None
-            except BaseException:  # or its answer would be taken for that of the next question
+            except BaseException:  # its answer must not be taken for the next one's
                 await self._end()
                 raise
         if "error" in answer:
@@ -105,7 +105,7 @@ def _answer(question: str) -> dict[str, Any]:
 
 def _main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a library prints must not come among the answers
+    os.dup2(2, 1)  # prints of a library must not mix with the answers
     while select.select([sys.stdin], [], [], _IDLE)[0]:
         question = sys.stdin.readline()
         if not question:

@@ -1,6 +1,6 @@
-"""What the page shows of a picture while it is made and afterwards, as HTML.
+"""The HTML of a picture, while it is made and afterwards.
 
-Every text that came from somewhere is escaped.  Addresses are relative to the page's own.
+Every text from outside is escaped. Addresses are relative to the page's own.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import base64
 from html import escape
 
 from ..generation.picture_files import slug
+from ..server.failures import public
 from ..server.records import CANCELLED, DONE, FAILED, QUEUED, QueuedPicture, ServerJob
 from .following import JobsProgress
 
@@ -16,13 +17,13 @@ NOTHING_YET = '<p class="sc-note">Your picture appears here.</p>'
 
 
 def progress(state: JobsProgress) -> str:
-    """Queue place or step, a bar, and the latest preview; at the end what became of it, and the files."""
+    """Position in the queue or step, a bar and the latest preview; at the end the result and the files."""
     if state.is_final or state.stopping:
         return _outcome(state)
     job = state.jobs[state.current]
     picture = job.pictures[0]
     part = f"{name(job)}: " if len(state.jobs) > 1 else ""
-    told = part + _stage(state, job, picture)
+    text = part + _stage(state, job, picture)
     done, steps = picture.step, picture.steps
     if len(state.jobs) > 1 and steps:
         done, steps = done + state.current * steps, steps * len(state.jobs)
@@ -32,11 +33,11 @@ def progress(state: JobsProgress) -> str:
         data = base64.b64encode(state.preview).decode("ascii")
         alt = f"Preview of the picture at step {picture.step}"
         shown = f'<img class="sc-preview" alt="{alt}" src="data:image/jpeg;base64,{data}">'
-    return f'<div class="sc-stage"><p role="status">{escape(told)}</p>{bar}{shown}</div>'
+    return f'<div class="sc-stage"><p role="status">{escape(text)}</p>{bar}{shown}</div>'
 
 
 def name(job: ServerJob) -> str:
-    """What made it, as the captions say it."""
+    """The method of a job, for captions."""
     method = job.request.method_label
     return {"scalecrafter": "ScaleCrafter", "direct": "Direct inference"}.get(method, method)
 
@@ -47,7 +48,7 @@ def address(picture: QueuedPicture) -> str:
 
 
 def viewer(state: JobsProgress) -> str:
-    """The picture to zoom into; with a button that puts direct inference in its place, if that was made."""
+    """The picture to zoom into, with a button to see direct inference instead, if there is one."""
     done = [job for job in state.jobs if job.status == DONE]
     if not done:
         return ""
@@ -60,8 +61,8 @@ def viewer(state: JobsProgress) -> str:
         ("one", "1:1", "Show each pixel as one"),
     ]
     row = "".join(
-        f'<button type="button" data-zoom="{key}" aria-label="{told}" title="{told}">{text}</button>'
-        for key, text, told in buttons
+        f'<button type="button" data-zoom="{key}" aria-label="{help_text}" title="{help_text}">{text}</button>'
+        for key, text, help_text in buttons
     )
     other = ""
     if len(done) > 1:
@@ -78,7 +79,7 @@ def viewer(state: JobsProgress) -> str:
 
 def notice(text: str, is_error: bool = True) -> str:
     """A line of its own."""
-    role = "alert" if is_error else "status"
+    role, text = ("alert", public(text)) if is_error else ("status", text)
     return f'<p class="sc-note{" sc-error" if is_error else ""}" role="{role}">{escape(text)}</p>'
 
 
@@ -108,11 +109,11 @@ def _end(job: ServerJob) -> str:
     if job.status == CANCELLED:
         return notice(f"{name(job)}: cancelled", is_error=False)
     seconds = "" if picture.seconds is None else f", {picture.seconds:.1f} s"
-    told = f"{name(job)}: {picture.width}×{picture.height}, seed {picture.seed}{seconds}"
+    text = f"{name(job)}: {picture.width}×{picture.height}, seed {picture.seed}{seconds}"
     link = f'<a class="sc-download" href="{address(picture)}" download="{_file_name(job)}">Download PNG</a>'
-    return f'<p role="status">{escape(told)} {link}</p>'
+    return f'<p role="status">{escape(text)} {link}</p>'
 
 
 def _file_name(job: ServerJob) -> str:
-    direct = "-direct" if job.request.method == "direct" else ""
+    direct = "-direct" if job.request == job.request.directly() else ""
     return f"{slug(job.request.prompt)}-{job.pictures[0].seed}{direct}.png"

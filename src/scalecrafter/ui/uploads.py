@@ -35,7 +35,7 @@ class Uploads:
     """The requests in the pictures that were dropped on the page.
 
     Args:
-        folder: Gradio takes for the place of uploads what lies below; nothing is written there.
+        folder: of Gradio's uploads. Paths of dropped pictures begin with it; nothing is written there.
     """
 
     def __init__(self, folder: Path) -> None:
