@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from ..errors import ScaleCrafterError
-from ..request.methods import METHODS
+from ..request.methods import DEFAULT_METHOD, METHODS
 from ..request.request import SCHEDULERS, default_guidance
 from ..server.jobs import Jobs
 from ..server.records import DONE
