@@ -75,13 +75,29 @@ def dispersion() -> None:
     _scalecrafter("disperse", "--plot", str(FOLDER / "dispersion.png"))
 
 
+def plans() -> None:
+    """The plan of SD 1.5 with everything on, and the automatic one of critters."""
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    import scalecrafter
+    from scalecrafter.recipes.plan_picture import plan_picture
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
+    full = scalecrafter.plan(unet, 2048, 2048, num_inference_steps=50, recipe="sd15-2048x2048-disperse")
+    own = scalecrafter.plan(scalecrafter.load_pipeline("critters"), 512, 512, num_inference_steps=25)
+    for name, plan in (("plan-sd15.svg", full), ("plan-critters.svg", own)):
+        (FOLDER / name).write_text(plan_picture(plan) + "\n")
+
+
 def page() -> None:
-    """The page after a comparison: wide, the plan, and at 360 pixels."""
+    """The page after a comparison, and at 360 pixels."""
     from playwright.sync_api import sync_playwright
 
     with _running() as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        tab = browser.new_page(viewport={"width": 1000, "height": 900})
+        tab = browser.new_page(viewport={"width": 1280, "height": 900})
         tab.set_default_timeout(300_000)
         _open(tab, address)
         for name, value in zip(("prompt", "seed"), EXAMPLES[0], strict=True):
@@ -90,10 +106,6 @@ def page() -> None:
         tab.wait_for_function("document.querySelectorAll('.sc-download').length === 2")
         tab.wait_for_timeout(3_000)
         tab.screenshot(path=FOLDER / "page.png", full_page=True)
-        tab.get_by_text("The plan: what happens").click()
-        tab.locator("#draw").click()
-        tab.wait_for_selector("#plan svg")
-        tab.locator("#plan svg").screenshot(path=FOLDER / "page-plan.png")
         phone = browser.new_page(viewport={"width": 360, "height": 740})
         _open(phone, address)
         phone.wait_for_timeout(2_000)
@@ -132,6 +144,7 @@ PICTURES: dict[str, Callable[[], None]] = {
     "demo": demo,
     "taps": taps,
     "dispersion": dispersion,
+    "plans": plans,
     "page": page,
 }
 CHROMIUM = "/usr/bin/chromium"
