@@ -256,7 +256,7 @@ def test_what_is_no_controlnet_for_this_model_is_refused_in_words(folder: Path, 
         ({"controls": [{"model": "m", "image": "a.png"}], "method": "hires-fix"}, "follows no control image; these do"),
         (
             {"controls": [{"model": "m", "image": "a.png"}], "method": "multidiffusion"},
-            "these do: scalecrafter, direct",
+            "these do: scalecrafter, attention-scaling, direct",
         ),
         ({"controls": [{"model": "m", "image": "a.png", "scale": 0}]}, r"controls\.0\.scale is 0"),
         (
