@@ -7,6 +7,7 @@ weights still leave their modules (to "meta", or to disk) between evaluations.
 from __future__ import annotations
 
 import copy
+import functools
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -98,6 +99,20 @@ RUNTIMES = {
 }
 
 
+@functools.cache
+def untouched() -> Tensor:
+    """What a pipeline makes with neither a runtime nor ScaleCrafter."""
+    return latents(small_pipeline())
+
+
+@functools.cache
+def plain_in(name: str) -> Tensor:
+    """What a pipeline makes in a runtime without ScaleCrafter."""
+    pipe = small_pipeline()
+    RUNTIMES[name].on(pipe)
+    return latents(pipe)
+
+
 LEAVING = [(name, "remove") for name in RUNTIMES] + [(name, "runtime") for name in RUNTIMES if RUNTIMES[name].off]
 
 
@@ -107,11 +122,7 @@ LEAVING = [(name, "remove") for name in RUNTIMES] + [(name, "runtime") for name 
 def test_a_runtime_before_and_after_apply(name: str, first: str, leaves: str) -> None:
     """The result is the plain method's, whoever comes first; and nothing is left, whoever leaves first."""
     runtime, pipe = RUNTIMES[name], small_pipeline()
-    untouched = latents(pipe)
-    twin = small_pipeline()
-    runtime.on(twin)
-    plain = latents(twin)
-
+    plain = plain_in(name)
     if first == "apply":
         scalecrafter.apply(pipe, recipe=RECIPE)
     runtime.on(pipe)
@@ -127,7 +138,7 @@ def test_a_runtime_before_and_after_apply(name: str, first: str, leaves: str) ->
         runtime.off(pipe)
         assert difference(latents(pipe), result) < runtime.tolerance
         scalecrafter.remove(pipe)
-        assert torch.equal(latents(pipe), untouched)
+        assert torch.equal(latents(pipe), untouched())
     else:
         scalecrafter.remove(pipe)
         assert torch.equal(latents(pipe), plain)
