@@ -30,6 +30,7 @@ SMALLER = {"768x512": "192x128", "1024x1024": "320x320", "512x512": "128x128"}
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_the_wheel_draws_a_picture_outside_of_the_checkout(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     offline = ["--no-deps", "--no-index", "--no-build-isolation"]
@@ -59,6 +60,7 @@ def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
     assert not gone
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_the_commands_of_the_readme_work_one_after_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pyarrow")  # for batch and eval
