@@ -74,10 +74,11 @@ def test_a_worker_that_is_killed_is_replaced_and_the_pictures_are_those_made_in_
 
 
 def test_a_request_with_which_workers_died_is_made_alone_and_given_up_in_the_end(
-    cluster: Cluster, model: str, tmp_path: Path
+    cluster: Cluster, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import ray
 
+    monkeypatch.chdir(tmp_path)  # where the worker goes, and stays: here it is this process
     assert cluster.workers == 2
     tasks = [_task(model, line) for line in (1, 2, 3)]
     attempts = ray.remote(num_cpus=0)(Attempts).remote()
