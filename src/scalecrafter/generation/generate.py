@@ -19,6 +19,7 @@ from PIL import Image
 from ..errors import ModelError
 from ..methods.steps.denoising import Progress
 from ..methods.steps.diagnostics import explained_out_of_memory
+from ..methods.steps.enlarged import enlarged, enlarged_size
 from ..methods.steps.job import PictureJob
 from ..models.schedulers import using_scheduler, viewer_name
 from ..request.batching import batch_key
@@ -41,6 +42,8 @@ class Result:
     """Bytes: on a GPU the most that torch held during this picture, else the most that this process ever held."""
     environment: Mapping[str, str]
     """Device, dtype and scheduler that made it."""
+    notes: tuple[str, ...] = ()
+    """What was done to a picture that was enlarged, before that."""
 
 
 def generate(
@@ -93,7 +96,6 @@ def generate_many(
     settled = [settle(request, architecture)[0] for request in requests]
     first = settled[0]
     _check_one_batch(settled)
-    method = METHODS[first.method]
 
     _reset_peak_memory(pipe)
     with (
@@ -103,13 +105,23 @@ def generate_many(
         vae_memory_applied(pipe.vae, vae_memory),
     ):
         jobs = [PictureJob(pipe, architecture, one, _generator(one), progress) for one in settled]
-        together = method.make_together if len(jobs) > 1 else None
-        images = together(jobs) if together else [method.make(job) for job in jobs]
-        images = [composite_mask(image, one) if one.mask else image for image, one in zip(images, settled)]
+        images, notes = _make(jobs)
         environment = _environment(pipe)
     seconds = (time.perf_counter() - started) / len(settled)
     peak = _peak_memory(pipe)
-    return [Result(image, one, seconds, peak, environment) for image, one in zip(images, settled, strict=True)]
+    return [Result(image, one, seconds, peak, environment, notes) for image, one in zip(images, settled, strict=True)]
+
+
+def _make(jobs: Sequence[PictureJob]) -> tuple[list[Image.Image], tuple[str, ...]]:
+    """The pictures of requests of one batch key, and what was done to the one that was enlarged."""
+    first = jobs[0].request
+    if first.enlarge is not None:
+        image, notes = enlarged(jobs[0])
+        return [image], notes
+    method = METHODS[first.method]
+    together = method.make_together if len(jobs) > 1 else None
+    images = together(jobs) if together else [method.make(job) for job in jobs]
+    return [composite_mask(image, job.request) if job.request.mask else image for image, job in zip(images, jobs)], ()
 
 
 def _check_draws_prompts(pipe: Any) -> None:
@@ -130,9 +142,12 @@ def settle(request: Request, architecture: Architecture) -> tuple[Request, tuple
     The size is twice the native side unless asked for; the seed is drawn unless given; a recipe file becomes its
     text; the pictures that it starts from are known by their SHA-256.
     """
-    width = request.width or 2 * architecture.native_width * architecture.pixel_factor
-    height = request.height or 2 * architecture.native_height * architecture.pixel_factor
-    architecture.check_size(height=height, width=width)
+    if request.enlarge is not None:
+        width, height = enlarged_size(request)
+    else:
+        width = request.width or 2 * architecture.native_width * architecture.pixel_factor
+        height = request.height or 2 * architecture.native_height * architecture.pixel_factor
+        architecture.check_size(height=height, width=width)
     seed = secrets.randbelow(2**32) if request.seed is None else request.seed
     settled = request.self_contained().changed(width=width, height=height, seed=seed, **digests(request))
     return settled, (width, height)

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from .._util.sizes import ImageSize
 from ..request.methods import Method, MethodSettings
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from .._util.sizes import ImageSize
     from ..recipes.recipe import Recipe
     from ..request.request import Request
     from ..unet.architecture import Architecture
@@ -91,6 +91,36 @@ def make(job: PictureJob) -> Image.Image:
     return job.picture(latents, pipe)
 
 
+def enlarge(job: PictureJob, source: Image.Image) -> Image.Image:
+    """A picture of any size enlarged in stages; its creativity is the restart, unless the settings have one."""
+    from PIL import Image
+
+    from .steps.enlarging import at_least_one_step, cut, padded, padded_size
+    from .steps.stages import stage_sizes
+
+    request = job.request
+    assert request.enlarge is not None
+    settings = settings_of(request)
+    sizes = stage_sizes(ImageSize(*source.size), job.size, multiple=1)
+    asked = [
+        request.enlarge.creativity if request.settings is None else settings.restart_of(i) for i in range(len(sizes))
+    ]
+    restarts = [at_least_one_step(restart, request.steps) for restart in asked]
+    pipe, picture = job.image_to_image(), source
+    bars = job.progress_of_passes(restarts)
+    for stage, size in enumerate(sizes):
+        grid = padded_size(size, job.architecture.size_multiple)
+        start = padded(picture.resize(size, Image.Resampling.LANCZOS), grid)
+        recipe = stage_recipe(request, settings, job.architecture, grid)
+        guidance = _guidance(request, settings.guidance_of(stage), recipe) if request.prompt else UNGUIDED
+        with _redilated(pipe, recipe):
+            latents = job.denoise(
+                pipe, progress=bars[stage], guidance_scale=guidance, image=start, strength=restarts[stage]
+            )
+        picture = cut(job.picture(latents, pipe), size)
+    return picture
+
+
 def settings_of(request: Request) -> CascadeSettings:
     """The request's own settings; a strength is another word for the restart of all stages."""
     if request.strength is not None:
@@ -144,6 +174,7 @@ METHOD = Method(
     source="of this project: He et al. 2024 (arXiv 2310.07702), section 3.2, begun from a picture as in SDEdit "
     "(arXiv 2108.01073)",
     make=make,
+    enlarge=enlarge,
     takes=frozenset({"recipe", "strength"}),
     settings=CascadeSettings,
     default_strength=CascadeSettings().restart[0],

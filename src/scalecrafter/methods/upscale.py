@@ -20,9 +20,17 @@ def make(job: PictureJob) -> Image.Image:
     return job.picture(latents).resize(job.size, Image.Resampling.LANCZOS)
 
 
+def enlarge(job: PictureJob, source: Image.Image) -> Image.Image:
+    """A picture of one's own, enlarged in the same way."""
+    from PIL import Image
+
+    return source.resize(job.size, Image.Resampling.LANCZOS)
+
+
 METHOD = Method(
     name="upscale",
     summary="a picture of the native size, enlarged with Lanczos",
     source="the baseline of any picture editor",
     make=make,
+    enlarge=enlarge,
 )

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 GROUP = "scalecrafter.methods"
 """The package of the built-in methods, and the entry point group of all others."""
 DEFAULT_METHOD = "scalecrafter"
+ENLARGING_METHOD = "cascade"
+"""The method that enlarges, where none is named."""
 DEFAULT_STRENGTH = 0.6
 
 Takes = Literal["recipe", "freeu", "image", "control", "strength"]
@@ -52,6 +54,9 @@ class Method:
     """Makes the picture of a `methods.steps.job.Job`."""
     make_together: Callable[[Sequence[Any]], list[Image.Image]] | None = None
     """Makes several pictures of one batch key in one call of the pipeline, all of them from noise."""
+    enlarge: Callable[[Any, Image.Image], Image.Image] | None = None
+    """Enlarges a picture of any size in 8-bit RGB to the job's size.  A method that takes an image can do without: it
+    is given the picture at its full size."""
     takes: frozenset[Takes] = frozenset()
     """What has an effect: recipe, freeu, image (and its mask), control, and strength without an image."""
     settings: type[MethodSettings] | None = None
@@ -64,6 +69,11 @@ class Method:
     """Raises ValueError for a request of this method that cannot be; the request is otherwise valid."""
     aliases: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Other names for it, each with the settings that it stands for."""
+
+    @property
+    def can_enlarge(self) -> bool:
+        """Whether it can be given a picture to enlarge."""
+        return self.enlarge is not None or "image" in self.takes
 
 
 class _Table(Mapping[str, Method]):

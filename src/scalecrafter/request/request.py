@@ -31,7 +31,8 @@ from pydantic_core import InitErrorDetails
 from .._util.text import unknown
 from ..errors import ScaleCrafterError
 from .control import Control
-from .methods import DEFAULT_METHOD, DEFAULT_STRENGTH, METHODS, MethodSettings, named
+from .enlargement import Enlargement, EnlargementLike
+from .methods import DEFAULT_METHOD, DEFAULT_STRENGTH, ENLARGING_METHOD, METHODS, MethodSettings, named
 
 if TYPE_CHECKING:
     from ..recipes.recipe import Recipe
@@ -99,7 +100,7 @@ class Request(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    prompt: str = Field(min_length=1, max_length=10_000)
+    prompt: str = Field(default="", max_length=10_000, description="may be empty where a picture is enlarged")
     negative: str = Field(default="", max_length=10_000, description="what the picture should not show")
     model: str = Field(default="critters", min_length=1, description="embedded name, folder, file or hub id")
     width: int | None = Field(default=None, ge=8, le=16_384, description="image pixels")
@@ -135,6 +136,7 @@ class Request(BaseModel):
     controls: tuple[Control, ...] = Field(
         default=(), max_length=8, description="ControlNets, and the images that they follow"
     )
+    enlarge: EnlargementLike | None = Field(default=None, description="enlarge the image instead of drawing one")
     settings: SerializeAsAny[MethodSettings] | None = Field(default=None, description="the method's own settings")
 
     @model_validator(mode="before")
@@ -144,7 +146,8 @@ class Request(BaseModel):
         if not isinstance(data, Mapping):
             return data
         values = dict(data)
-        asked = values.get("method", DEFAULT_METHOD)
+        enlarging = values.get("enlarge") is not None
+        asked = values.get("method", ENLARGING_METHOD if enlarging else DEFAULT_METHOD)
         if not isinstance(asked, str):
             return values
         name, alias = named(asked)
@@ -178,13 +181,6 @@ class Request(BaseModel):
             values[self.method] = self.settings.model_dump(mode=info.mode)
         return values
 
-    @field_validator("prompt")
-    @classmethod
-    def _not_blank(cls, value: str) -> str:
-        if not value.strip():
-            raise ValueError("is empty: say what the picture should show")
-        return value
-
     @field_validator("scheduler")
     @classmethod
     def _known_scheduler(cls, value: str | None) -> str | None:
@@ -203,7 +199,11 @@ class Request(BaseModel):
             raise ValueError("width and height are given together")
         method = METHODS[self.method]
         takes = method.takes
-        if self.image is not None and "image" not in takes:
+        if self.enlarge is not None:
+            self._can_be_enlarged()
+        elif not self.prompt.strip():
+            raise ValueError("the prompt is empty: say what the picture should show")
+        elif self.image is not None and "image" not in takes:
             raise ValueError(f"the method {self.method!r} draws its own first picture: leave the image out")
         if self.image is None and self.strength is not None and "strength" not in takes:
             raise ValueError("strength has no effect without an image: give an image, or leave strength out")
@@ -216,7 +216,7 @@ class Request(BaseModel):
         if self.controls and "control" not in takes:
             able = ", ".join(name for name, method in METHODS.items() if "control" in method.takes)
             raise ValueError(f"the method {self.method!r} follows no control image; these do: {able}")
-        if self.image is not None:
+        if self.image is not None and self.enlarge is None:
             self.check_steps_left()
         if method.check is not None:
             method.check(self)
@@ -227,6 +227,18 @@ class Request(BaseModel):
         if self.freeu and "freeu" not in takes:
             raise ValueError(f"freeu has no effect with the method {self.method!r}: leave it out")
         return self
+
+    def _can_be_enlarged(self) -> None:
+        """Raise ValueError for what has no effect, or is missing, where a picture is enlarged."""
+        if self.image is None:
+            raise ValueError("there is no picture to enlarge: give an image")
+        if not METHODS[self.method].can_enlarge:
+            able = ", ".join(name for name, method in METHODS.items() if method.can_enlarge)
+            raise ValueError(f"the method {self.method!r} enlarges no given picture; these do: {able}")
+        for name in ("strength", "mask", "controls"):
+            if getattr(self, name):
+                instead = "say its creativity" if name == "strength" else "leave it out"
+                raise ValueError(f"{name} has no effect where a picture is enlarged: {instead}")
 
     def check_steps_left(self) -> None:
         """Raise ValueError where the strength leaves no step to run."""
@@ -340,7 +352,7 @@ def request_fields() -> list[str]:
 def _fields_of(place: str) -> list[str]:
     """The keys below a key of a request."""
     settings = METHODS[place].settings if place in METHODS else None
-    return list((settings or Control).model_fields)
+    return list((settings or {"enlarge": Enlargement}.get(place, Control)).model_fields)
 
 
 def _settings(kind: type[MethodSettings], name: str, alias: Mapping[str, Any], given: Any) -> MethodSettings:

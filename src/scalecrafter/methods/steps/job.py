@@ -20,6 +20,7 @@ from ...request.request import Request
 from ...unet.architecture import Architecture
 from ...unet.trajectory import table_length
 from .denoising import Progress, denoise, draw_noise, picture
+from .enlarging import at_least_one_step
 from .stages import native_size, stage_sizes
 
 S = TypeVar("S", bound=MethodSettings)
@@ -37,6 +38,8 @@ class PictureJob:
     generator: torch.Generator
     """On the CPU, with the request's seed; everything random is drawn from it, in order."""
     progress: Progress | None = None
+    start: Image.Image | None = None
+    """The picture of this size to start from, where one is enlarged."""
 
     @property
     def size(self) -> ImageSize:
@@ -71,14 +74,21 @@ class PictureJob:
         request, size = self.request, self.size
         models = [control.model for control in request.controls]
         controlnets = controlnets_for(self.pipe, models) if models else []
-        if request.image is None:
+        if request.image is None and self.start is None:
             return text_to_image(self.pipe, controlnets), self.from_noise() | self._controls("image")
-        start: dict[str, Any] = {"image": open_image(request, size), "strength": request.strength_or_default}
+        start = self._image_and_strength()
         start |= self._controls("control_image")
         if request.mask is None:
             return image_to_image(self.pipe, controlnets), start
         mask = {"mask_image": open_mask(request, size), "width": size.width, "height": size.height}
         return inpainting(self.pipe, controlnets), start | mask
+
+    def _image_and_strength(self) -> dict[str, Any]:
+        """What image to image starts from."""
+        request = self.request
+        if self.start is not None and request.enlarge is not None:
+            return {"image": self.start, "strength": at_least_one_step(request.enlarge.creativity, request.steps)}
+        return {"image": open_image(request, self.size), "strength": request.strength_or_default}
 
     def from_noise(self, size: ImageSize | None = None) -> dict[str, Any]:
         """What a text-to-image pipeline starts from at `size`, by default the picture's own."""

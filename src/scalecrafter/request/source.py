@@ -1,0 +1,123 @@
+"""A picture of the user's own, as it is enlarged: its colours, its transparency and its colour profile."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageCms, ImageOps
+
+from .._util.sizes import ImageSize
+from .request import RequestError
+
+_TURNED = {5, 6, 7, 8}
+"""Values of EXIF's orientation with which width and height change places."""
+_ORIENTATION = 0x0112
+_HEIF = (".heic", ".heif", ".hif")
+
+
+@dataclass(frozen=True)
+class SourcePicture:
+    """An opened picture."""
+
+    colours: Image.Image
+    """8-bit RGB, upright."""
+    alpha: Image.Image | None
+    """8-bit greyscale, where anything of it is transparent."""
+    profile: bytes | None
+    """The ICC profile that its colours are meant in; None: sRGB."""
+    notes: tuple[str, ...]
+    """What was done to it."""
+
+    def dressed(self, picture: Image.Image) -> Image.Image:
+        """An enlarged picture with this one's transparency and profile."""
+        if self.alpha is not None:
+            picture = picture.copy()
+            picture.putalpha(self.alpha.resize(picture.size, Image.Resampling.LANCZOS))
+        if self.profile is not None:
+            picture.info["icc_profile"] = self.profile
+        return picture
+
+
+def source_size(path: str) -> ImageSize:
+    """The size of a picture, upright, from its header (`RequestError`)."""
+    with _opened(path) as image:
+        turned = image.getexif().get(_ORIENTATION) in _TURNED
+        return ImageSize(*(reversed(image.size) if turned else image.size))
+
+
+def open_source(path: str) -> SourcePicture:
+    """A picture of any common kind.
+
+    PNG, JPEG, WebP, AVIF, TIFF, BMP, GIF (its first frame), and HEIC with the extra `heic`; grey, palette, CMYK, 16
+    bits a channel, transparent; turned as its EXIF data says.
+
+    Raises:
+        RequestError: for what cannot be read.
+    """
+    notes = []
+    with _opened(path) as image:
+        try:
+            if getattr(image, "n_frames", 1) > 1:
+                notes.append("took the first of its frames")
+            upright = ImageOps.exif_transpose(image)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise RequestError(f"cannot read the image {path!r}: {error}") from None
+        if image.getexif().get(_ORIENTATION, 1) != 1:
+            notes.append("turned it as its EXIF data says")
+        profile = image.info.get("icc_profile")
+    alpha = None
+    if "A" in upright.getbands() or "transparency" in upright.info:
+        alpha = upright.convert("RGBA").getchannel("A")
+        alpha = alpha if min(alpha.getextrema()) < 255 else None
+    if upright.mode.startswith(("I", "F")):
+        notes.append("took 8 of its 16 or more bits a channel")
+        upright = _eight_bit(upright, path)
+    if upright.mode == "CMYK":
+        notes.append("converted CMYK to sRGB")
+        colours, profile = _from_cmyk(upright, profile), None
+    else:
+        colours = upright.convert("RGB")
+    return SourcePicture(colours, alpha, profile, tuple(notes))
+
+
+def _opened(path: str) -> Image.Image:
+    if Path(path).suffix.lower() in _HEIF:
+        _register_heif(path)
+    try:
+        return Image.open(path)
+    except FileNotFoundError:
+        raise RequestError(f"there is no image {path!r}") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise RequestError(f"cannot read the image {path!r}: {error}") from None
+
+
+def _register_heif(path: str) -> None:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise RequestError(f"{path!r} is a HEIC picture, which needs another package: pip install 'scalecrafter[heic]'")
+    register_heif_opener()
+
+
+def _from_cmyk(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """In sRGB, by its own profile where it has one that can be read."""
+    if profile:
+        try:
+            own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            converted = ImageCms.profileToProfile(image, own, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError):
+            converted = None
+        if converted is not None:
+            return converted
+    return image.convert("RGB")
+
+
+def _eight_bit(image: Image.Image, path: str) -> Image.Image:
+    from .._util.tones import eight_bit
+
+    try:
+        return eight_bit(image)
+    except ValueError as error:
+        raise RequestError(f"cannot read the image {path!r}: {error}") from None
