@@ -12,6 +12,7 @@ from ._version import __version__
 from .errors import Cancelled, ModelError, NumericalError, RecipeError, ScaleCrafterError, SizeError
 
 if TYPE_CHECKING:
+    from .generation.enlarge import enlarge
     from .generation.generate import Result, generate, generate_many
     from .methods.steps.callbacks import ProgressCallback
     from .models.loading import load_pipeline
@@ -41,6 +42,7 @@ __all__ = [
     "applied",
     "apply",
     "dispersion_transform",
+    "enlarge",
     "generate",
     "generate_many",
     "load_pipeline",
@@ -58,6 +60,7 @@ _HOMES = {
     "applied": "patching.apply",
     "apply": "patching.apply",
     "dispersion_transform": "ops.dispersion",
+    "enlarge": "generation.enlarge",
     "generate": "generation.generate",
     "generate_many": "generation.generate",
     "load_pipeline": "models.loading",

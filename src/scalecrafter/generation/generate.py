@@ -142,6 +142,7 @@ def settle(request: Request, architecture: Architecture) -> tuple[Request, tuple
     The size is twice the native side unless asked for; the seed is drawn unless given; a recipe file becomes its
     text; the pictures that it starts from are known by their SHA-256.
     """
+    known = digests(request)
     if request.enlarge is not None:
         width, height = enlarged_size(request)
     else:
@@ -149,7 +150,7 @@ def settle(request: Request, architecture: Architecture) -> tuple[Request, tuple
         height = request.height or 2 * architecture.native_height * architecture.pixel_factor
         architecture.check_size(height=height, width=width)
     seed = secrets.randbelow(2**32) if request.seed is None else request.seed
-    settled = request.self_contained().changed(width=width, height=height, seed=seed, **digests(request))
+    settled = request.self_contained().changed(width=width, height=height, seed=seed, **known)
     return settled, (width, height)
 
 

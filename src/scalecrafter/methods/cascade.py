@@ -102,9 +102,9 @@ def enlarge(job: PictureJob, source: Image.Image) -> Image.Image:
     assert request.enlarge is not None
     settings = settings_of(request)
     sizes = stage_sizes(ImageSize(*source.size), job.size, multiple=1)
-    asked = [
-        request.enlarge.creativity if request.settings is None else settings.restart_of(i) for i in range(len(sizes))
-    ]
+    stages = range(len(sizes))
+    by_settings = request.settings is not None
+    asked = [settings.restart_of(stage) if by_settings else request.enlarge.creativity for stage in stages]
     restarts = [at_least_one_step(restart, request.steps) for restart in asked]
     pipe, picture = job.image_to_image(), source
     bars = job.progress_of_passes(restarts)

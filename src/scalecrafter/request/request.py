@@ -351,8 +351,9 @@ def request_fields() -> list[str]:
 
 def _fields_of(place: str) -> list[str]:
     """The keys below a key of a request."""
-    settings = METHODS[place].settings if place in METHODS else None
-    return list((settings or {"enlarge": Enlargement}.get(place, Control)).model_fields)
+    inner: dict[str, type[BaseModel]] = {"controls": Control, "enlarge": Enlargement}
+    inner |= {name: method.settings for name, method in METHODS.items() if method.settings is not None}
+    return list(inner.get(place, Request).model_fields)
 
 
 def _settings(kind: type[MethodSettings], name: str, alias: Mapping[str, Any], given: Any) -> MethodSettings:

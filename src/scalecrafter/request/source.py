@@ -8,7 +8,9 @@ from pathlib import Path
 
 from PIL import Image, ImageCms, ImageOps
 
+from .._util.pictures import LARGEST_PIXELS, open_header
 from .._util.sizes import ImageSize
+from .._util.tones import eight_bit
 from .request import RequestError
 
 _TURNED = {5, 6, 7, 8}
@@ -70,7 +72,7 @@ def open_source(path: str) -> SourcePicture:
     alpha = None
     if "A" in upright.getbands() or "transparency" in upright.info:
         alpha = upright.convert("RGBA").getchannel("A")
-        alpha = alpha if min(alpha.getextrema()) < 255 else None
+        alpha = alpha if min(alpha.tobytes()) < 255 else None
     if upright.mode.startswith(("I", "F")):
         notes.append("took 8 of its 16 or more bits a channel")
         upright = _eight_bit(upright, path)
@@ -86,18 +88,23 @@ def _opened(path: str) -> Image.Image:
     if Path(path).suffix.lower() in _HEIF:
         _register_heif(path)
     try:
-        return Image.open(path)
+        image = open_header(path)
     except FileNotFoundError:
         raise RequestError(f"there is no image {path!r}") from None
     except (OSError, SyntaxError, ValueError) as error:
         raise RequestError(f"cannot read the image {path!r}: {error}") from None
+    if image.width * image.height > LARGEST_PIXELS:
+        raise RequestError(
+            f"the image {path!r} has {image.width}×{image.height} pixels, and at most {LARGEST_PIXELS:,} can be read"
+        )
+    return image
 
 
 def _register_heif(path: str) -> None:
     try:
         from pillow_heif import register_heif_opener
     except ImportError:
-        raise RequestError(f"{path!r} is a HEIC picture, which needs another package: pip install 'scalecrafter[heic]'")
+        raise RequestError(f"{path!r} is HEIC, which needs another package: pip install 'scalecrafter[heic]'") from None
     register_heif_opener()
 
 
@@ -115,8 +122,6 @@ def _from_cmyk(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _eight_bit(image: Image.Image, path: str) -> Image.Image:
-    from .._util.tones import eight_bit
-
     try:
         return eight_bit(image)
     except ValueError as error:
