@@ -73,8 +73,8 @@ def test_a_form_says_numbers_as_text() -> None:
         ({"output_format": "jpeg"}, "pictures are PNG"),
         ({"response_format": "gif"}, "response_format is 'gif': take b64_json or url"),
         ({"strength": 0.5}, "strength has no effect without an image"),
-        ({"prompt": ""}, "prompt is ''"),
-        ({"prompt": None}, "prompt: field required"),
+        ({"prompt": ""}, "the prompt is empty"),
+        ({"prompt": None}, "the prompt is empty"),
     ],
 )
 def test_what_cannot_be_is_refused_in_the_command_lines_words(changes: dict[str, Any], message: str) -> None:
