@@ -62,7 +62,7 @@ $(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
 test-oldest: $(OLDEST)/.installed
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadgroup tests/compatibility \
 		tests/methods tests/batch tests/cli/test_cli.py tests/test_patch.py tests/test_against_reference.py \
-		tests/test_generation.py tests/test_loading.py tests/test_critters.py
+		tests/test_generation.py tests/test_enlarge.py tests/test_loading.py tests/test_critters.py
 
 # Needs no network: no fonts and no scripts of other sites.  Any warning is an error.
 docs: install-dev

@@ -88,7 +88,7 @@ def test_the_oldest_releases_are_those_that_the_package_admits() -> None:
     extras = project["optional-dependencies"]
     listed = [
         *project["dependencies"],
-        *(one for name in ("server", "batch", "evaluation", "sde", "mat", "plot") for one in extras[name]),
+        *(one for name in ("server", "batch", "evaluation", "sde", "mat", "plot", "heic") for one in extras[name]),
     ]
     lowest = dict(re.findall(r"([\w-]+)(?:\[[\w,]+\])?>=([\w.]+)", "\n".join(listed)))
     padded = {name: [*map(int, version.split(".")), 0, 0][:3] for name, version in lowest.items()}
