@@ -117,7 +117,7 @@ def test_infinity_from_the_unet_raises() -> None:
 
 
 def test_a_misspelt_recipe_gets_the_near_one(pipe: Any) -> None:
-    with pytest.raises(RecipeError, match="did you mean sd15-2048x2048"):
+    with pytest.raises(RecipeError, match="did you mean 'sd15-2048x2048"):
         generate(pipe, ask(recipe="sd15-2048x204"))
 
 

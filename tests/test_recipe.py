@@ -91,7 +91,7 @@ def test_what_would_have_no_effect_or_makes_no_sense_is_refused(text: str, messa
 
 
 def test_an_unknown_name_suggests_near_ones() -> None:
-    with pytest.raises(RecipeError, match="did you mean sd15-2048x2048"):
+    with pytest.raises(RecipeError, match="did you mean 'sd15-2048x2048"):
         Recipe.load("sd15-2048x2047")
 
 

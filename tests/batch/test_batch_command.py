@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from scalecrafter._util.extras import need_extra
 from scalecrafter.batch.manifest import read_manifest
 from scalecrafter.cli import app
-from scalecrafter.cli.batch import need_extra
 from scalecrafter.errors import ScaleCrafterError
 from tests.support.small_batch import pictures, write_jobs
 
@@ -110,4 +110,4 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "ray"]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ScaleCrafterError, match=r"pip install 'scalecrafter\[ray\]'"):
-        need_extra("ray")
+        need_extra("batch --ray", "ray")

@@ -119,7 +119,7 @@ def test_image_to_image_starts_from_the_given_picture(model: str) -> None:
     [
         (["a fox", "--size", "500x512"], "448 and 512"),
         (["a fox", "--size", "big"], "WIDTHxHEIGHT"),
-        (["a fox", "--recipe", "sd15-1024x102"], "did you mean sd15-1024x1024"),
+        (["a fox", "--recipe", "sd15-1024x102"], "did you mean 'sd15-1024x1024"),
         (["a fox", "--scheduler", "eulr"], "did you mean 'euler'"),
         (["a fox", "--method", "cascad"], "did you mean 'cascade'"),
         (["a fox", "--method", "upscale", "--recipe", "sd15-1024x1024"], "a recipe has no effect"),

@@ -171,7 +171,7 @@ def test_what_would_have_no_effect_is_refused_in_words(values: dict[str, Any], t
 
 def test_a_misspelt_recipe_is_refused_whatever_varies_it(sd: Any) -> None:
     for method in ("cascade", "scalecrafter-fixed"):
-        with pytest.raises(RecipeError, match="did you mean sd15-2048x2048"):
+        with pytest.raises(RecipeError, match="did you mean 'sd15-2048x2048"):
             generate(sd, ask(method, recipe="sd15-2048x204"))
 
 

@@ -14,6 +14,7 @@ from torch import nn
 
 import scalecrafter
 from scalecrafter import ModelError, ScaleCrafterError
+from scalecrafter._util.memory import free_memory
 from scalecrafter.vae import (
     MemoryBudgetError,
     VaeNotice,
@@ -24,7 +25,6 @@ from scalecrafter.vae import (
     remove_vae_memory,
     vae_memory_applied,
 )
-from scalecrafter.vae.memory_budget import free_memory
 from tests.support.tiny_models import tiny_sd_pipeline, tiny_sd_unet
 from tests.support.vaes import difference, noise, sd_vae
 

@@ -6,13 +6,12 @@ import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from ..errors import ScaleCrafterError
+from .._util.extras import need_extra
 from .app import FAILED, app
 from .counting import CountingReporter
 from .generate import check_ceiling, notices
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from ..batch.manifest import ManifestRow
     from ..batch.running import Summary
 
-NEEDED = {"batch": {"pyarrow": "pyarrow", "fsspec": "fsspec"}, "ray": {"ray": "Ray"}}
-"""Packages by extra, module → name."""
 ADDRESS = re.compile(r"local|auto|ray://.+|[^\s/\\]+:\d+")
 
 
@@ -88,9 +85,9 @@ def batch(
     reported; the rest is made. Stop it at any time, or let it be killed: the same command goes on and makes nothing
     twice.
     """
-    need_extra("batch")
+    need_extra("batch", "batch")
     if ray is not None:
-        need_extra("ray")
+        need_extra("batch --ray", "ray")
     elif workers is not None:
         raise typer.BadParameter("workers are for --ray", param_hint="--workers")
     check_ceiling(vae_memory)
@@ -148,14 +145,6 @@ class BatchReporter(CountingReporter):
             self.count(f"line {row.line} failed", worked=row.attempts > 0)
         else:
             self.count(f"line {row.line} took {row.seconds or 0:.1f} s")
-
-
-def need_extra(extra: str) -> None:
-    """Raise an error that names the extra, before any work is done, if a package of it is missing."""
-    missing = [name for package, name in NEEDED[extra].items() if find_spec(package) is None]
-    if missing:
-        what = "batch --ray" if extra == "ray" else extra
-        raise ScaleCrafterError(f"{what} needs {' and '.join(missing)}: pip install 'scalecrafter[{extra}]'")
 
 
 def _tell(reporter: BatchReporter, summary: Summary, output: str) -> None:

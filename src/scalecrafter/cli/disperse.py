@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
+from .._util.extras import need_extra
 from .._util.files import check_writable, write_whole
-from ..errors import ScaleCrafterError
 from ..request.request import RequestError
 from .app import app
 
@@ -42,8 +41,11 @@ def disperse(
     for path in (output, plot):
         if path is not None:
             check_writable(path.parent)
-    mat = _savemat() if output is not None and output.suffix == ".mat" else None
-    figure = _figure() if plot is not None else None
+    as_mat = output is not None and output.suffix == ".mat"
+    if as_mat:
+        need_extra("writing .mat files", "mat", instead="write .npz, which needs nothing")
+    if plot is not None:
+        need_extra("drawing a PNG", "plot")
 
     from rich.console import Console
 
@@ -57,12 +59,10 @@ def disperse(
     Console(file=sys.stderr if quiet else sys.stdout, soft_wrap=True).print(heat_map(transform))
     if output is not None:
         content = {"R": transform, **settings}
-        write_whole(
-            output, (lambda file: mat(file, content)) if mat else (lambda file: _savez(file, content)), parents=False
-        )
+        write_whole(output, lambda file: (_savemat if as_mat else _savez)(file, content), parents=False)
         print(output)
-    if plot is not None and figure is not None:
-        write_whole(plot, lambda file: _plot(figure, transform, settings, file))
+    if plot is not None:
+        write_whole(plot, lambda file: _plot(transform, settings, file))
         print(plot)
 
 
@@ -82,14 +82,10 @@ def heat_map(transform: NDArray[float64]) -> Text:
     return drawn
 
 
-def _savemat() -> Callable[..., None]:
-    try:
-        from scipy.io import savemat
-    except ImportError:
-        raise ScaleCrafterError(
-            "writing .mat files needs SciPy: pip install 'scalecrafter[mat]' (or write .npz, which needs nothing)"
-        ) from None
-    return savemat  # type: ignore[no-any-return]
+def _savemat(file: BinaryIO, content: dict[str, Any]) -> None:
+    from scipy.io import savemat
+
+    savemat(file, content)
 
 
 def _savez(file: BinaryIO, content: dict[str, Any]) -> None:
@@ -98,16 +94,11 @@ def _savez(file: BinaryIO, content: dict[str, Any]) -> None:
     np.savez(file, **content)
 
 
-def _figure() -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ScaleCrafterError("drawing a PNG needs Matplotlib: pip install 'scalecrafter[plot]'") from None
-    return Figure(figsize=(6, 10), layout="constrained")
+def _plot(transform: NDArray[float64], settings: dict[str, Any], file: BinaryIO) -> None:
+    from matplotlib.figure import Figure
 
-
-def _plot(figure: Any, transform: NDArray[float64], settings: dict[str, Any], file: BinaryIO) -> None:
     largest = abs(transform).max()
+    figure = Figure(figsize=(6, 10), layout="constrained")
     axes = figure.add_subplot()
     drawn = axes.imshow(transform, cmap="RdBu_r", vmin=-largest, vmax=largest)
     axes.set_xlabel("tap of the given kernel")

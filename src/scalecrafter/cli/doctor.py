@@ -7,16 +7,21 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
+from .._util.extras import PACKAGES as EXTRAS
+from .._util.memory import free_memory, readable, total_memory
 from .app import app
-from .memory_estimate import GIB, available_memory, estimate_memory
+from .memory_estimate import estimate_memory
 from .options import AllowPickle, Config, Model
 
-PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "pydantic", "pillow", "numpy")
-EXTRAS = {"scipy": "mat", "matplotlib": "plot", "torchsde": "sde", "peft": "dev"}
+if TYPE_CHECKING:
+    import torch
+
+NEEDED = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "pydantic", "pillow", "numpy")
 MULTIPLES = (1, 2, 3, 4, 6, 8)
 
 
@@ -31,13 +36,15 @@ def doctor(model: Model = None, config: Config = None, allow_pickle: AllowPickle
     from ..models.loading import load_outline, locate, resolve_device
 
     rows = [("scalecrafter", __version__), ("python", f"{platform.python_version()} on {platform.platform()}")]
-    rows += [(package, _version(package) or "missing: install scalecrafter again") for package in PACKAGES]
-    for package, extra in EXTRAS.items():
-        rows.append((package, _version(package) or f"not installed (optional: scalecrafter[{extra}])"))
+    rows += [(package, _version(package) or "missing: install scalecrafter again") for package in NEEDED]
+    optional = {name: extra for extra, names in reversed(EXTRAS.items()) for name in names.values()}
+    for package, extra in optional.items():
+        rows.append((package.lower(), _version(package) or f"not installed (optional: scalecrafter[{extra}])"))
     device = resolve_device("auto")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
-    free, total = available_memory(device)
-    rows += [("device", f"{device} ({name})"), ("memory", f"{free / GIB:.1f} GiB free of {total / GIB:.1f} GiB")]
+    free = free_memory(device) or 0
+    memory = f"{readable(free)} free of {readable(total_memory(device) or free)}" if free else "unknown"
+    rows += [("device", f"{device} ({name})"), ("memory", memory)]
     for embedded in EMBEDDED_MODELS:
         rows.append((f"model {embedded}", _where(partial(locate, embedded), ModelError)))
     _print(("what", "found"), rows)
@@ -52,14 +59,14 @@ def doctor(model: Model = None, config: Config = None, allow_pickle: AllowPickle
         return
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     sizes = []
-    for multiple, (width, height), needed in estimates(outline, dtype.itemsize):
+    for multiple, (width, height), needed in estimates(outline, dtype):
         verdict = "fits" if needed < 0.8 * free else "tight" if needed < free else "does not fit"
-        sizes.append((f"{width}×{height}", f"{multiple}× the side", f"{needed / GIB:.1f} GiB", verdict))
+        sizes.append((f"{width}×{height}", f"{multiple}× the side", readable(needed), verdict))
     print(f"\nMemory of {chosen} by size, {str(dtype).removeprefix('torch.')}, on {device} (estimated, not measured):")
     _print(("size", "native", "about", "free memory"), sizes)
 
 
-def estimates(outline: object, item_size: int) -> list[tuple[int, tuple[int, int], int]]:
+def estimates(outline: object, dtype: torch.dtype) -> list[tuple[int, tuple[int, int], int]]:
     """(multiple of the native side, (width, height), bytes) for a row of sizes that a model can make."""
     from ..unet.architecture import read_architecture
 
@@ -71,7 +78,7 @@ def estimates(outline: object, item_size: int) -> list[tuple[int, tuple[int, int
     found = []
     for multiple in MULTIPLES:
         size = (native[0] * multiple, native[1] * multiple)
-        found.append((multiple, size, estimate_memory(outline, size, item_size)))
+        found.append((multiple, size, estimate_memory(outline, size, dtype)))
     return found
 
 

@@ -6,13 +6,12 @@ import platform
 import shlex
 import sys
 import tomllib
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import ScaleCrafterError
+from .._util.extras import need_extra
 from ..request.methods import METHODS
 from ..request.request import DEFAULT_STEPS, Request, RequestError, parse_size
 from .app import app
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from ..evaluation.settings import Choice, EvaluationSettings
     from ..evaluation.store import RunFolder
 
-NEEDED = {"torchmetrics": "torchmetrics", "pyarrow": "pyarrow", "matplotlib": "Matplotlib"}
-"""Packages of the extra `evaluation`, module → name."""
 CRITTERS = "critters"
 """The embedded model, and the features that are made for it."""
 OWN_TO_A_PICTURE = ("prompt", "model", "width", "height", "seed", "dtype", "device")
@@ -108,7 +105,7 @@ def evaluate(
     Stop it at any time: what is finished stays, and the same command goes on. Sizes, methods and pictures can be added
     to a folder later; the report (Markdown, CSV, JSON, Parquet, plots, contact sheets) is of all that it holds.
     """
-    need_packages()
+    need_extra("eval", "evaluation")
 
     from ..evaluation.inspection import make_inspector
     from ..evaluation.real_pictures import SHIPPED
@@ -145,13 +142,6 @@ def evaluate(
             _join(store, join or [], inspector)
         for path in report(store, inspector, real, SHIPPED if critters else None, reporter.counting):
             print(path)
-
-
-def need_packages() -> None:
-    """Raise an error that names the extra, before any work is done, if a package of it is missing."""
-    missing = [name for package, name in NEEDED.items() if find_spec(package) is None]
-    if missing:
-        raise ScaleCrafterError(f"eval needs {' and '.join(missing)}: pip install 'scalecrafter[evaluation]'")
 
 
 def choices(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .._util.extras import need_extra
+from .._util.memory import parse_bytes
+from .._util.text import explain, settings_of
 from ..request.request import RequestError
 from . import serving_options as serving
-from .app import FAILED, WRONG_USE, app
+from .app import WRONG_USE, app
 from .options import AUTOMATIC, VaeMemory
 from .output import Reporter
 
@@ -57,7 +59,9 @@ def serve(
     log_requests: Annotated[bool, typer.Option("--log-requests", help="A line on stderr for each.")] = False,
 ) -> None:
     """Serve pictures over HTTP: OpenAI's Images API, jobs with progress, metrics.  Ends with Ctrl-C or SIGTERM."""
-    _need_extra(page)
+    need_extra("serve", "server")
+    if page:
+        need_extra("the page", "ui")
     from pydantic import ValidationError
 
     from ..server.run import address, listen
@@ -89,8 +93,7 @@ def serve(
             grace=grace,
         )
     except ValidationError as error:
-        problem = error.errors()[0]
-        raise RequestError(f"{'.'.join(map(str, problem['loc']))} is {problem['input']!r}: {problem['msg']}") from None
+        raise RequestError(explain(error, settings_of(ServerSettings))) from None
     with listen(host, port) as listening:
         where = address(host, listening)
         Reporter().note(f"serving {', '.join(settings.models)} on {where} (data in {str(data)!r}; Ctrl-C ends it)")
@@ -107,26 +110,7 @@ def _page() -> PageFactory:
 
 def _size(option: str, text: str) -> int:
     """Bytes of "20MiB" and the like (`RequestError`)."""
-    units = {"kib": 10, "mib": 20, "gib": 30, "tib": 40}
-    number, unit = text[:-3], text[-3:].lower()
-    if unit in units and number.strip().isdecimal() and len(number) < 10:
-        return int(number) << units[unit]
-    raise RequestError(f"{option} is {text!r}: give a size as 500MiB or 10GiB")
-
-
-def _need_extra(page: bool) -> None:
-    try:
-        import fastapi  # noqa: F401
-        import prometheus_client  # noqa: F401
-        import python_multipart  # noqa: F401
-        import uvicorn  # noqa: F401
-
-        if page:
-            import gradio  # noqa: F401
-    except ImportError as error:
-        print(
-            f"scalecrafter: this needs another package ({error.name}): "
-            f"pip install 'scalecrafter[{'ui' if page else 'server'}]'",
-            file=sys.stderr,
-        )
-        raise typer.Exit(FAILED) from None
+    size = None if text.strip().isdecimal() else parse_bytes(text)
+    if size is None:
+        raise RequestError(f"{option} is {text!r}: give a size with its unit, as 500MiB or 10GiB")
+    return size

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .._util.extras import need_extra
 from ..errors import ScaleCrafterError
 
 Extractor = Callable[[Image.Image], NDArray[np.float32]]
@@ -26,14 +27,9 @@ def load_inception() -> Extractor:
     """
     import torch
 
-    try:
-        import torch_fidelity  # noqa: F401
-        from torchmetrics.image.fid import NoTrainInceptionV3
-    except ImportError:
-        raise ScaleCrafterError(
-            "features by inception need torch-fidelity: pip install 'scalecrafter[inception]' "
-            "(or --features critters, which needs nothing more)"
-        ) from None
+    need_extra("--features inception", "inception", instead="take --features critters, which needs nothing more")
+    from torchmetrics.image.fid import NoTrainInceptionV3
+
     try:
         network = NoTrainInceptionV3(name="inception-v3-compat", features_list=["2048"])
     except OSError as error:

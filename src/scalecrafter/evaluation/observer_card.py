@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from .._util.text import explain, settings_of
 from ..errors import ModelError
 from .observer_network import NetworkSettings
 from .observer_peaks import Mark
@@ -60,7 +61,9 @@ class ObserverCard(BaseModel):
         try:
             return cls.model_validate_json(path.read_text())
         except ValidationError as error:
-            raise ModelError(f"{path} is no card of an observer; train or install it anew: {error}") from error
+            raise ModelError(
+                f"{path} is no card of an observer; train or install it anew: {explain(error, settings_of(cls))}"
+            ) from error
 
     def network_settings(self) -> NetworkSettings:
         """The network that the weights belong to."""

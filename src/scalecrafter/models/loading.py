@@ -5,7 +5,6 @@ Weights are read from safetensors.  A pickle is refused unless asked for, and th
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import warnings
@@ -17,6 +16,7 @@ from typing import Any
 
 import torch
 
+from .._util.text import near_names
 from ..errors import ModelError, first_line
 from .embedded import EMBEDDED_MODELS, embedded_folder
 from .single_file import HUB_ID, PICKLE_SUFFIXES, cut_short, load_single_file
@@ -102,10 +102,9 @@ def locate(model: str | os.PathLike[str]) -> tuple[str, str]:
     looks_like_path = name.startswith((".", "/", "~")) or path.suffix in (".safetensors", *PICKLE_SUFFIXES)
     if not looks_like_path and HUB_ID.fullmatch(name):
         return "hub", name
-    near = difflib.get_close_matches(name, (*EMBEDDED_MODELS, *UNTRAINED), n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near and not looks_like_path else ""
+    hint = "" if looks_like_path else near_names(name, (*EMBEDDED_MODELS, *UNTRAINED), most=1, cutoff=0.5)
     raise ModelError(
-        f"there is no model {name!r}: {hint}"
+        f"there is no model {name!r}{f': {hint}' if hint else '.'} "
         f"Give an embedded model ({', '.join(EMBEDDED_MODELS)}), an existing folder or .safetensors file, "
         "or a hub id (owner/name)"
     )
@@ -148,7 +147,8 @@ class Outline:
     """On the meta device."""
     scheduler: Any
     vae_scale_factor: int
-    vae_channels: tuple[int, ...]
+    vae: Any
+    """On the meta device; None where the model has none."""
 
 
 def load_outline(model: str | os.PathLike[str], **options: Any) -> Any:
@@ -169,18 +169,19 @@ def load_outline(model: str | os.PathLike[str], **options: Any) -> Any:
     try:
         index = json.loads((folder / "model_index.json").read_text("utf-8"))
         autoencoder = next((name for name in ("vae", "movq", "vqvae") if name in index), None)
-        channels = _config(folder / autoencoder)["block_out_channels"] if autoencoder else [0]
+        vae_config = _config(folder / autoencoder) if autoencoder else {"block_out_channels": [0]}
         unet_class = getattr(diffusers, index["unet"][1])
         unet_config = _config(folder / "unet")
         with quiet(), torch.device("meta"):
             unet = unet_class.from_config(unet_config)
+            vae = getattr(diffusers, index[autoencoder][1]).from_config(vae_config) if autoencoder else None
         with quiet():
             scheduler = getattr(diffusers, index["scheduler"][1]).from_pretrained(str(folder), subfolder="scheduler")
     except (OSError, KeyError, AttributeError, ValueError) as error:
         if not (folder / "unet").is_dir():
             raise ModelError(f"ScaleCrafter needs a convolutional U-Net; the model in {source!r} has none") from None
         raise ModelError(f"cannot read the model in {source!r}: {first_line(error)}") from error
-    return Outline(unet, scheduler, int(2 ** (len(channels) - 1)), tuple(channels))
+    return Outline(unet, scheduler, int(2 ** (len(vae_config["block_out_channels"]) - 1)), vae)
 
 
 def _check_config(config: object, kind: str, model: str | os.PathLike[str]) -> None:

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..errors import ScaleCrafterError
-from ..request.request import SCHEDULERS
+from ..request.request import SCHEDULERS, check_scheduler
 from .loading import quiet
 
 _CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -42,13 +41,9 @@ def make_scheduler(name: str, like: Any) -> Any:
     import diffusers
 
     class_name, settings = _CLASSES[name]
-    try:
-        with quiet():
-            return getattr(diffusers, class_name).from_config({**like.config, **settings})
-    except ImportError as error:
-        hint = "; pip install scalecrafter[sde]" if name == "dpm++-sde" else ""
-        problem = f"the scheduler {name!r} needs another package: {error}".splitlines()[0]
-        raise ScaleCrafterError(problem + hint) from None
+    check_scheduler(name)
+    with quiet():
+        return getattr(diffusers, class_name).from_config({**like.config, **settings})
 
 
 @contextmanager

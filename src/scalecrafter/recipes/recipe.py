@@ -5,7 +5,6 @@ The TOML file format and its validation.  Whether a prefix names a layer of a mo
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import tomllib
@@ -15,11 +14,21 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tomli_w
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from .._util.files import write_whole
 from .._util.sizes import Factors
-from .._util.text import unknown
+from .._util.text import explain, near_names, settings_of, unknown
 from ..errors import RecipeError
 from ..unet.families import ANY, FAMILIES
 
@@ -41,7 +50,15 @@ def _pair(value: Any) -> Any:
 
 
 LayerFactors = dict[str, Annotated[Factors, BeforeValidator(_pair)]]
-Until = Annotated[float, Field(gt=0.0, le=1.0, description="fraction of the trajectory, from the noisiest step")]
+
+
+def _fraction(value: float) -> float:
+    if 0.0 < value <= 1.0:
+        return value
+    raise PydanticCustomError("fraction", "it must be a fraction of the trajectory, above 0 and at most 1")
+
+
+Until = Annotated[float, AfterValidator(_fraction), Field(description="as a fraction, from the noisiest step")]
 
 
 class _Section(BaseModel):
@@ -157,8 +174,7 @@ class Recipe(BaseModel):
         try:
             return cls.model_validate(dict(data))
         except ValidationError as error:
-            problems = "; ".join(_explain(problem) for problem in error.errors())
-            raise RecipeError(f"{source}: {problems}") from None
+            raise RecipeError(f"{source}: {explain(error, settings_of(cls))}") from None
 
     @classmethod
     def load(cls, name_or_path: str | os.PathLike[str]) -> Recipe:
@@ -173,9 +189,7 @@ class Recipe(BaseModel):
             return cls.parse(text, name)
         path = Path(name)
         if not path.is_file():
-            near = difflib.get_close_matches(name, shipped_recipes(), n=3, cutoff=0.3)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise RecipeError(f"no shipped recipe and no file is named {name!r}{hint}")
+            raise RecipeError(f"no shipped recipe and no file is named {name!r}{near_recipes(name)}")
         try:
             text = path.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -203,30 +217,12 @@ def shipped_recipes() -> tuple[str, ...]:
     return tuple(sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")))
 
 
+def near_recipes(name: str) -> str:
+    """The shipped recipes whose names are like this one, as "; did you mean 'sd15-1024x1024'?", or nothing."""
+    hint = near_names(name, shipped_recipes(), cutoff=0.3)
+    return f"; {hint}" if hint else ""
+
+
 def _short(pair: list[float]) -> Any:
     vertical, horizontal = (int(axis) if axis == int(axis) else axis for axis in pair)
     return vertical if vertical == horizontal else [vertical, horizontal]
-
-
-def _explain(problem: Any) -> str:
-    """One pydantic error in words, with the near names for an unknown key."""
-    location = [str(part) for part in problem["loc"] if part != "function-before[_pair(), tuple[float, float]]"]
-    place = ".".join(location)
-    if problem["type"] == "extra_forbidden":
-        sections: dict[str, type[BaseModel]] = {
-            "redilation": Redilation,
-            "dispersion": Dispersion,
-            "noise_damping": NoiseDamping,
-            "freeu": FreeU,
-        }
-        model = Recipe if len(location) == 1 else sections.get(location[0], Recipe)
-        known = list(model.model_fields)
-        near = difflib.get_close_matches(location[-1], known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-        return f"unknown key {place!r}; {hint}"
-    if problem["type"] == "missing":
-        return f"{place} is missing"
-    if location and (location[-1] == "until" or "layers_until" in location[:-1]):
-        return f"{place} is {problem.get('input')!r}: it must be a fraction of the trajectory, above 0 and at most 1"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{place}: {message}" if place else message

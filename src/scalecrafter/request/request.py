@@ -6,11 +6,10 @@ out where the model is at hand.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -28,7 +27,8 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
-from .._util.text import unknown
+from .._util.extras import need_extra
+from .._util.text import explain, unknown
 from ..errors import ScaleCrafterError
 from .control import Control
 from .enlargement import Enlargement, EnlargementLike
@@ -58,6 +58,8 @@ SCHEDULERS = {
     "unipc": "UniPC",
 }
 """The schedulers by short name, with the names that image viewers of this field know them by."""
+SCHEDULER_EXTRAS = {"dpm++-sde": "sde", "lms": "mat"}
+"""Those that need a package of an extra."""
 
 DIRECT = "none"
 """As a recipe: without re-dilation.  The method scalecrafter with it is read as the method direct."""
@@ -275,8 +277,7 @@ class Request(BaseModel):
         try:
             return cls.model_validate(dict(data))
         except ValidationError as error:
-            problems = [one for one in error.errors() if one["type"] != "default_factory_not_called"]
-            raise RequestError(f"{source}: " + "; ".join(_explain(problem) for problem in problems)) from None
+            raise RequestError(f"{source}: {explain(error, _settings_at)}") from None
 
     def changed(self, **values: Any) -> Request:
         """A copy with other values, validated again (`RequestError`)."""
@@ -323,6 +324,12 @@ class Request(BaseModel):
         return self.changed(recipe=recipe.to_toml())
 
 
+def check_scheduler(name: str | None) -> None:
+    """Raise `MissingExtraError` where a scheduler needs a package that is not installed."""
+    if name in SCHEDULER_EXTRAS:
+        need_extra(f"the scheduler {name!r}", SCHEDULER_EXTRAS[name])
+
+
 def parse_size(text: str) -> tuple[int, int]:
     """(width, height) from "1024x768" (`RequestError`)."""
     width, separator, height = text.lower().replace("×", "x").partition("x")
@@ -349,11 +356,13 @@ def request_fields() -> list[str]:
     return [*own, *(name for name, method in METHODS.items() if method.settings)]
 
 
-def _fields_of(place: str) -> list[str]:
-    """The keys below a key of a request."""
+def _settings_at(places: Sequence[str]) -> list[str]:
+    """The keys below a place in a request."""
+    if not places:
+        return request_fields()
     inner: dict[str, type[BaseModel]] = {"controls": Control, "enlarge": Enlargement}
     inner |= {name: method.settings for name, method in METHODS.items() if method.settings is not None}
-    return list(inner.get(place, Request).model_fields)
+    return list(inner.get(places[0], Request).model_fields)
 
 
 def _settings(kind: type[MethodSettings], name: str, alias: Mapping[str, Any], given: Any) -> MethodSettings:
@@ -367,17 +376,3 @@ def _settings(kind: type[MethodSettings], name: str, alias: Mapping[str, Any], g
             for one in error.errors()
         ]
         raise ValidationError.from_exception_data(name, details) from None
-
-
-def _explain(problem: Any) -> str:
-    """One pydantic error in words."""
-    place = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        known = _fields_of(str(problem["loc"][0])) if len(problem["loc"]) > 1 else request_fields()
-        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-        return f"there is no setting {place!r}; {hint}"
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] in {"value_error", "missing"}:
-        return f"{place}: {message}" if place else str(message)
-    return f"{place} is {problem['input']!r}: {message[0].lower()}{message[1:]}"

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from .._util.text import explain_problem
 from ..errors import ScaleCrafterError, UnwritableError
 from .images_schema import KNOWN
 from .jobs import UnknownModelError
@@ -120,7 +121,7 @@ def install(app: FastAPI) -> None:
     add(OSError, _unusable_disk)
     add(UnknownJobError, lambda error: ApiError(404, str(error), code="job_not_found"))
     add(QueueFullError, lambda error: ApiError(429, str(error), headers={"Retry-After": "5"}))
-    add(RequestValidationError, lambda error: ApiError(422, "; ".join(_message(one) for one in error.errors())))
+    add(RequestValidationError, lambda error: ApiError(422, "; ".join(map(explain_problem, error.errors()))))
     add(HTTPException, lambda error: ApiError(error.status_code, str(error.detail), headers=dict(error.headers or {})))
     add(Exception, _unexpected)
 
@@ -146,10 +147,6 @@ def _unusable_disk(error: Exception) -> ApiError:
 def _unexpected(error: Exception) -> ApiError:
     _log.error("a request failed", exc_info=error)
     return ApiError(500, f"the server failed ({type(error).__name__}); its log has the details", code="internal_error")
-
-
-def _message(problem: Any) -> str:
-    return f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
 
 
 def _safe(message: str) -> str:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .._util.text import near_or_all_names
 from ..request.methods import METHODS
 from ..request.request import Request, RequestError, parse_size
 
@@ -108,9 +108,7 @@ def image_bytes(field: str, text: Any) -> bytes:
 def _refuse_unknown(given: Mapping[str, Any]) -> None:
     for name in given:
         if name not in KNOWN:
-            near = difflib.get_close_matches(name, KNOWN, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(KNOWN)}"
-            raise RequestError(f"request: there is no setting {_brief(name)}; {hint}")
+            raise RequestError(f"request: there is no setting {_brief(name)}; {near_or_all_names(name, KNOWN)}")
 
 
 def _refuse_other_types(given: Mapping[str, Any]) -> None:

@@ -18,13 +18,13 @@ or `UnknownJobError`. In an application of `app.create_app`, this object is `app
 from __future__ import annotations
 
 import asyncio
-import difflib
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from ..recipes.recipe import Recipe, shipped_recipes
+from .._util.text import near_names
+from ..recipes.recipe import Recipe, near_recipes, shipped_recipes
 from ..request.request import DIRECT, Request, RequestError
 from .changes import ChangeNotifier
 from .database import Database
@@ -98,9 +98,9 @@ class Jobs:
         """Raise `UnknownModelError`, with the names of the models, for a model that is not served."""
         if name in self.settings.models:
             return
-        near = difflib.get_close_matches(name, self.settings.models, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UnknownModelError(f"there is no model {name!r} here: {hint}Known: {', '.join(self.settings.models)}")
+        known = f"Known: {', '.join(self.settings.models)}"
+        told = " ".join(filter(None, (near_names(name, self.settings.models, most=1), known)))
+        raise UnknownModelError(f"there is no model {name!r} here: {told}")
 
     def get(self, job: str) -> ServerJob:
         """A job as it is now (`UnknownJobError`)."""
@@ -166,9 +166,8 @@ def _without_files(recipe: str | None) -> str | None:
         return recipe
     if "=" in recipe:
         return Recipe.parse(recipe, "the given recipe text").to_toml()
-    near = difflib.get_close_matches(recipe, shipped_recipes(), n=3, cutoff=0.3)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    raise RequestError(f"no shipped recipe is named {recipe!r}; {hint}Give a shipped name, auto, none, or TOML text")
+    hint = near_recipes(recipe) or ":"
+    raise RequestError(f"no shipped recipe is named {recipe!r}{hint} Give a shipped name, auto, none, or TOML text")
 
 
 def _read(field: str, path: str) -> bytes:

@@ -15,7 +15,7 @@ from fastapi import FastAPI, Request
 from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Receive, Scope, Send
 
-from ..errors import ScaleCrafterError
+from .._util.extras import need_extra
 from ..server.jobs import Jobs
 from .uploads import LARGEST_EVENT, Uploads, checked_event
 
@@ -44,23 +44,16 @@ _POLICY = "; ".join(
 """Gradio's own scripts need the two unsafe ones."""
 
 
-class MissingUiError(ScaleCrafterError):
-    """The extra `ui` is not installed."""
-
-
 class MountedPage:
-    """The page of a server, an ASGI application (`server.page.Page`; `MissingUiError`)."""
+    """The page of a server, an ASGI application (`server.page.Page`; `MissingExtraError`)."""
 
     def __init__(self, jobs: Jobs) -> None:
         # Gradio reads these when it is imported: no calls home, and its files beside the server's.
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         os.environ["GRADIO_TEMP_DIR"] = str(jobs.folders.page)
-        try:
-            import gradio as gr
-        except ImportError as error:
-            raise MissingUiError(
-                f"the page needs another package ({error.name}): pip install 'scalecrafter[ui]'"
-            ) from None
+        need_extra("the page", "ui")
+        import gradio as gr
+
         from .layout import Page, script, style, theme
 
         self._uploads = Uploads(jobs.folders.page)

@@ -4,6 +4,7 @@
 computes a region of a map; `spans` and `planning` choose how; `execution` does it.
 """
 
+from .._util.memory import AUTO, OFF, MemoryBudget, free_memory, parse_memory_budget, readable
 from .installation import (
     apply_vae_memory,
     check_vae_memory,
@@ -13,7 +14,6 @@ from .installation import (
     remove_vae_memory,
     vae_memory_applied,
 )
-from .memory_budget import AUTO, OFF, MemoryBudget, free_memory, parse_memory_budget, readable
 from .overflow import VaeNotice, in_type
 from .planning import MemoryBudgetError, TilePlan
 

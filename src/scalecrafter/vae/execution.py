@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .._util.memory import give_back_free_memory
 from .chain import Chain
 from .feature_map import FeatureMap
 from .global_attention import attend
-from .memory_budget import give_back_free_memory
 from .moments import Moments
 from .operations import Attention
 from .planning import TilePlan

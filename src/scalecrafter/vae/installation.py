@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import nn
 
+from .._util.memory import AUTO, MemoryBudget, parse_memory_budget
 from ..errors import ModelError
-from .memory_budget import AUTO, MemoryBudget, parse_memory_budget
 from .part import Part
 from .planning import TilePlan
 from .regions import Size

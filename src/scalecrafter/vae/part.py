@@ -14,11 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._util.memory import is_out_of_memory
+from .._util.memory import AUTO, MemoryBudget, free_memory, is_out_of_memory, readable
 from ..errors import VaeOutOfMemoryError
 from .chain import Chain
 from .execution import execute
-from .memory_budget import AUTO, SHARE, MemoryBudget, free_memory, readable
 from .operations import Convolution, Operation
 from .overflow import VaeNotice, check_given, repaired
 from .planning import MemoryBudgetError, TilePlan, make_plan
@@ -26,6 +25,8 @@ from .regions import Size
 from .spans import Estimator
 from .walk import operations_of
 
+_SHARE = 0.8
+"""Of the free memory, what an automatic choice uses."""
 _STEP = 1 << 26
 
 
@@ -74,7 +75,7 @@ class Part:
         needed = shape[0] * Estimator(chain, dtype.itemsize, device.type).whole()
         free = free_memory(device) if self._budget == AUTO else None
         if self._budget == AUTO:
-            budget = needed if free is None else int(SHARE * free)
+            budget = needed if free is None else int(_SHARE * free)
         else:
             budget = int(self._budget or needed)
         if needed <= budget and self._tile is None:

@@ -10,9 +10,9 @@ import heapq
 import itertools
 from dataclasses import dataclass
 
+from .._util.memory import readable
 from ..errors import ScaleCrafterError
 from .chain import Chain
-from .memory_budget import readable
 from .operations import Attention
 from .regions import Size
 from .spans import Estimator, Span, tile_choices
