@@ -46,9 +46,7 @@ def explain(error: ValidationError, known: Callable[[Sequence[str]], Sequence[st
     return "; ".join(explain_problem(problem, known) for problem in problems)
 
 
-def explain_problem(
-    problem: Mapping[str, Any], known: Callable[[Sequence[str]], Sequence[str]] | None = None
-) -> str:
+def explain_problem(problem: Mapping[str, Any], known: Callable[[Sequence[str]], Sequence[str]] | None = None) -> str:
     """One of pydantic's errors in words."""
     places = [str(part) for part in problem["loc"] if not str(part).startswith("function-")]
     place, message = ".".join(places), problem["msg"].removeprefix("Value error, ")
