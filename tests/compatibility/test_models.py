@@ -260,10 +260,10 @@ def test_a_downsampler_with_padding_at_two_edges_only_is_dilated_around_its_own_
         ({"sample_size": None}, (64, 64)),
     ],
 )
-def test_the_native_size_is_read_from_the_config(config: dict[str, Any], native: tuple[int, int]) -> None:
-    from scalecrafter.unet.architecture import _native_size
+def test_thenative_grid_is_read_from_the_config(config: dict[str, Any], native: tuple[int, int]) -> None:
+    from scalecrafter.unet.architecture import native_grid
 
-    assert _native_size(config) == native
+    assert native_grid(config) == native
 
 
 def test_a_movq_is_left_alone_or_refused_by_name() -> None:

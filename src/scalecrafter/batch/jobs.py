@@ -12,13 +12,15 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ScaleCrafterError
-from ..generation.generate import settle
+from ..models.sources import locate
 from ..request.request import Request, RequestError, parse_size
-from ..unet.architecture import Architecture
 from .storage import as_text, opened
+
+if TYPE_CHECKING:
+    from ..unet.architecture import Architecture
 
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
 
@@ -50,6 +52,20 @@ def file_format(url: str) -> str:
         if suffix.lower() in FORMATS:
             return FORMATS[suffix.lower()]
     raise RequestError(f"the jobs are in JSONL, CSV or Parquet: let {url!r} end in .jsonl, .csv or .parquet")
+
+
+def check_jobs(url: str, defaults: Mapping[str, Any]) -> None:
+    """Refuse a jobs file that cannot be read, or defaults that no line can have, without torch.
+
+    Raises:
+        RequestError: for what cannot be read, and for wrong defaults.
+        ModelError: for a default model that does not exist.
+    """
+    file_format(url)
+    with opened(url) as file:
+        file.read(1)
+    if defaults.get("model"):
+        locate(defaults["model"])
 
 
 def read_lines(url: str) -> Iterator[Line]:
@@ -98,6 +114,8 @@ def to_request(line: Line, defaults: Mapping[str, Any]) -> Request:
 
 def to_task(line: Line, request: Request, architecture: Architecture) -> BatchTask:
     """The task of a line (errors as `generation.settle`, with the number of the line)."""
+    from ..generation.generate import settle
+
     try:
         settled, _ = settle(request, architecture)
     except ScaleCrafterError as error:

@@ -164,7 +164,7 @@ class Batch:
         if request.device == "cpu" or not on_gpu:
             return 1
         architecture = self._architecture(request.model)
-        native = architecture.native_width * architecture.native_height * architecture.pixel_factor**2
+        native = architecture.native_size.width * architecture.native_size.height
         assert request.width is not None
         assert request.height is not None
         return max(GPU_AREA * native // (request.width * request.height), 1)

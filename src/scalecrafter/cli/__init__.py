@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from . import batch, compare, disperse, doctor, eval, generate, plan, recipes, serve, ui
 from .app import app
 
@@ -12,4 +14,5 @@ __all__ = [
 
 def main() -> None:
     """Run the command that the process was started with."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it tells of packages that this one does not use
     app(prog_name="scalecrafter")

@@ -6,13 +6,32 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 FAILED = 1
 WRONG_USE = 2
 
 
-class _Commands(TyperGroup):
+class _QuietFlags:
+    """Help that shows no type beside a flag, which takes no value."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+        return parameters
+
+
+class Command(_QuietFlags, TyperCommand):
+    """One command."""
+
+
+class CommandGroup(_QuietFlags, TyperGroup):
+    """Several commands below one name."""
+
+
+class _Commands(CommandGroup):
     """The group of all commands: takes --debug anywhere, and turns what is raised into a line and an exit code."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from .._util.extras import need_extra
-from .app import FAILED, app
+from .app import FAILED, Command, app
 from .counting import CountingReporter
-from .generate import check_ceiling, notices
+from .generate import check_vae_memory, notices
 from .options import AUTOMATIC, PictureOptions, VaeMemory, spread_options
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 ADDRESS = re.compile(r"local|auto|ray://.+|[^\s/\\]+:\d+")
 
 
-class _BatchCommand(TyperCommand):
+class _BatchCommand(Command):
     """Lets --ray stand without an address."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -90,8 +89,12 @@ def batch(
         need_extra("batch --ray", "ray")
     elif workers is not None:
         raise typer.BadParameter("workers are for --ray", param_hint="--workers")
-    check_ceiling(vae_memory)
+    check_vae_memory(vae_memory)
     defaults = options.values()
+
+    from ..batch.jobs import check_jobs
+
+    check_jobs(jobs, defaults)
 
     from ..batch.folder import opened_folder
     from ..batch.running import Batch, BatchSettings, in_process

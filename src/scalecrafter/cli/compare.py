@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..generation.checks import check_request
 from ..request.request import Request, RequestError
-from .app import app
+from .app import Command, app
 from .options import PictureOptions, spread_options
 from .output import Reporter, check_output, picture_path
 
@@ -17,14 +18,18 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-@app.command("compare")
+@app.command("compare", cls=Command)
 @spread_options
 def compare(
     options: PictureOptions,
     prompt: Annotated[str, typer.Argument(help="What the pictures show.", show_default=False)],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="PNG file or folder. \\[default: ./<prompt>-<seed>-compare.png]"),
+        typer.Option(
+            "--output",
+            "-o",
+            help="PNG file or folder; no file is replaced. \\[default: named by prompt and seed, here]",
+        ),
     ] = None,
 ) -> None:
     """Direct inference beside a method, by default ScaleCrafter, as one picture; it carries the method's request."""
@@ -35,7 +40,7 @@ def compare(
             "or another recipe than none"
         )
     check_output(output)
-    request.resolved_recipe()
+    check_request(request, options.config)
 
     from ..generation.picture_files import save_picture
 

@@ -11,7 +11,7 @@ import typer
 from .._util.extras import need_extra
 from .._util.files import check_writable, write_whole
 from ..request.request import RequestError
-from .app import app
+from .app import Command, app
 
 if TYPE_CHECKING:
     from numpy import float64
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
-@app.command("disperse")
+@app.command("disperse", cls=Command)
 def disperse(
     kernel_size: Annotated[int, typer.Option(help="Side of the kernels that R takes.")] = 3,
     dispersed_size: Annotated[int, typer.Option(help="Side of the kernels that R makes.")] = 5,

@@ -14,7 +14,10 @@ from rich.table import Table
 
 from .._util.extras import PACKAGES as EXTRAS
 from .._util.memory import free_memory, readable, total_memory
-from .app import app
+from ..errors import ModelError
+from ..models.embedded import EMBEDDED_MODELS
+from ..models.sources import locate
+from .app import Command, app
 from .memory_estimate import estimate_memory
 from .options import AllowPickle, Config, Model
 
@@ -25,15 +28,17 @@ NEEDED = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "py
 MULTIPLES = (1, 2, 3, 4, 6, 8)
 
 
-@app.command("doctor")
+@app.command("doctor", cls=Command)
 def doctor(model: Model = None, config: Config = None, allow_pickle: AllowPickle = False) -> None:
     """Show versions, device and memory, whether the embedded model is there, and which sizes should fit."""
+    chosen = model or EMBEDDED_MODELS[0]
+    if model is not None:
+        locate(model, config)
+
     import torch
 
     from .._version import __version__
-    from ..errors import ModelError
-    from ..models.embedded import EMBEDDED_MODELS
-    from ..models.loading import load_outline, locate, resolve_device
+    from ..models.loading import load_outline, resolve_device
 
     rows = [("scalecrafter", __version__), ("python", f"{platform.python_version()} on {platform.platform()}")]
     rows += [(package, _version(package) or "missing: install scalecrafter again") for package in NEEDED]
@@ -49,7 +54,6 @@ def doctor(model: Model = None, config: Config = None, allow_pickle: AllowPickle
         rows.append((f"model {embedded}", _where(partial(locate, embedded), ModelError)))
     _print(("what", "found"), rows)
 
-    chosen = model or EMBEDDED_MODELS[0]
     try:
         outline = load_outline(chosen, config=config, allow_pickle=allow_pickle)
     except ModelError as error:
@@ -71,13 +75,9 @@ def estimates(outline: object, dtype: torch.dtype) -> list[tuple[int, tuple[int,
     from ..unet.architecture import read_architecture
 
     architecture = read_architecture(outline)
-    native = (
-        architecture.native_width * architecture.pixel_factor,
-        architecture.native_height * architecture.pixel_factor,
-    )
     found = []
     for multiple in MULTIPLES:
-        size = (native[0] * multiple, native[1] * multiple)
+        size = (architecture.native_size.width * multiple, architecture.native_size.height * multiple)
         found.append((multiple, size, estimate_memory(outline, size, dtype)))
     return found
 

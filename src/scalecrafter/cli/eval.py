@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .._util.extras import need_extra
+from ..generation.checks import facts_of_model
 from ..request.methods import METHODS
 from ..request.request import DEFAULT_STEPS, Request, RequestError, parse_size
-from .app import app
+from .app import Command, app
 from .eval_progress import EvaluationReporter
 from .options import AllowPickle, Config, Guidance, Model, Scheduler, Steps
 
@@ -29,7 +30,7 @@ OWN_TO_A_PICTURE = ("prompt", "model", "width", "height", "seed", "dtype", "devi
 """What a variant cannot set, since it is the run's or the picture's."""
 
 
-@app.command("eval")
+@app.command("eval", cls=Command)
 def evaluate(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of the run; one that was stopped goes on where it was.")
@@ -107,9 +108,6 @@ def evaluate(
     """
     need_extra("eval", "evaluation")
 
-    from ..evaluation.inspection import make_inspector
-    from ..evaluation.real_pictures import SHIPPED
-    from ..evaluation.reporting import report
     from ..evaluation.store import RunFolder
 
     store = RunFolder(output)
@@ -131,8 +129,13 @@ def evaluate(
     settings, loading = None, {"config": config, "allow_pickle": allow_pickle}
     if not report_only:
         chosen = choices(base, method, recipe, variant)
-        sizes = [parse_size(text) for text in size] if size else [_twice_native(base.model, loading)]
+        sizes = _sizes(base.model, [parse_size(text) for text in size or []], loading)
         settings = _settings(base, chosen, sizes, prompts, pictures, native_pictures, critters)
+
+    from ..evaluation.inspection import make_inspector
+    from ..evaluation.real_pictures import SHIPPED
+    from ..evaluation.reporting import report
+
     with EvaluationReporter() as reporter:
         inspector = make_inspector(features, observe=critters)
         if settings is not None:
@@ -191,12 +194,21 @@ def _settings(
     return EvaluationSettings(base, tuple(texts), tuple(sizes), chosen, pictures, native_pictures)
 
 
-def _twice_native(model: str, loading: dict[str, Any]) -> tuple[int, int]:
-    from ..evaluation.runs import native_size
-    from ..models.loading import load_outline
+def _sizes(model: str, asked: list[tuple[int, int]], loading: dict[str, Any]) -> list[tuple[int, int]]:
+    """The sizes to measure at, by default twice the native one (`SizeError` for one that the model cannot make)."""
+    facts = facts_of_model(model, loading["config"])
+    if facts is None and asked:
+        return asked  # checked once the model is loaded
+    if facts is not None:
+        sizes = facts.sizes
+    else:
+        from ..models.loading import load_outline
+        from ..unet.architecture import read_architecture
 
-    width, height = native_size(load_outline(model, **loading))
-    return 2 * width, 2 * height
+        sizes = read_architecture(load_outline(model, **loading))
+    for width, height in asked:
+        sizes.check_size(height=height, width=width)
+    return asked or [sizes.default_size]
 
 
 def _make(

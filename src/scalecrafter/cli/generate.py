@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .._util.memory import parse_memory_budget
+from ..errors import ScaleCrafterError
+from ..generation.checks import check_request
 from ..request.request import Request, RequestError, prompts_from_file
-from .app import app
+from .app import Command, app
 from .options import AUTOMATIC, PictureOptions, VaeMemory, spread_options
 from .output import Reporter, check_output, picture_path
 
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from ..generation.generate import Result
 
 
-@app.command("generate")
+@app.command("generate", cls=Command)
 @spread_options
 def generate(
     options: PictureOptions,
@@ -34,7 +37,9 @@ def generate(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="PNG file or folder. \\[default: ./<prompt>-<seed>.png, never overwriting]"
+            "--output",
+            "-o",
+            help="PNG file or folder; no file is replaced. \\[default: named by prompt and seed, here]",
         ),
     ] = None,
     vae_memory: VaeMemory = AUTOMATIC,
@@ -46,9 +51,8 @@ def generate(
     requests = _requests(options, prompt, prompt_file, from_picture)
     several = len(requests) > 1
     check_output(output, several)
-    check_ceiling(vae_memory)
-    for request in requests[:1]:  # they differ in their prompts alone
-        request.resolved_recipe()
+    check_vae_memory(vae_memory)
+    check_request(requests[0], options.config)  # they differ in their prompts alone
 
     from ..generation.picture_files import save_picture
 
@@ -79,15 +83,12 @@ def _requests(
     return [options.request(line, base) for line in prompts]
 
 
-def check_ceiling(vae_memory: str) -> None:
+def check_vae_memory(size: str) -> None:
     """Refuse a --vae-memory that is none, before any work is done (`RequestError`)."""
-    from ..errors import ScaleCrafterError
-    from ..vae import parse_memory_budget
-
     try:
-        parse_memory_budget(vae_memory)
+        parse_memory_budget(size, "--vae-memory")
     except ScaleCrafterError as error:
-        raise RequestError(str(error).replace("vae_memory is", "--vae-memory is")) from None
+        raise RequestError(str(error)) from None
 
 
 def _maker(reporter: Reporter, vae_memory: str, fit: bool) -> Callable[..., Result]:

@@ -96,8 +96,8 @@ class PictureOptions:
         list[str] | None,
         typer.Option(
             "--set",
-            metavar="NAME=VALUE",
-            help="A setting of the method's own; repeatable. "
+            metavar="SETTING",
+            help="NAME=VALUE: a setting of the method's own; repeatable. "
             + "; ".join(f"{name}: {settings}" for name, settings in _SETTINGS.items())
             + ".",
         ),
@@ -135,9 +135,9 @@ class PictureOptions:
         list[str] | None,
         typer.Option(
             "--control",
-            metavar="MODEL=IMAGE[@SCALE]",
-            help="ControlNet (folder, .safetensors file or hub id), the image it follows, and its weight; repeatable. "
-            "\\[default scale: 1]",
+            metavar="CONTROL",
+            help="MODEL=IMAGE or MODEL=IMAGE@SCALE: a ControlNet (folder, .safetensors file or hub id), the image "
+            "that it follows, and its weight, by default 1; repeatable.",
         ),
     ] = None
     freeu: Annotated[bool | None, typer.Option("--freeu/--no-freeu", help="FreeU as well. \\[default: no]")] = None

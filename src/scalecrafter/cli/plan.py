@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from ..generation.checks import check_request
 from ..request.request import DEFAULT_STEPS, DIRECT, Request, RequestError, parse_size
-from .app import app
+from .app import Command, app
 from .options import AUTOMATIC, AllowPickle, Config, Model, RecipeOption, Scheduler, Size, Steps
 
 
-@app.command("plan")
+@app.command("plan", cls=Command)
 def plan(
     model: Model = None,
     size: Size = None,
@@ -27,23 +28,8 @@ def plan(
     request = Request.from_mapping(settings, "plan")
     if request.recipe == DIRECT:
         raise RequestError("with the recipe none there is nothing to plan: the pipeline runs as it is")
-    chosen = request.resolved_recipe()
+    check_request(request, config)
 
-    from ..generation.generate import settle
-    from ..models.loading import load_outline
-    from ..models.schedulers import make_scheduler
-    from ..patching.plan import plan as make_plan
-    from ..unet.architecture import read_architecture
+    from ..generation.plans import plan_of
 
-    outline = load_outline(request.model, config=config, allow_pickle=allow_pickle)
-    if request.scheduler is not None:
-        from types import SimpleNamespace
-
-        own = outline.scheduler
-        outline = SimpleNamespace(
-            unet=outline.unet,
-            vae_scale_factor=outline.vae_scale_factor,
-            scheduler=make_scheduler(request.scheduler, own),
-        )
-    _, (width, height) = settle(request, read_architecture(outline))
-    print(make_plan(outline, height, width, request.steps, chosen))
+    print(plan_of(request, config=config, allow_pickle=allow_pickle))

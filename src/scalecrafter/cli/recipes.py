@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import RecipeError
+from ..models.sources import locate
 from ..request.request import RequestError
-from .app import FAILED, app, complain
+from .app import FAILED, Command, CommandGroup, app, complain
 from .options import AllowPickle, Config
 
 if TYPE_CHECKING:
     from ..recipes.recipe import Recipe
 
-recipes = typer.Typer(no_args_is_help=True, help="List, show and check recipes.")
+recipes = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="List, show and check recipes.")
 app.add_typer(recipes, name="recipes")
 
 
-@recipes.command("list")
+@recipes.command("list", cls=Command)
 def list_recipes() -> None:
     """The shipped recipes, one a line: name, size, and what each does."""
     from ..recipes.recipe import Recipe, shipped_recipes
@@ -30,7 +31,7 @@ def list_recipes() -> None:
         print(f"{name.ljust(width)}  {summary(Recipe.load(name))}")
 
 
-@recipes.command("show")
+@recipes.command("show", cls=Command)
 def show(name: Annotated[str, typer.Argument(help="Shipped name or .toml file.")]) -> None:
     """Print a recipe as TOML, ready to be saved and changed."""
     from ..recipes.recipe import Recipe
@@ -38,7 +39,7 @@ def show(name: Annotated[str, typer.Argument(help="Shipped name or .toml file.")
     print(Recipe.load(name).to_toml().rstrip())
 
 
-@recipes.command("check")
+@recipes.command("check", cls=Command)
 def check(
     files: Annotated[list[str], typer.Argument(help="Recipe files (or shipped names).")],
     model: Annotated[
@@ -55,6 +56,8 @@ def check(
             raise RequestError(f"no shipped recipe and no file is named {file!r}")
     architecture = None
     if model is not None:
+        locate(model, config)
+
         from ..models.loading import load_outline
         from ..unet.architecture import read_architecture
 

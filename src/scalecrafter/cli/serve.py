@@ -9,9 +9,10 @@ import typer
 from .._util.extras import need_extra
 from .._util.memory import parse_bytes
 from .._util.text import explain, settings_of
+from ..models.sources import locate
 from ..request.request import RequestError
 from . import serving_options as serving
-from .app import WRONG_USE, app
+from .app import WRONG_USE, Command, app
 from .options import AUTOMATIC, VaeMemory
 from .output import Reporter
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ..server.page import PageFactory
 
 
-@app.command("serve")
+@app.command("serve", cls=Command)
 def serve(
     model: serving.Models = None,
     host: serving.Host = serving.HOST,
@@ -94,6 +95,8 @@ def serve(
         )
     except ValidationError as error:
         raise RequestError(explain(error, settings_of(ServerSettings))) from None
+    for where in settings.models.values():
+        locate(where)
     with listen(host, port) as listening:
         where = address(host, listening)
         Reporter().note(f"serving {', '.join(settings.models)} on {where} (data in {str(data)!r}; Ctrl-C ends it)")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from . import serving_options as serving
-from .app import app
+from .app import Command, app
 from .options import AUTOMATIC, VaeMemory
 from .serve import serve
 
 
-@app.command("ui")
+@app.command("ui", cls=Command)
 def ui(
     model: serving.Models = None,
     host: serving.Host = serving.HOST,

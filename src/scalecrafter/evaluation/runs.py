@@ -17,7 +17,7 @@ from ..unet.architecture import read_architecture
 from . import peak_memory
 from .inspection import Inspector, same_signature
 from .rows import PictureRow
-from .settings import EvaluationSettings, Sample, Size
+from .settings import EvaluationSettings, Sample
 from .store import RunFolder, sha256
 
 
@@ -32,13 +32,6 @@ class EvaluationListener(Protocol):
 
     def finished(self, sample: Sample, seconds: float) -> None:
         """After each picture, when it is safe on disk."""
-
-
-def native_size(pipe: Any) -> Size:
-    """(width, height) in image pixels that the model was trained for."""
-    architecture = read_architecture(pipe)
-    factor = architecture.pixel_factor
-    return architecture.native_width * factor, architecture.native_height * factor
 
 
 def shared_settings(pipe: Any, settings: EvaluationSettings) -> dict[str, Any]:
@@ -103,7 +96,7 @@ def make_pictures(
     Raises:
         ScaleCrafterError: the first picture that cannot be made or written, with its cell; all before it stay.
     """
-    samples = list(settings.samples(native_size(pipe)))
+    samples = list(settings.samples(read_architecture(pipe).native_size))
     missing = [sample for sample in samples if not store.finished(sample)]
     listener.begin(len(samples) - len(missing), len(samples))
     for sample in missing:

@@ -28,6 +28,7 @@ from ..request.methods import METHODS
 from ..request.request import Request, RequestError
 from ..unet.architecture import Architecture, read_architecture
 from ..vae import AUTO, MemoryBudget, vae_memory_applied
+from .checks import check_task
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def generate_many(
     _check_draws_prompts(pipe)
     architecture = read_architecture(pipe)
     for request in requests:
-        _check_task(pipe, request)
+        check_task(request, pipe.unet.config.in_channels, pipe.vae.config.latent_channels)
     settled = [settle(request, architecture)[0] for request in requests]
     first = settled[0]
     _check_one_batch(settled)
@@ -146,8 +147,8 @@ def settle(request: Request, architecture: Architecture) -> tuple[Request, tuple
     if request.enlarge is not None:
         width, height = enlarged_size(request)
     else:
-        width = request.width or 2 * architecture.native_width * architecture.pixel_factor
-        height = request.height or 2 * architecture.native_height * architecture.pixel_factor
+        width = request.width or architecture.default_size.width
+        height = request.height or architecture.default_size.height
         architecture.check_size(height=height, width=width)
     seed = secrets.randbelow(2**32) if request.seed is None else request.seed
     settled = request.self_contained().changed(width=width, height=height, seed=seed, **known)
@@ -164,23 +165,6 @@ def _check_one_batch(requests: Sequence[Request]) -> None:
 
 def _generator(request: Request) -> torch.Generator:
     return torch.Generator("cpu").manual_seed(request.seed or 0)
-
-
-def _check_task(pipe: Any, request: Request) -> None:
-    """Refuse a U-Net that wants more than latents, except an inpainting one where there is a mask."""
-    channels, latents = pipe.unet.config.in_channels, pipe.vae.config.latent_channels
-    if channels == latents:
-        return
-    if channels != 2 * latents + 1:
-        raise ModelError(
-            f"the U-Net of {request.model!r} takes {channels} channels where text to image takes {latents}: it is made "
-            "for a task that is not among ours (in Python, scalecrafter.apply works on its own pipeline)"
-        )
-    if request.mask is None:
-        raise RequestError(
-            f"{request.model!r} is an inpainting model: give it an image and a mask (--image and --mask), "
-            "or take a text-to-image model, which can redraw a part as well"
-        )
 
 
 def _environment(pipe: Any) -> dict[str, str]:

@@ -17,7 +17,7 @@ import torch
 
 from ..errors import ModelError
 from .loading import quiet
-from .single_file import HUB_ID, PICKLE_SUFFIXES
+from .sources import HUB_ID, PICKLE_SUFFIXES
 
 _KNOWN = "ControlNetModel"
 _OF_THE_UNET = ("block_out_channels", "cross_attention_dim")

@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 
-from .._util.text import near_names
 from ..errors import ModelError, first_line
-from .embedded import EMBEDDED_MODELS, embedded_folder
-from .single_file import HUB_ID, PICKLE_SUFFIXES, cut_short, load_single_file
-from .untrained import UNTRAINED, untrained_pipeline
+from ..unet.sizes import AUTOENCODERS, pixel_factor
+from .single_file import cut_short, load_single_file
+from .sources import locate
+from .untrained import untrained_pipeline
 
 _DTYPES = {
     "fp32": torch.float32, "float32": torch.float32,
@@ -60,8 +60,7 @@ def load_pipeline(
     """
     place = resolve_device(device)
     precision = resolve_dtype(dtype, place)
-    kind, source = locate(model)
-    _check_config(config, kind, model)
+    kind, source = locate(model, config)
     with quiet():
         if kind == "folder":
             pipe = _load_folder(Path(source), precision, allow_pickle)
@@ -80,34 +79,6 @@ def load_pipeline(
             ) from None
     pipe.set_progress_bar_config(disable=True)
     return pipe
-
-
-def locate(model: str | os.PathLike[str]) -> tuple[str, str]:
-    """("folder" | "file" | "hub" | "untrained", where) for what a user calls a model (`ModelError`)."""
-    name = os.fspath(model)
-    if name in EMBEDDED_MODELS:
-        return "folder", str(embedded_folder(name))
-    if name in UNTRAINED:
-        return "untrained", name
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if not (path / "model_index.json").is_file():
-            raise ModelError(
-                f"the folder {name!r} has no model_index.json, so it is not a diffusers pipeline: "
-                "give the folder that pipe.save_pretrained() wrote, or a single .safetensors file"
-            )
-        return "folder", str(path)
-    if path.is_file():
-        return "file", str(path)
-    looks_like_path = name.startswith((".", "/", "~")) or path.suffix in (".safetensors", *PICKLE_SUFFIXES)
-    if not looks_like_path and HUB_ID.fullmatch(name):
-        return "hub", name
-    hint = "" if looks_like_path else near_names(name, (*EMBEDDED_MODELS, *UNTRAINED), most=1, cutoff=0.5)
-    raise ModelError(
-        f"there is no model {name!r}{f': {hint}' if hint else '.'} "
-        f"Give an embedded model ({', '.join(EMBEDDED_MODELS)}), an existing folder or .safetensors file, "
-        "or a hub id (owner/name)"
-    )
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
@@ -161,14 +132,13 @@ def load_outline(model: str | os.PathLike[str], **options: Any) -> Any:
     """
     import diffusers
 
-    kind, source = locate(model)
+    kind, source = locate(model, options.get("config"))
     if kind != "folder":
         return load_pipeline(model, **options)
-    _check_config(options.get("config"), kind, model)
     folder = Path(source)
     try:
         index = json.loads((folder / "model_index.json").read_text("utf-8"))
-        autoencoder = next((name for name in ("vae", "movq", "vqvae") if name in index), None)
+        autoencoder = next((name for name in AUTOENCODERS if name in index), None)
         vae_config = _config(folder / autoencoder) if autoencoder else {"block_out_channels": [0]}
         unet_class = getattr(diffusers, index["unet"][1])
         unet_config = _config(folder / "unet")
@@ -181,12 +151,7 @@ def load_outline(model: str | os.PathLike[str], **options: Any) -> Any:
         if not (folder / "unet").is_dir():
             raise ModelError(f"ScaleCrafter needs a convolutional U-Net; the model in {source!r} has none") from None
         raise ModelError(f"cannot read the model in {source!r}: {first_line(error)}") from error
-    return Outline(unet, scheduler, int(2 ** (len(vae_config["block_out_channels"]) - 1)), vae)
-
-
-def _check_config(config: object, kind: str, model: str | os.PathLike[str]) -> None:
-    if config is not None and kind != "file":
-        raise ModelError(f"config is for a single file: {os.fspath(model)!r} brings its own, so leave it out")
+    return Outline(unet, scheduler, pixel_factor(vae_config["block_out_channels"]), vae)
 
 
 def _config(folder: Path) -> Any:

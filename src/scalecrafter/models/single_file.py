@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,8 @@ import torch
 
 from ..errors import ModelError, first_line
 from .checkpoint_config import UNET, Shapes, write_configuration
+from .sources import HUB_ID, PICKLE_SUFFIXES
 
-PICKLE_SUFFIXES = (".ckpt", ".bin", ".pt", ".pth")
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _VOCABULARY = "openai/clip-vit-large-patch14"
 """The hub's folder with the vocabulary that all three families share."""
 _WHERE_FROM = (

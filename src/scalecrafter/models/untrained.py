@@ -7,9 +7,10 @@ keep the published width, so that the recipes of the published models are chosen
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 SEED = 0
 _WIDTHS = (16, 16, 32, 32)
@@ -19,6 +20,8 @@ _TEXT_LENGTH = 77
 
 def untrained_pipeline(name: str, dtype: torch.dtype) -> Any:
     """The pipeline of that name (one of `UNTRAINED`), on the CPU; torch's generator is left as it was."""
+    import torch
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         pipe = UNTRAINED[name]()

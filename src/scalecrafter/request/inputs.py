@@ -43,6 +43,16 @@ def digests(request: Request) -> dict[str, Any]:
     return values
 
 
+def check_inputs(request: Request) -> None:
+    """Raise `RequestError` for a picture that cannot be opened, or has changed; only headers are decoded."""
+    digests(request)
+    paths = [("image", request.image), ("mask", request.mask)]
+    paths += [("control image", control.image) for control in request.controls]
+    for what, path in paths:
+        if path is not None:
+            open_picture(what, path, decode=False)
+
+
 def open_image(request: Request, size: tuple[int, int]) -> Image.Image:
     """The image to start from, in RGB at `size` (width, height)."""
     image = open_picture("image", str(request.image)).convert("RGB")
@@ -92,12 +102,13 @@ def _redrawn(mask: Image.Image) -> Image.Image:
     return mask.convert("L")
 
 
-def open_picture(what: str, path: str) -> Image.Image:
+def open_picture(what: str, path: str, decode: bool = True) -> Image.Image:
     """A picture, turned as its EXIF data says.
 
     Args:
         what: its part in the request, for messages.
         path: of the file.
+        decode: False reads its header only.
 
     Raises:
         RequestError: for what cannot be read, or has more pixels than `LARGEST_PIXELS`.
@@ -109,7 +120,7 @@ def open_picture(what: str, path: str) -> Image.Image:
                     f"the {what} {path!r} has {image.width}×{image.height} pixels, and at most {LARGEST_PIXELS:,} in "
                     "all can be read: give a smaller one"
                 )
-            return ImageOps.exif_transpose(image)
+            return ImageOps.exif_transpose(image) if decode else image
     except RequestError:
         raise
     except (OSError, SyntaxError, ValueError) as error:

@@ -7,7 +7,8 @@ from collections import OrderedDict
 from typing import Any
 
 from ..errors import ModelError
-from ..models.loading import load_outline, load_pipeline, locate
+from ..models.loading import load_outline, load_pipeline
+from ..models.sources import locate
 from ..unet.architecture import Architecture, read_architecture
 from .records import ModelFacts
 from .settings import ServerSettings
@@ -50,6 +51,6 @@ def facts_of(architecture: Architecture) -> ModelFacts:
     """The facts of an architecture; the size as in `generation.settle`."""
     return ModelFacts(
         size_multiple=architecture.size_multiple,
-        width=2 * architecture.native_width * architecture.pixel_factor,
-        height=2 * architecture.native_height * architecture.pixel_factor,
+        width=architecture.default_size.width,
+        height=architecture.default_size.height,
     )

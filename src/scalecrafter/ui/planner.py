@@ -82,23 +82,12 @@ def check_has_plan(request: Request) -> None:
 
 
 def _answer(question: str) -> dict[str, Any]:
-    from ..generation.generate import settle
-    from ..models.loading import load_outline
-    from ..models.schedulers import make_scheduler
-    from ..patching.plan import plan
+    from ..generation.plans import plan_of
     from ..recipes.plan_picture import plan_picture
-    from ..unet.architecture import read_architecture
 
     request = Request.model_validate_json(question)
     try:
-        outline = load_outline(request.model)
-        if request.scheduler is not None:
-            from types import SimpleNamespace
-
-            scheduler = make_scheduler(request.scheduler, outline.scheduler)
-            outline = SimpleNamespace(unet=outline.unet, vae_scale_factor=outline.vae_scale_factor, scheduler=scheduler)
-        _, (width, height) = settle(request, read_architecture(outline))
-        return {"svg": plan_picture(plan(outline, height, width, request.steps, request.resolved_recipe()))}
+        return {"svg": plan_picture(plan_of(request))}
     except ScaleCrafterError as error:
         return {"error": " ".join(str(error).split())}
 

@@ -12,47 +12,27 @@ from typing import Any
 
 from torch import nn
 
-from .._util.sizes import GridSize, ImageSize, check_size
 from ..errors import ModelError
 from .families import family_of
 from .ldm_names import ldm_names
+from .sizes import AUTOENCODERS, ModelSizes, native_grid, pixel_factor
 
 _ADAPTER_INPUT = "lora_A"
 """Where peft keeps the half of a LoRA that has the kernel of the convolution it adapts."""
 
 
 @dataclass(frozen=True)
-class Architecture:
+class Architecture(ModelSizes):
     """The facts about a U-Net that ScaleCrafter acts on."""
 
     family: str
     """sd15, sd21, sdxl, or any for all others."""
-    native_height: int
-    """Height of the latents it was trained on."""
-    native_width: int
-    levels: int
-    """Resolutions of the U-Net; each halves the one above it."""
-    pixel_factor: int
-    """Image pixels to one latent pixel, along each axis."""
     convolutions: Mapping[str, tuple[nn.Conv2d, ...]]
     """By module path: the convolution, and the same-shaped half of every LoRA that adapts it."""
     conditional: bool = True
     """Whether its calls have a condition (text, image or class), without which there is no classifier-free guidance."""
     ldm_names: Mapping[str, str] = field(default_factory=dict)
     """By module path, what the original checkpoints of Stable Diffusion call it; empty where they have no name."""
-
-    @property
-    def size_multiple(self) -> int:
-        """Image sizes must be a multiple of this: VAE factor × the U-Net's reduction."""
-        return self.pixel_factor * int(2 ** (self.levels - 1))
-
-    def grid_size(self, size: ImageSize) -> GridSize:
-        """The size in latent pixels of a size in image pixels."""
-        return GridSize(size.height // self.pixel_factor, size.width // self.pixel_factor)
-
-    def check_size(self, height: int, width: int) -> None:
-        """Raise `SizeError`, naming the two nearest good sizes, unless the U-Net halves this size evenly."""
-        check_size(height, width, self.size_multiple)
 
 
 def find_unet(pipe: Any) -> nn.Module:
@@ -100,29 +80,18 @@ def read_architecture(pipe: Any) -> Architecture:
     unet = find_unet(pipe)
     config: Mapping[str, Any] = getattr(unet, "config", {})
     levels = len(unet.down_blocks)  # type: ignore[arg-type]
-    height, width = _native_size(config)
+    native = native_grid(config)
     convolutions = _convolutions(unet)
     return Architecture(
         family=family_of(config, levels),
-        native_height=height,
-        native_width=width,
+        native_height=native.height,
+        native_width=native.width,
         levels=levels,
         pixel_factor=_pixel_factor(pipe, config),
         convolutions=convolutions,
         conditional=_is_conditional(config),
         ldm_names=ldm_names(unet, convolutions),
     )
-
-
-def _native_size(config: Mapping[str, Any]) -> tuple[int, int]:
-    """Height and width of the latents that the model was trained on."""
-    if "time_embedding_dim" in config and "sample_size" not in config:
-        return 128, 128  # Kandinsky 3, whose config is silent and whose pictures are 1024²
-    native = config.get("sample_size") or 64
-    if native == 96 and "num_frames" in config:
-        return 72, 128  # Stable Video Diffusion keeps SD 2.1's 96 in its config; it was trained at 1024×576
-    height, width = (native, native) if isinstance(native, int) else native
-    return int(height), int(width)
 
 
 def _is_conditional(config: Mapping[str, Any]) -> bool:
@@ -136,14 +105,14 @@ def _pixel_factor(pipe: Any, config: Mapping[str, Any]) -> int:
         return factor
     autoencoder = find_autoencoder(pipe)
     if autoencoder is not None:
-        return int(2 ** (len(autoencoder.config.block_out_channels) - 1))
+        return pixel_factor(autoencoder.config.block_out_channels)
     in_pixel_space = config.get("in_channels") in (1, 3, 6) and config.get("out_channels") in (1, 3, 6)
     return 1 if in_pixel_space else 8
 
 
 def find_autoencoder(pipe: Any) -> Any:
     """What turns a pipeline's latents into pictures, by the names that diffusers' pipelines give it; None without."""
-    for name in ("vae", "movq", "vqvae"):
+    for name in AUTOENCODERS:
         autoencoder = getattr(pipe, name, None)
         if autoencoder is not None:
             return autoencoder

@@ -1,0 +1,119 @@
+"""What is known to be wrong without torch is refused before torch is imported, and in a moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import scalecrafter
+
+SRC = Path(scalecrafter.__file__).parents[1]
+LONGEST = 10.0
+"""Seconds; about one on an idle machine, while importing diffusers alone takes several."""
+PROGRAM = """
+import sys
+from scalecrafter.cli import main
+try:
+    main()
+finally:
+    print("imported:", *sorted({"torch", "diffusers", "transformers", "numpy"} & set(sys.modules)))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.toml").write_text("[redilation]\nuntill = 0.5\n")
+    Path("not.png").write_text("no picture")
+    Path("empty").mkdir()
+    Image.new("RGB", (64, 64)).save("start.png")
+
+
+def inpainting_model(folder: str) -> None:
+    """As much of a diffusers folder as is read before loading."""
+    texts = {
+        "model_index.json": {"_class_name": "StableDiffusionInpaintPipeline", "unet": [], "vae": []},
+        "unet/config.json": {"sample_size": 64, "in_channels": 9, "down_block_types": ["a", "b", "c", "d"]},
+        "vae/config.json": {"block_out_channels": [1, 2, 3, 4], "latent_channels": 4},
+    }
+    for name, content in texts.items():
+        path = Path(folder) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+
+
+def run(*arguments: str) -> tuple[int, str, float]:
+    """The exit code, what was printed, and the seconds."""
+    begun = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        env={**os.environ, "PYTHONPATH": str(SRC), "COLUMNS": "80"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    return done.returncode, done.stdout, time.monotonic() - begun
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("generate x --size 500x500", "448 and 512"),
+        ("generate x --image none.png", "cannot read the image 'none.png'"),
+        ("generate x --image not.png", "cannot read the image 'not.png'"),
+        ("generate x --image start.png --mask none.png", "cannot read the mask"),
+        ("generate x --control a/b=none.png", "cannot read the control image"),
+        ("generate x --recipe none.toml", "no file is named"),
+        ("generate x --recipe bad.toml", "did you mean 'until'"),
+        ("generate x --model nothing", "there is no model"),
+        ("generate x --model empty", "no model_index.json"),
+        ("generate x --model inpainting", "is an inpainting model"),
+        ("generate x --config empty", "leave it out"),
+        ("generate x --device gpu", "device is 'gpu'"),
+        ("generate x --vae-memory 200KiB", "too little"),
+        ("generate x -o no/a.png", "there is no folder"),
+        ("generate x -o /proc/a.png", "cannot write into the folder"),
+        ("generate --from none.png", "there is no file"),
+        ("compare x --size 500x500", "448 and 512"),
+        ("compare x --image none.png", "cannot read the image"),
+        ("plan --size 500x500", "448 and 512"),
+        ("plan --model nothing", "there is no model"),
+        ("recipes check bad.toml --model nothing", "there is no model"),
+        ("doctor --model nothing", "there is no model"),
+        ("eval --size 500x500", "448 and 512"),
+        ("eval --method nothing", "there is no method"),
+        ("serve --model nothing", "there is no model"),
+        ("batch none.jsonl -o out", "there is no file"),
+        ("batch jobs.txt -o out", ".jsonl, .csv or .parquet"),
+        ("batch none.jsonl -o out --ray", "there is no file"),
+    ],
+)
+def test_a_refusal_comes_before_torch(arguments: str, told: str) -> None:
+    inpainting_model("inpainting")
+    before = set(os.listdir())
+    code, printed, seconds = run(*arguments.split())
+    assert told in " ".join(printed.split())
+    assert code in (1, 2)
+    assert printed.count("scalecrafter: ") == 1
+    assert "torch" not in printed.partition("imported:")[2]
+    assert "diffusers" not in printed.partition("imported:")[2]
+    assert seconds < LONGEST
+    assert set(os.listdir()) == before
+
+
+@pytest.mark.parametrize("command", ["generate", "compare", "batch", "eval", "serve", "disperse", "recipes check"])
+def test_help_shows_whole_names_and_no_type_of_flags_at_80_columns(command: str) -> None:
+    code, printed, _ = run(*command.split(), "--help")
+    assert code == 0
+    assert "…" not in printed
+    assert "<bool>" not in printed
+    assert "imported:" in printed
+    assert "torch" not in printed.partition("imported:")[2]
