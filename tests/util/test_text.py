@@ -51,5 +51,5 @@ def test_each_wrong_value_is_a_sentence() -> None:
 
 def test_an_unknown_setting_names_those_of_its_own_place() -> None:
     assert told(steps=1, stepz=1) == "there is no setting 'stepz'; did you mean 'steps'?"
-    assert told(steps=1, inner={"wait": 1}) == "there is no setting 'inner.wait'; known: weight"
+    assert told(steps=1, inner={"speed": 1}) == "there is no setting 'inner.speed'; known: weight"
     assert told(steps=1, many=[{"weigth": 1}]) == "there is no setting 'many.0.weigth'; did you mean 'weight'?"
