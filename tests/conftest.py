@@ -26,6 +26,7 @@ FIXTURES = {
     "shared": "server",
     "site": "browser",
     "cluster": "ray",
+    "rates": "slow",
     "smoke_run": "training",
     "smoke_observer": "training",
 }
