@@ -83,6 +83,11 @@ def test_shipped_recipes_load_by_name_and_survive_a_round_trip(name: str) -> Non
         ),
         ("[redilation]\nuntil = 0.5\nlayers = { a = 2 }\nlayers_until = { a = 0 }", "layers_until.a is 0: it must be"),
         ("[redilation", "not valid TOML"),
+        ("a = " + "[" * 5000, "not valid TOML"),
+        ("a = " + "1" * 5000, "not valid TOML"),
+        ("[redilation]\nuntil = 0.5\nlayers = { a = 1e300 }", "128 or less"),
+        ("[dispersion]\nuntil = 0.5\nkernel_size = 501\nlayers = ['a']", "15 or less"),
+        ("[dispersion]\nuntil = 0.5\nfeature_size = 99\nlayers = ['a']", "feature_size"),
     ],
 )
 def test_what_would_have_no_effect_or_makes_no_sense_is_refused(text: str, message: str) -> None:

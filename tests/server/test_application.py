@@ -113,6 +113,35 @@ def test_a_body_that_stops_arriving_is_not_waited_for(app: FastAPI) -> None:
     assert seconds < 5
 
 
+def test_a_body_that_drips_for_ever_is_not_waited_for(settings: ServerSettings) -> None:
+    app = create_app(settings.model_copy(update={"patience": 0.1}))
+
+    async def dripping() -> tuple[int, int]:
+        pieces = 0
+
+        async def receive() -> dict[str, Any]:
+            nonlocal pieces
+            pieces += 1
+            await asyncio.sleep(0.05)
+            return {"type": "http.request", "body": b" ", "more_body": True}
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        sent: list[dict[str, Any]] = []
+        scope = {
+            "type": "http", "method": "POST", "path": "/v1/jobs", "raw_path": b"/v1/jobs", "query_string": b"",
+            "headers": [(b"content-type", b"application/json"), (b"host", b"localhost")], "scheme": "http",
+            "server": ("localhost", 80), "http_version": "1.1", "root_path": "",
+        }  # fmt: skip
+        await asyncio.wait_for(app(scope, receive, send), 30)  # type: ignore[arg-type]
+        return sent[0]["status"], pieces
+
+    status, pieces = asyncio.run(dripping())
+    assert status == 408
+    assert 5 < pieces < 200
+
+
 def test_what_is_accepted_before_the_model_is_known_is_queued(app: FastAPI) -> None:
     answer = TestClient(app).post("/v1/jobs", json={**BODY, "n": 3})
     assert answer.status_code == 202

@@ -142,6 +142,14 @@ def test_messages_hold_no_path_of_the_server(message: str, shown: str) -> None:
     assert public(ValueError(message)) == shown
 
 
+@pytest.mark.parametrize("recipe", ["a = " + "[" * 5000, "a = " + "1" * 5000])
+def test_recipe_texts_that_python_cannot_read_are_refused_in_words(tmp_path: Path, recipe: str) -> None:
+    client = TestClient(create_app(settings(tmp_path)), raise_server_exceptions=False)
+    answer = client.post("/v1/jobs", json={"prompt": "a fox", "recipe": recipe})
+    assert answer.status_code == 400
+    assert "not valid TOML" in answer.json()["error"]["message"]
+
+
 @pytest.mark.parametrize("error", [sqlite3.OperationalError("disk full"), OSError(28, "No space left", "/srv/x/y")])
 def test_a_disk_that_cannot_be_used_is_said_without_its_paths(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception

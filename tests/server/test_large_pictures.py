@@ -71,8 +71,8 @@ def test_the_server_refuses_by_the_header(tmp_path: Path, picture: bytes, field:
 
 
 @pytest.mark.usefixtures("undecoded")
-def test_the_page_reads_the_settings_of_a_picture_without_its_pixels(tmp_path: Path, picture: bytes) -> None:
-    uploads, app = Uploads(tmp_path), FastAPI()
+def test_the_page_reads_the_settings_of_a_picture_without_its_pixels(picture: bytes) -> None:
+    uploads, app = Uploads(), FastAPI()
     app.add_route("/upload", uploads.receive, methods=["POST"])
     path = TestClient(app).post("/upload", files={"files": ("a.png", picture, "image/png")}).json()[0]
     assert uploads.take(path)[1].seed == 3

@@ -49,6 +49,7 @@ def notice(answer: Any) -> str:
 
 def test_a_dropped_picture_brings_its_settings_back_and_no_file_is_kept(stranger: Stranger, site: Running) -> None:
     path = stranger.upload(picture(), "../../etc/my fox.png").json()[0]
+    assert str(site.data) not in path
     answer = stranger.restore({"path": path, "meta": FILE, "orig_name": "x", "is_stream": True})
     assert "The settings of my fox.png are back" in notice(answer)
     assert answer["output"]["data"][1]["value"] == "a fox"
@@ -130,6 +131,13 @@ def test_events_and_uploads_have_a_largest_size(stranger: Stranger) -> None:
 def test_pictures_that_hold_no_settings_are_said_so(stranger: Stranger, content: bytes, message: str) -> None:
     path = stranger.upload(content).json()[0]
     assert message in notice(stranger.restore({"path": path, "meta": FILE}))
+
+
+def test_answers_of_a_session_that_is_not_there_are_refused_without_a_traceback(stranger: Stranger) -> None:
+    for session in ("unknown", "", "x" * 10_000):
+        answer = stranger.http.get("/gradio_api/queue/data", params={"session_hash": session})
+        assert answer.status_code == 404
+    assert stranger.http.get("/gradio_api/queue/data").status_code == 404
 
 
 def test_numbers_out_of_their_range_do_not_fill_the_log(stranger: Stranger) -> None:

@@ -72,7 +72,7 @@ class EvaluationSettings:
         for what, values in (("method", labels), ("size", [f"{w}x{h}" for w, h in self.sizes])):
             twice = sorted({value for value in values if values.count(value) > 1})
             if twice:
-                raise RequestError(f"{what} {twice[0]} is given twice: name each once (files count by their stem)")
+                raise RequestError(f"{what} {twice[0]} is asked for twice: name each once (files count by their stem)")
             if not values:
                 raise RequestError(f"an evaluation needs at least one {what}")
         reserved = {NATIVE, REAL} & set(labels)

@@ -32,6 +32,9 @@ from .._util.text import explain, near_names, settings_of, unknown
 from ..errors import RecipeError
 from ..unet.families import ANY, FAMILIES
 
+LARGEST_FACTOR, LARGEST_KERNEL = 128, 15
+"""More helps no picture, and one step would take minutes."""
+
 
 def _pair(value: Any) -> Any:
     """A factor as it may stand in a file: one number, or [vertical, horizontal]."""
@@ -46,6 +49,8 @@ def _pair(value: Any) -> Any:
     vertical, horizontal = float(value[0]), float(value[1])
     if not all(math.isfinite(axis) and axis >= 1.0 for axis in (vertical, horizontal)):
         raise ValueError("a dilation factor must be finite and 1 or more")
+    if max(vertical, horizontal) > LARGEST_FACTOR:
+        raise ValueError(f"a dilation factor must be {LARGEST_FACTOR} or less")
     return vertical, horizontal
 
 
@@ -88,7 +93,7 @@ class Dispersion(_Section):
     until: Until
     kernel_size: int = 5
     eta: float = Field(default=0.05, ge=0.0)
-    feature_size: int = Field(default=3, ge=2)
+    feature_size: int = Field(default=3, ge=2, le=8)
     layers: tuple[str, ...] = Field(min_length=1)
 
     @field_validator("kernel_size")
@@ -96,6 +101,8 @@ class Dispersion(_Section):
     def _odd(cls, value: int) -> int:
         if value < 5 or value % 2 == 0:
             raise ValueError("kernel_size must be odd and 5 or more")
+        if value > LARGEST_KERNEL:
+            raise ValueError(f"kernel_size must be {LARGEST_KERNEL} or less")
         return value
 
 
@@ -164,7 +171,7 @@ class Recipe(BaseModel):
         """A recipe from TOML text; `source` is named in errors (`RecipeError`)."""
         try:
             data = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # TOML's own error is a ValueError, too
             raise RecipeError(f"{source} is not valid TOML: {error}") from None
         return cls.from_mapping(data, source)
 

@@ -61,7 +61,11 @@ class ResolvedRecipe:
         section = self.recipe.dispersion
         if section is None:
             return None
-        return torch.from_numpy(dispersion_transform(3, section.kernel_size, SCALE, section.eta, section.feature_size))
+        try:
+            found = dispersion_transform(3, section.kernel_size, SCALE, section.eta, section.feature_size)
+        except ValueError as error:
+            raise RecipeError(f"[dispersion] kernel_size {section.kernel_size}: {error}") from None
+        return torch.from_numpy(found)
 
     def structure(self, place: Fraction) -> LayerChanges:
         """The structure-aware denoiser (the only one without noise damping) at `place` of the trajectory.

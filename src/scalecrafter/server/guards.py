@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ OPEN_PATHS = ("/healthz", "/readyz", "/v1/files/")
 """Paths that need no key: health checks, and pictures, whose addresses cannot be guessed."""
 _DRAINING = 1.0
 """Seconds to wait for the next piece of a body that is thrown away."""
+_PIECES = 10
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -104,7 +106,7 @@ class BodyGuard:
 
     Args:
         limit: of a body, in bytes.
-        timeout: seconds to wait for the next piece.
+        timeout: seconds to wait for the next piece; the whole body has `_PIECES` times as long.
         larger: path → its own limit.
     """
 
@@ -139,6 +141,7 @@ class _Body:
     def __init__(self, receive: Receive, limit: int, timeout: float, waits_to_send: bool) -> None:
         self._receive, self._limit, self._timeout = receive, limit, timeout
         self._waits_to_send = waits_to_send
+        self._ends = time.monotonic() + _PIECES * timeout
         self._arrived, self._ended = 0, False
 
     async def receive(self) -> Message:
@@ -146,7 +149,7 @@ class _Body:
         if self._ended:
             return await self._receive()
         try:
-            message = await self._next(self._timeout)
+            message = await self._next(min(self._timeout, self._ends - time.monotonic()))
         except TimeoutError:
             raise HTTPException(408, "the body stopped arriving; send it again") from None
         if self._arrived > self._limit:

@@ -281,6 +281,7 @@ class Page:
         try:
             request = self._form(values).request() if values[0].strip() else self._form(("plan", *values[1:])).request()
             self._jobs.check_model(request.model)
+            self._jobs.settings.limits.check(request)
             where = self._jobs.settings.models[request.model]
             svg = await self.planner.picture(request.changed(model=where))
         except REFUSALS as error:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Receive, Scope, Send
 
@@ -21,11 +21,12 @@ from .uploads import LARGEST_EVENT, Uploads, checked_event
 
 UPLOAD_PATH = "/gradio_api/upload"
 EVENT_PATH = "/gradio_api/queue/join"
+ANSWERS_PATH = "/gradio_api/queue/data"
 CANCEL_PATH = "/gradio_api/cancel"
 _PATHS = frozenset(
     {
         "/", "/config", "/theme.css", "/favicon.ico", UPLOAD_PATH, EVENT_PATH, CANCEL_PATH,
-        "/gradio_api/startup-events", "/gradio_api/queue/data",
+        "/gradio_api/startup-events", ANSWERS_PATH,
     }
 )  # fmt: skip
 _FOLDERS = ("/assets/", "/static/", "/svelte/", "/gradio_api/heartbeat/")
@@ -56,7 +57,7 @@ class MountedPage:
 
         from .layout import Page, script, style, theme
 
-        self._uploads = Uploads(jobs.folders.page)
+        self._uploads = Uploads()
         self._page = Page(jobs, self._uploads)
         limits = jobs.settings.limits
         # A picture that this server made must fit, whatever it shows.
@@ -65,6 +66,7 @@ class MountedPage:
         self._app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
         self._app.add_route(UPLOAD_PATH, self._uploads.receive, methods=["POST"])  # these go before Gradio's own
         self._app.add_route(EVENT_PATH, self._receive_event, methods=["POST"])
+        self._app.add_route(ANSWERS_PATH, self._send_answers)
         gr.mount_gradio_app(
             self._app, self._page.blocks, "/",
             footer_links=[], run_history=False, ssr_mode=False, mcp_server=False, pwa=False, show_error=False,
@@ -85,6 +87,12 @@ class MountedPage:
             await self._gradio(scope, checked_body, send)
 
         return forward
+
+    async def _send_answers(self, request: Request) -> Any:
+        """The answers to the events of a session; Gradio prints a traceback for one that it does not know."""
+        if request.query_params.get("session_hash") not in self._page.blocks._queue.pending_messages_per_session:
+            raise HTTPException(404, "this session has no events")
+        return self._gradio
 
     def owns(self, path: str) -> bool:
         """Whether the page, and not the API, answers this path."""

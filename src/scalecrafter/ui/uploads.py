@@ -12,7 +12,6 @@ import json
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException, Request
@@ -32,14 +31,9 @@ _LONGEST_SESSION = 64
 
 
 class Uploads:
-    """The requests in the pictures that were dropped on the page.
+    """The requests in the pictures that were dropped on the page, by paths that no file has."""
 
-    Args:
-        folder: of Gradio's uploads. Paths of dropped pictures begin with it; nothing is written there.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self) -> None:
         self._kept: OrderedDict[str, tuple[str, PictureRequest | ScaleCrafterError]] = OrderedDict()
 
     def __contains__(self, path: object) -> bool:
@@ -58,7 +52,7 @@ class Uploads:
             raise
         except Exception as error:  # the parser's own, for bytes that are no form
             raise HTTPException(400, f"the body is not a form with a picture ({type(error).__name__})") from None
-        path = str(self._folder / secrets.token_hex(16) / name)
+        path = f"{secrets.token_hex(16)}/{name}"
         self._kept[path] = name, found
         while len(self._kept) > _MOST_KEPT:
             self._kept.popitem(last=False)
