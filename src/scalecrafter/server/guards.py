@@ -161,7 +161,8 @@ class _Body:
         if self._waits_to_send and not self._arrived:
             return
         try:
-            while not self._ended and self._arrived <= 4 * self._limit:
+            ends = time.monotonic() + 5 * _DRAINING
+            while not self._ended and self._arrived <= 4 * self._limit and time.monotonic() < ends:
                 await self._next(_DRAINING)
         except TimeoutError:
             return
