@@ -15,13 +15,13 @@ import numpy as np
 
 from .captions import COLOUR_WORDS, PLACE_WORDS, SPECIES_WORDS, caption
 from .data import HELD_OUT_SEED
-from .scene import ACCESSORIES, COLOURS, SPECIES, Animal, sample_scene
+from .scene import ACCESSORIES, COLOURS, SHIPPED_WORLD, SPECIES, Animal, sample_scene
 
 COUNT = 512
 TARGET = Path("src/scalecrafter/evaluation/prompts/critters.jsonl")
 
 
-def prompts(number: int = COUNT) -> Iterator[dict[str, str | int]]:
+def prompts(number: int = COUNT, world: str = SHIPPED_WORLD) -> Iterator[dict[str, str | int]]:
     """`number` prompts with what they promise and the seed of their scene.
 
     Species and colours take turns so that each run of a hundred has all hundred pairs; accessories, places and times
@@ -32,7 +32,7 @@ def prompts(number: int = COUNT) -> Iterator[dict[str, str | int]]:
         species = SPECIES[index % len(SPECIES)]
         colour = COLOURS[(index + index // len(SPECIES)) % len(COLOURS)]
         for seed in seeds:
-            scene = sample_scene(seed)
+            scene = sample_scene(seed, world)
             animal = scene.animals[0].animal
             if (animal.species, animal.colour) != (species, colour):
                 continue

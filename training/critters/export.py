@@ -68,12 +68,25 @@ PREVIEW_PROMPTS = (
     "a spotted green dog on the beach",
     "a striped blue cat in the desert",
 )
+DETAILED_PREVIEW_PROMPTS = (
+    "a close-up of a blue fox with a red scarf in the snow",
+    "a green frog in a meadow far away",
+    "a portrait of an orange cat wearing glasses, city, night",
+    "a close-up of a pink pig on the beach",
+    *PREVIEW_PROMPTS[4:],
+)
 
 
-def preview(pipe: StableDiffusionPipeline, path: Path, size: int = 256, steps: int = 25) -> None:
+def preview(
+    pipe: StableDiffusionPipeline,
+    path: Path,
+    size: int = 256,
+    steps: int = 25,
+    prompts: tuple[str, ...] = PREVIEW_PROMPTS,
+) -> None:
     """A grid of twelve native pictures, to be looked at."""
     pictures = []
-    for prompt in PREVIEW_PROMPTS:
+    for prompt in prompts:
         generator = torch.Generator().manual_seed(0)
         result = pipe(
             prompt, height=size, width=size, num_inference_steps=steps, guidance_scale=4.0, generator=generator

@@ -31,7 +31,7 @@ from .autoencoder import (
 from .captions import vocabulary
 from .data import HELD_OUT_SEED, captions_of, details, renders, shapes_of
 from .denoiser import Denoiser, DenoiserSettings, Latents, tokenize, train_denoiser
-from .export import assemble, export, preview
+from .export import DETAILED_PREVIEW_PROMPTS, PREVIEW_PROMPTS, assemble, export, preview
 from .loop import pick_device, pick_precision, save_atomically
 from .scene import SHIPPED_WORLD, WORLDS
 from .tokenizer import build_tokenizer
@@ -117,10 +117,13 @@ def run(
     scaling_factor = round(1.0 / spread, 5)
     report(f"latents: {sum(len(each.means) for each in data)}, scaling factor {scaling_factor}")
 
+    prompts = DETAILED_PREVIEW_PROMPTS if world == "detailed" else PREVIEW_PROMPTS
+
     def look(step: int, average: nn.Module) -> None:
         if step % preview_every == 0:
             assert isinstance(average, Denoiser)
-            preview(assemble(vae, average, tokenizer, scaling_factor), out / f"preview-{step:06d}.png")
+            pipe = assemble(vae, average, tokenizer, scaling_factor)
+            preview(pipe, out / f"preview-{step:06d}.png", prompts=prompts)
 
     denoiser = train_denoiser(
         data,
