@@ -22,6 +22,7 @@ from ..methods.steps.diagnostics import explained_out_of_memory
 from ..methods.steps.enlarged import enlarged, enlarged_size
 from ..methods.steps.job import PictureJob
 from ..models.schedulers import using_scheduler, viewer_name
+from ..patching.apply import set_aside
 from ..request.batching import batch_key
 from ..request.inputs import composite_mask, digests
 from ..request.methods import METHODS
@@ -102,6 +103,7 @@ def generate_many(
     with (
         torch.no_grad(),
         explained_out_of_memory(first, architecture),
+        set_aside(pipe),
         using_scheduler(pipe, first.scheduler, first.seed),
         vae_memory_applied(pipe.vae, vae_memory),
     ):

@@ -11,6 +11,7 @@ to the text, whose length does not change, and stays as it is.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import ceil, log, sqrt
@@ -51,13 +52,20 @@ def entropy_scale(tokens: int, native_tokens: int) -> float:
     return sqrt(log(tokens) / log(native_tokens)) if min(tokens, native_tokens) > 1 else 1.0
 
 
-class _Scaling:
-    """The two hooks: one sees the size of the latents, the other scales queries by the number of their tokens."""
+class _Scaling(threading.local):
+    """The two hooks: one sees the size of the latents, the other scales queries by the number of their tokens.
+
+    Each thread sees its own sizes.
+    """
 
     def __init__(self, architecture: Architecture) -> None:
+        self._architecture = architecture
         self._levels = architecture.levels
         self._native = (architecture.native_height, architecture.native_width)
         self._scales: dict[int, float] = {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Scaling:
+        return _Scaling(self._architecture)
 
     def see_size(self, _unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before a U-Net call: the scale of every level, by its number of tokens."""

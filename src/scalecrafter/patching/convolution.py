@@ -7,32 +7,42 @@ module replaced, renamed or subclassed.
 
 from __future__ import annotations
 
+import copy
+import threading
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .._util.sizes import Factors
+from ..errors import ModelError
 from ..ops.dispersion import disperse_kernel
 from ..ops.redilation import UNDILATED, redilated_convolution
 
 _ATTRIBUTE = "_conv_forward"
 
 
+class _Now(threading.local):
+    """What a convolution does in the calls of one thread."""
+
+    factors: Factors | None = None
+    """Dilation; None leaves the convolution as it is."""
+    transform: Tensor | None = None
+    """R of the dispersion, or None."""
+    ran = False
+    """Whether the patch was asked since `set`."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Now:
+        return _Now()
+
+
 class ConvolutionPatch:
     """Replaces `_conv_forward` of one convolution; until `set` is called, it does the same."""
 
     def __init__(self, convolution: nn.Conv2d) -> None:
+        self._convolution = convolution
         self._own = convolution.__dict__.get(_ATTRIBUTE)
-        self._stride = _pair(convolution.stride)
-        self._padding = _padding(convolution)
-        self._kernel_size = convolution.kernel_size[0]
-        self._groups = convolution.groups
-        self._padding_mode = convolution.padding_mode
-        self.factors: Factors | None = None
-        """Dilation now; None leaves the convolution as it is."""
-        self.transform: Tensor | None = None
-        """R of the dispersion that acts now, or None."""
+        self._now = _Now()
         self._dispersed: tuple[Any, Tensor] | None = None
 
     def install(self, convolution: nn.Conv2d) -> None:
@@ -48,31 +58,57 @@ class ConvolutionPatch:
                 convolution.__dict__[_ATTRIBUTE] = self._own
 
     def set(self, factors: Factors | None, transform: Tensor | None) -> None:
-        """What the next evaluations do.  Ending the dispersion frees its kernel."""
-        self.factors, self.transform = factors, transform
+        """What this thread's next evaluations do.  Ending the dispersion frees its kernel."""
+        now = self._now
+        now.factors, now.transform, now.ran = factors, transform, False
         if transform is None:
             self._dispersed = None
 
+    @property
+    def was_skipped(self) -> bool:
+        """Whether it should have changed an evaluation of this thread, and was not asked since `set`."""
+        now = self._now
+        return not now.ran and (now.transform is not None or now.factors not in (None, UNDILATED))
+
+    @property
+    def foreign(self) -> Any:
+        """What somebody else has put in the place of `_conv_forward`, before `install` or after; None for nothing."""
+        if self._own is not None:
+            return self._own
+        now = self._convolution.__dict__.get(_ATTRIBUTE)
+        return None if now is self else now
+
     def forget(self) -> None:
-        """Compute the dispersed kernel anew at its next use: fusing a LoRA changes weights without a trace."""
+        """Compute the dispersed kernel anew at its next use."""
         self._dispersed = None
 
+    def __reduce__(self) -> Any:
+        raise refused_pickle()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ConvolutionPatch:
+        twin = memo[id(self)] = object.__new__(type(self))
+        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return twin
+
     def __call__(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if self.transform is not None:
-            weight = self._kernel(weight, self.transform)
-        elif self.factors is None or self.factors == UNDILATED:
+        now = self._now
+        factors, transform, now.ran = now.factors, now.transform, True
+        if transform is not None:
+            weight = self._kernel(weight, transform)
+        elif factors is None or factors == UNDILATED:
             plain: Tensor = self._plain(features, weight, bias)
             return plain
+        convolution = self._convolution
         return redilated_convolution(
             features,
             weight,
             bias,
-            self._stride,
-            self._padding,
-            self.factors or UNDILATED,
-            kernel_size=self._kernel_size,
-            groups=self._groups,
-            padding_mode=self._padding_mode,
+            _pair(convolution.stride),
+            _padding(convolution),
+            factors or UNDILATED,
+            kernel_size=convolution.kernel_size[0],
+            groups=convolution.groups,
+            padding_mode=convolution.padding_mode,
         )
 
     def _kernel(self, weight: Tensor, transform: Tensor) -> Tensor:
@@ -84,9 +120,18 @@ class ConvolutionPatch:
             return disperse_kernel(weight, transform)
         version = None if weight.is_inference() else weight._version
         key = (weight.data_ptr(), version, weight.dtype, weight.device, id(transform))
-        if self._dispersed is None or self._dispersed[0] != key:
-            self._dispersed = (key, disperse_kernel(weight, transform))
-        return self._dispersed[1]
+        dispersed = self._dispersed
+        if dispersed is None or dispersed[0] != key:
+            self._dispersed = dispersed = (key, disperse_kernel(weight, transform))
+        return dispersed[1]
+
+
+def refused_pickle() -> ModelError:
+    """Why a module that ScaleCrafter is applied to is not pickled."""
+    return ModelError(
+        "ScaleCrafter is applied to this U-Net, which cannot be pickled so: call scalecrafter.remove(pipe) first, and "
+        "scalecrafter.apply on the copy"
+    )
 
 
 def _pair(value: Any) -> tuple[int, int]:

@@ -85,24 +85,21 @@ class Damping:
         self._bare = bare
         self._guided = guided
         self._reported: set[Branches] = set()
-        self.unconditional = False
-        """Whether the next call is of the unconditional branch alone; the guider of a modular pipeline sets it."""
-        self.strong_prediction: Tensor | None = None
-        """The strong denoiser's prediction of that branch, which the guider fetches."""
 
-    def acts_on(self, pipe: Any, unet: nn.Module, sample: Tensor) -> Branches | None:
+    def acts_on(self, pipe: Any, unet: nn.Module, sample: Tensor, unconditional: bool) -> Branches | None:
         """What a call within the span of noise damping holds, where the strong denoiser is needed for it.
 
         Args:
             pipe: the pipeline, or None.
             unet: the U-Net that is called.
             sample: its latents, as `repeats_its_latents` takes them.
+            unconditional: whether a modular pipeline's guider says that this is the unconditional branch.
 
         Raises:
             RecipeError: for a named recipe and a guider that leaves its noise damping undone.
             ScaleCrafterError: for an odd batch where `apply` was called with `guided=True`.
         """
-        branches = self._branches(pipe, unet, sample)
+        branches = self._branches(pipe, unet, sample, unconditional)
         if branches is Branches.UNDAMPED and self._named:
             raise RecipeError(
                 f"the guider of this pipeline, {type(pipe.guider).__name__}, does not damp noise, which the recipe "
@@ -114,7 +111,7 @@ class Damping:
             self._report(branches, pipe, sample)
         return branches if branches in (Branches.PAIR, Branches.UNCONDITIONAL) else None
 
-    def _branches(self, pipe: Any, unet: nn.Module, sample: Tensor) -> Branches:
+    def _branches(self, pipe: Any, unet: nn.Module, sample: Tensor, unconditional: bool) -> Branches:
         even = sample.shape[0] % 2 == 0
         if self._guided is not None:
             if self._guided and not even:
@@ -128,11 +125,11 @@ class Damping:
                 return Branches.NONE
             if not getattr(guider, "damps_noise", False):
                 return Branches.UNDAMPED
-            return Branches.UNCONDITIONAL if self.unconditional else Branches.CONDITIONAL
+            return Branches.UNCONDITIONAL if unconditional else Branches.CONDITIONAL
         guides = getattr(pipe, "do_classifier_free_guidance", None)  # None also before a pipeline's first call
         if guides is not None and not guides:
             return Branches.NONE
-        if repeats_its_latents(sample, unet):
+        if unsupported_guidance(pipe) is None and repeats_its_latents(sample, unet):
             return Branches.PAIR
         return Branches.UNSUPPORTED if guides else Branches.UNKNOWN
 

@@ -6,11 +6,11 @@ A feature that was made with one dilation must not be used with another, nor one
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import ModelError
 from ..recipes.resolution import LayerChanges
@@ -20,9 +20,9 @@ _REFUSED = ("faster_cache", "first_block_cache", "mag_cache", "pyramid_attention
 """Modules of diffusers.hooks whose hooks keep features."""
 
 
-def refuse_feature_caches(unet: nn.Module) -> None:
-    """Raise `ModelError` for a cache of diffusers on any module of the U-Net."""
-    for path, module in unet.named_modules():
+def refuse_feature_caches(modules: Iterable[tuple[str, nn.Module]]) -> None:
+    """Raise `ModelError` for a cache of diffusers on any of a U-Net's modules, given with their paths."""
+    for path, module in modules:
         registry = module.__dict__.get("_diffusers_hook")
         for hook in registry.hooks.values() if registry is not None else ():
             home = type(hook).__module__.rpartition(".")[2]
@@ -52,6 +52,21 @@ class DeepCacheFeatures:
         if helper is not None:
             helper.start_timestep = None
 
+    def are_reused(self, unet: nn.Module, timestep: Any) -> bool:
+        """After a U-Net call: whether DeepCache is on, which skips layers.
+
+        Raises:
+            ModelError: where DeepCache did not see the call, and so took features of another step.
+        """
+        helper = _deep_cache_on(unet)
+        if helper is not None and not _saw(helper, timestep):
+            raise ModelError(
+                "DeepCache no longer sees the calls of this U-Net, so it reuses features of wrong steps: it was "
+                "enabled after offloading, which has put the U-Net's own forward back.  Call helper.disable(), "
+                "pipe.remove_all_hooks(), helper.enable(), and then enable offloading again"
+            )
+        return helper is not None
+
     def before_structure(self, unet: nn.Module, settings: LayerChanges) -> None:
         """Before the structure-aware denoiser's evaluation: a whole one where its settings have changed."""
         helper = _deep_cache_on(unet)
@@ -75,6 +90,13 @@ class DeepCacheFeatures:
             yield
         finally:
             helper.cached_output, helper.start_timestep = features, start
+
+
+def _saw(helper: Any, timestep: Any) -> bool:
+    """Whether DeepCache has counted up to this timestep."""
+    value = float(timestep.flatten()[0]) if isinstance(timestep, Tensor) else float(timestep)
+    table = [float(t) for t in helper.pipe.scheduler.timesteps]
+    return value not in table or helper.cur_timestep == table.index(value)
 
 
 def _deep_cache_on(unet: nn.Module) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .apply import damping_on
+from .apply import calls_of
 
 try:
     from diffusers.guiders import ClassifierFreeGuidance
@@ -44,17 +44,17 @@ class NoiseDampedGuidance(ClassifierFreeGuidance):  # type: ignore[misc]
     def prepare_models(self, denoiser: nn.Module) -> None:
         """Before the evaluation of one branch: set which one it is."""
         super().prepare_models(denoiser)
-        damping = damping_on(denoiser)
-        if damping is not None:
-            damping.unconditional = not self.is_conditional
-            damping.strong_prediction = None
+        calls = calls_of(denoiser)
+        if calls is not None:
+            calls.unconditional = not self.is_conditional
+            calls.strong_prediction = None
 
     def cleanup_models(self, denoiser: nn.Module) -> None:
         """After it: fetch the strong denoiser's prediction, if there is one."""
         super().cleanup_models(denoiser)
-        damping = damping_on(denoiser)
-        if damping is not None and damping.strong_prediction is not None:
-            self._strong, damping.strong_prediction = damping.strong_prediction, None
+        calls = calls_of(denoiser)
+        if calls is not None and calls.strong_prediction is not None:
+            self._strong, calls.strong_prediction = calls.strong_prediction, None
 
     def forward(self, pred_cond: Tensor, pred_uncond: Tensor | None = None) -> Any:
         """The guided prediction `(batch, …)` from those of the two branches."""

@@ -17,7 +17,7 @@ from .families import family_of
 from .ldm_names import ldm_names
 from .sizes import AUTOENCODERS, ModelSizes, native_grid, pixel_factor
 
-_ADAPTER_INPUT = "lora_A"
+ADAPTER_INPUT = "lora_A"
 """Where peft keeps the half of a LoRA that has the kernel of the convolution it adapts."""
 
 
@@ -125,23 +125,9 @@ def _convolutions(unet: nn.Module) -> dict[str, tuple[nn.Conv2d, ...]]:
         if not isinstance(module, nn.Conv2d):
             continue
         parts = [part for part in path.split(".") if part != "base_layer"]
-        if _ADAPTER_INPUT in parts:
-            parts = parts[: parts.index(_ADAPTER_INPUT)]
+        if ADAPTER_INPUT in parts:
+            parts = parts[: parts.index(ADAPTER_INPUT)]
         elif any(part.startswith("lora_") for part in parts):
             continue
         found.setdefault(".".join(parts), []).append(module)
     return {path: tuple(modules) for path, modules in found.items()}
-
-
-def unknown_adapters(unet: nn.Module) -> dict[str, str]:
-    """Adapters on convolutions that are no LoRA and not fused: module path → kind.
-
-    Theirs is a convolution of their own (LoHa, LoKr, OFT …) that is not a module, so it would run undilated beside its
-    re-dilated base.
-    """
-    found = {}
-    for path, module in unet.named_modules():
-        base = getattr(module, "base_layer", None)
-        if isinstance(base, nn.Conv2d) and not hasattr(module, _ADAPTER_INPUT) and not getattr(module, "merged", False):
-            found[path] = type(module).__module__.split(".")[-2]
-    return found

@@ -5,6 +5,7 @@ The pipeline's class says where it never is.  Otherwise the latents of the call 
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from torch import Tensor, nn
@@ -29,9 +30,14 @@ _UNSUPPORTED = {
 
 def unsupported_guidance(pipe: Any) -> str | None:
     """How a pipeline guides, in words, where its calls are not an unconditional and a conditional half; else None."""
-    if hasattr(type(pipe), "do_perturbed_attention_guidance"):
+    return _unsupported(type(pipe))  # type: ignore[arg-type]
+
+
+@functools.cache
+def _unsupported(kind: Any) -> str | None:
+    if hasattr(kind, "do_perturbed_attention_guidance"):
         return _THREE
-    names = [base.__name__ for base in type(pipe).__mro__]
+    names = [base.__name__ for base in kind.__mro__]
     return next((how for part, how in _UNSUPPORTED.items() if any(part in name for name in names)), None)
 
 

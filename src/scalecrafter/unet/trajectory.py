@@ -42,7 +42,10 @@ class Trajectory:
 
     def __init__(self) -> None:
         self._source: object = None
+        self._version: int | None = None
         self._table: list[float] = []
+        self.is_new = False
+        """Whether the last call found another table than the one before: a run has begun."""
 
     def place(self, scheduler: Any, timestep: Tensor | float, run_length: int | None = None) -> Fraction:
         """The place of a call.
@@ -54,12 +57,21 @@ class Trajectory:
         """
         value = float(timestep.flatten()[0]) if isinstance(timestep, Tensor) else float(timestep)
         timesteps = getattr(scheduler, "timesteps", None)
+        self.is_new = False
         if timesteps is None or len(timesteps) == 0:
             train = getattr(getattr(scheduler, "config", None), "num_train_timesteps", NUM_TRAIN_TIMESTEPS)
             return min(max(1 - Fraction(value) / int(train), Fraction(0)), Fraction(1))
-        if timesteps is not self._source:
-            self._source, self._table = timesteps, [float(t) for t in torch.as_tensor(timesteps).tolist()]
+        self._read(timesteps)
         return Fraction(self._index(scheduler, value, run_length), len(self._table))
+
+    def _read(self, timesteps: Any) -> None:
+        """Read the table anew, unless it is a tensor on a GPU that was not written to since (reading waits for it)."""
+        self.is_new = timesteps is not self._source
+        on_gpu = isinstance(timesteps, Tensor) and timesteps.device.type != "cpu" and not timesteps.is_inference()
+        version = timesteps._version if on_gpu else None
+        if self.is_new or version is None or version != self._version:
+            self._source, self._version = timesteps, version
+            self._table = [float(t) for t in torch.as_tensor(timesteps).tolist()]
 
     def _index(self, scheduler: Any, value: float, run_length: int | None) -> int:
         """Index in the table; for a timestep that occurs twice or not at all, the scheduler's own index decides."""

@@ -13,6 +13,7 @@ from .installation import (
     has_vae_memory,
     remove_vae_memory,
     vae_memory_applied,
+    vae_memory_kept,
 )
 from .overflow import VaeNotice, in_type
 from .planning import MemoryBudgetError, TilePlan
@@ -35,4 +36,5 @@ __all__ = [
     "readable",
     "remove_vae_memory",
     "vae_memory_applied",
+    "vae_memory_kept",
 ]

@@ -62,17 +62,23 @@ def vae_memory_applied(vae: Any, memory: MemoryBudget = AUTO, *, tile: Size | No
 
     "auto" leaves a budget in force that is there already.
     """
+    with vae_memory_kept(vae):
+        if vae is not None and not (has_vae_memory(vae) and memory == AUTO):
+            apply_vae_memory(vae, memory, tile=tile)
+        yield vae
+
+
+@contextmanager
+def vae_memory_kept(vae: Any) -> Iterator[None]:
+    """At the end of a `with` block, exceptions included, the VAE has the memory budget that it had before, or none."""
     before = _installed(vae)
-    if vae is None or (before is not None and memory == AUTO):
-        yield vae
-        return
-    apply_vae_memory(vae, memory, tile=tile)
     try:
-        yield vae
+        yield
     finally:
-        remove_vae_memory(vae)
-        if before is not None:
-            before.install()
+        if _installed(vae) is not before:
+            remove_vae_memory(vae)
+            if before is not None:
+                before.install()
 
 
 def has_vae_memory(vae: Any) -> bool:

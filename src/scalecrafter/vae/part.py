@@ -7,15 +7,17 @@ whatever offloading has put around it, and the hook after it puts the children b
 
 from __future__ import annotations
 
+import copy
+import threading
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from .._util.memory import AUTO, MemoryBudget, free_memory, is_out_of_memory, readable
-from ..errors import VaeOutOfMemoryError
+from ..errors import ModelError, VaeOutOfMemoryError
 from .chain import Chain
 from .execution import execute
 from .operations import Convolution, Operation
@@ -28,6 +30,34 @@ from .walk import operations_of
 _SHARE = 0.8
 """Of the free memory, what an automatic choice uses."""
 _STEP = 1 << 26
+Hook = TypeVar("Hook", bound=Callable[..., Any])
+
+
+def _uncompiled(hook: Hook) -> Hook:
+    """The hook, excluded from what torch.compile traces."""
+    disabled: Hook = torch.compiler.disable(hook)  # type: ignore[no-untyped-call]
+    return disabled
+
+
+class _Turn:
+    """One call at a time, since the stand-ins are there for all threads.  A thread that was interrupted keeps it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holder: int | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Turn:
+        return _Turn()
+
+    def take(self) -> None:
+        if self._holder != threading.get_ident():
+            self._lock.acquire()
+            self._holder = threading.get_ident()
+
+    def give(self) -> None:
+        if self._holder == threading.get_ident():
+            self._holder = None
+            self._lock.release()
 
 
 class Part:
@@ -54,6 +84,8 @@ class Part:
         self._children: dict[str, nn.Module | None] | None = None
         self._plans: dict[tuple[Any, ...], TilePlan] = {}
         self._warned = False
+        self._repairing = False
+        self._turn = _Turn()
 
     @property
     def factor(self) -> int:
@@ -63,10 +95,9 @@ class Part:
 
     def hook(self) -> list[Any]:
         """Put the hooks on; what takes them off again."""
-        uncompiled: Callable[[Any], Any] = torch.compiler.disable
         return [
-            self._module.register_forward_pre_hook(uncompiled(self._before)),
-            self._module.register_forward_hook(uncompiled(self._after), always_call=True),
+            self._module.register_forward_pre_hook(self._before),
+            self._module.register_forward_hook(self._after, always_call=True),
         ]
 
     def outlook(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> tuple[int, TilePlan | None]:
@@ -100,7 +131,21 @@ class Part:
             self._module._modules.update(self._children)
             self._children = None
 
+    def __reduce__(self) -> Any:
+        raise ModelError(
+            "this VAE has a memory budget of ScaleCrafter, and cannot be pickled with it: call "
+            "scalecrafter.remove(pipe) first"
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Part:
+        """That of a copied VAE."""
+        twin = memo[id(self)] = object.__new__(type(self))
+        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return twin
+
+    @_uncompiled
     def _before(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        self._turn.take()
         self.restore()
         values = arguments[0] if arguments else None
         if not isinstance(values, Tensor) or values.ndim != 4 or values.is_meta:
@@ -122,11 +167,19 @@ class Part:
         self._children = dict(module._modules)
         module._modules.update(self._stand_ins(plan))
 
+    @_uncompiled
     def _after(self, module: nn.Module, arguments: tuple[Any, ...], output: Any) -> Tensor | None:
         self.restore()
-        if not arguments or not isinstance(output, Tensor) or output.is_meta:
-            return None
-        return repaired(module, self._name, arguments, output)
+        is_outer = not self._repairing
+        self._repairing = True  # which may call the module again
+        try:
+            if not arguments or not isinstance(output, Tensor) or output.is_meta:
+                return None
+            return repaired(module, self._name, arguments, output)
+        finally:
+            if is_outer:
+                self._repairing = False
+                self._turn.give()
 
     def _stand_ins(self, plan: TilePlan) -> dict[str, nn.Module | None]:
         dtype = next(self._module.parameters()).dtype

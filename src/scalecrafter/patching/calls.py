@@ -1,0 +1,64 @@
+"""One call of a U-Net: which pipeline makes it, and what one thread knows about its calls.
+
+A U-Net may belong to several pipelines (`from_pipe`, SDXL's base and refiner), and several threads may call it.  So
+scheduler and guidance are those of the pipeline that calls, and nothing about a call is shared between threads.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from fractions import Fraction
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..recipes.resolution import LayerChanges, ResolvedRecipe
+from ..unet.trajectory import Trajectory
+from .damping import Branches
+from .feature_caches import DeepCacheFeatures
+
+
+def calling_pipeline(unet: nn.Module) -> Any:
+    """The pipeline whose method called `unet`, found on the stack; None for a loop outside of any pipeline."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_argcount and code.co_varnames[0] == "self" and runs(owner := frame.f_locals.get("self"), unet):
+            return owner
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+def runs(pipe: Any, unet: nn.Module) -> bool:
+    """Whether an object is a pipeline with this U-Net, compiled or not."""
+    if isinstance(pipe, nn.Module):
+        return False
+    own = getattr(pipe, "__dict__", {})
+    return "scheduler" in own and getattr(own.get("unet"), "_orig_mod", own.get("unet")) is unet
+
+
+class UNetCalls(threading.local):
+    """What one thread knows about its current call of a U-Net, and about the call before."""
+
+    def __init__(self) -> None:
+        self.trajectory = Trajectory()
+        self.features = DeepCacheFeatures()
+        self.last_place = Fraction(0)
+        self.pipe: Any = None
+        """The pipeline that calls."""
+        self.timestep: Any = None
+        self.resolved: ResolvedRecipe | None = None
+        self.strong: LayerChanges | None = None
+        """LayerChanges of the strong denoiser, where this call is damped."""
+        self.branches: Branches | None = None
+        self.arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+        self.in_strong_denoiser = False
+        self.unconditional = False
+        """Whether the next call is the unconditional branch alone; the guider of a modular pipeline sets it."""
+        self.strong_prediction: Tensor | None = None
+        """The strong denoiser's prediction of that branch, which the guider fetches."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> UNetCalls:
+        """A copied U-Net has had no calls."""
+        return UNetCalls()
