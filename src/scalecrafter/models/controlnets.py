@@ -16,7 +16,9 @@ from typing import Any
 import torch
 
 from ..errors import ModelError
+from .components import check_filled, check_keys
 from .loading import quiet
+from .reasons import reason
 from .sources import HUB_ID, PICKLE_SUFFIXES
 
 _KNOWN = "ControlNetModel"
@@ -66,14 +68,15 @@ def load_controlnet(model: str, unet: Any, dtype: torch.dtype) -> Any:
             else:
                 source = str(path) if is_here else model
                 _check_class(model, ControlNetModel.load_config(source, local_files_only=is_here))
-                controlnet = ControlNetModel.from_pretrained(
-                    source, torch_dtype=dtype, use_safetensors=True, local_files_only=is_here
+                controlnet, report = ControlNetModel.from_pretrained(
+                    source, torch_dtype=dtype, use_safetensors=True, local_files_only=is_here, output_loading_info=True
                 )
+                check_keys(f"the ControlNet {model!r}", report)
     except ModelError:
         raise
     except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(f"cannot load the ControlNet {model!r}: {lines[0]}") from error
+        raise ModelError(f"cannot load the ControlNet {model!r}: {reason(error)}") from error
+    check_filled(f"the ControlNet {model!r}", controlnet)
     _check_fits(model, controlnet, unet)
     return controlnet.requires_grad_(False).eval()
 

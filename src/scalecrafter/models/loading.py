@@ -16,8 +16,10 @@ from typing import Any
 
 import torch
 
-from ..errors import ModelError, first_line
+from ..errors import ModelError
 from ..unet.sizes import AUTOENCODERS, pixel_factor
+from .components import check_tokenizers, load_components, read_index
+from .reasons import reason
 from .single_file import cut_short, load_single_file
 from .sources import locate
 from .untrained import untrained_pipeline
@@ -97,6 +99,12 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
         )
     if place.type == "mps" and not torch.backends.mps.is_available():
         raise ModelError("this torch sees no Apple GPU: take the device cpu or auto")
+    try:
+        usable = not torch.empty(1, device=place).is_meta
+    except Exception:  # each backend has its own error for a device that is not there
+        usable = False
+    if not usable:
+        raise ModelError(f"this torch cannot use the device {str(device)!r}: take auto or cpu")
     return place
 
 
@@ -136,8 +144,8 @@ def load_outline(model: str | os.PathLike[str], **options: Any) -> Any:
     if kind != "folder":
         return load_pipeline(model, **options)
     folder = Path(source)
+    index = read_index(folder)
     try:
-        index = json.loads((folder / "model_index.json").read_text("utf-8"))
         autoencoder = next((name for name in AUTOENCODERS if name in index), None)
         vae_config = _config(folder / autoencoder) if autoencoder else {"block_out_channels": [0]}
         unet_class = getattr(diffusers, index["unet"][1])
@@ -147,10 +155,10 @@ def load_outline(model: str | os.PathLike[str], **options: Any) -> Any:
             vae = getattr(diffusers, index[autoencoder][1]).from_config(vae_config) if autoencoder else None
         with quiet():
             scheduler = getattr(diffusers, index["scheduler"][1]).from_pretrained(str(folder), subfolder="scheduler")
-    except (OSError, KeyError, AttributeError, ValueError) as error:
+    except (OSError, KeyError, AttributeError, TypeError, ValueError) as error:
         if not (folder / "unet").is_dir():
             raise ModelError(f"ScaleCrafter needs a convolutional U-Net; the model in {source!r} has none") from None
-        raise ModelError(f"cannot read the model in {source!r}: {first_line(error)}") from error
+        raise ModelError(f"cannot read the model in {source!r}: {reason(error)}") from error
     return Outline(unet, scheduler, pixel_factor(vae_config["block_out_channels"]), vae)
 
 
@@ -158,17 +166,19 @@ def _config(folder: Path) -> Any:
     return json.loads((folder / "config.json").read_text("utf-8"))
 
 
-def _load_folder(folder: Path, dtype: torch.dtype, allow_pickle: bool) -> Any:
+def _load_folder(folder: Path, dtype: torch.dtype, allow_pickle: bool, variant: str | None = None) -> Any:
     from diffusers import DiffusionPipeline
 
+    options = {
+        "variant": variant or _variant(folder),
+        "use_safetensors": None if allow_pickle else True,
+        "local_files_only": True,
+    }
     try:
-        return DiffusionPipeline.from_pretrained(
-            str(folder),
-            torch_dtype=dtype,
-            variant=_variant(folder),
-            use_safetensors=None if allow_pickle else True,
-            local_files_only=True,
-        )
+        components = load_components(folder, dtype, **options)
+        pipe = DiffusionPipeline.from_pretrained(str(folder), torch_dtype=dtype, **components, **options)
+    except ModelError:
+        raise
     except Exception as error:
         if not allow_pickle and not any(folder.rglob("*.safetensors")):
             raise ModelError(
@@ -178,7 +188,9 @@ def _load_folder(folder: Path, dtype: torch.dtype, allow_pickle: bool) -> Any:
         damaged = next(filter(None, map(cut_short, sorted(folder.rglob("*.safetensors")))), None)
         if damaged:
             raise ModelError(f"cannot load the model in {str(folder)!r}: {damaged}") from None
-        raise ModelError(f"cannot load the model in {str(folder)!r}: {first_line(error)}") from error
+        raise ModelError(f"cannot load the model in {str(folder)!r}: {reason(error)}") from error
+    check_tokenizers(pipe)
+    return pipe
 
 
 def _variant(folder: Path) -> str | None:
@@ -194,13 +206,13 @@ def _load_hub(name: str, dtype: torch.dtype, allow_pickle: bool) -> Any:
     problem: Exception | None = None
     for variant in variants:
         try:
-            return DiffusionPipeline.from_pretrained(
-                name, torch_dtype=dtype, variant=variant, use_safetensors=None if allow_pickle else True
-            )
+            folder = DiffusionPipeline.download(name, variant=variant, use_safetensors=None if allow_pickle else True)
         except Exception as error:
             problem = error
+        else:
+            return _load_folder(Path(folder), dtype, allow_pickle, variant)
     raise ModelError(
-        f"cannot load {name!r}: there is no such folder here, and the hub answered: {first_line(problem)}"
+        f"cannot load {name!r}: there is no such folder here, and the hub answered: {reason(problem)}"
     ) from problem
 
 

@@ -15,8 +15,10 @@ from typing import Any
 
 import torch
 
-from ..errors import ModelError, first_line
+from ..errors import ModelError
 from .checkpoint_config import UNET, Shapes, write_configuration
+from .components import check_filled, check_tokenizers
+from .reasons import reason
 from .sources import HUB_ID, PICKLE_SUFFIXES
 
 _VOCABULARY = "openai/clip-vit-large-patch14"
@@ -65,7 +67,7 @@ def load_single_file(
     except ModelError as error:
         raise ModelError(f"cannot load {str(path)!r}: {error}") from error
     except Exception as error:
-        raise ModelError(f"cannot load {str(path)!r}: {first_line(error)} ({_WHERE_FROM})") from error
+        raise ModelError(f"cannot load {str(path)!r}: {reason(error)} ({_WHERE_FROM})") from error
 
 
 def tensor_shapes(path: Path, allow_pickle: bool) -> dict[str, tuple[int, ...]]:
@@ -83,7 +85,7 @@ def tensor_shapes(path: Path, allow_pickle: bool) -> dict[str, tuple[int, ...]]:
         with safe_open(str(path), framework="pt") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except Exception as error:
-        raise ModelError(f"{str(path)!r} is not a safetensors file, or is damaged: {first_line(error)}") from None
+        raise ModelError(f"{str(path)!r} is not a safetensors file, or is damaged: {reason(error)}") from None
 
 
 def cut_short(path: Path) -> str | None:
@@ -113,8 +115,7 @@ def _shapes_in_pickle(path: Path, allow_pickle: bool) -> dict[str, tuple[int, ..
         content = torch.load(path, map_location="meta", weights_only=True)
     except Exception as error:
         raise ModelError(
-            f"{str(path)!r} cannot be read as weights only: {first_line(error)}. "
-            "It holds more than tensors, and is not opened in any other way"
+            f"{str(path)!r} cannot be read as weights only: {reason(error)}. Take the model as .safetensors"
         ) from None
     content = content.get("state_dict", content) if isinstance(content, dict) else {}
     return {str(name): tuple(value.shape) for name, value in content.items() if isinstance(value, torch.Tensor)}
@@ -125,7 +126,12 @@ def _read(path: Path, shapes: Shapes, dtype: torch.dtype, config: str | None, lo
 
     is_xl = any(name.startswith("conditioner.embedders.1.") for name in shapes)
     pipeline = diffusers.StableDiffusionXLPipeline if is_xl else diffusers.StableDiffusionPipeline
-    return pipeline.from_single_file(str(path), torch_dtype=dtype, config=config, local_files_only=local)
+    pipe = pipeline.from_single_file(str(path), torch_dtype=dtype, config=config, local_files_only=local)
+    for name, component in pipe.components.items():
+        if isinstance(component, torch.nn.Module):
+            check_filled(f"the {name}", component)
+    check_tokenizers(pipe)
+    return pipe
 
 
 def _with_whatever_there_is(path: Path, shapes: Shapes, dtype: torch.dtype) -> Any:
@@ -135,7 +141,7 @@ def _with_whatever_there_is(path: Path, shapes: Shapes, dtype: torch.dtype) -> A
     except Exception as error:
         vocabulary = _cached_vocabulary()
         if vocabulary is None:
-            raise ModelError(f"{first_line(error)} ({_WHERE_FROM})") from error
+            raise ModelError(f"{reason(error)} ({_WHERE_FROM})") from error
         return _with_configuration_from_shapes(path, shapes, dtype, vocabulary)
 
 

@@ -1,0 +1,18 @@
+"""Why another library could not load a model, in one line for a message of ours."""
+
+from __future__ import annotations
+
+from ..errors import first_line
+
+_ADVICE = "weights_only"
+"""torch's message on a pickle that holds more than tensors advises to read it in a way that runs its code."""
+_ELSEWHERE = ("stacktrace above", "stack trace above")
+
+
+def reason(error: BaseException | None) -> str:
+    """The first line of an error that says something by itself: its cause's, where it only points there."""
+    while error is not None and any(text in str(error) for text in _ELSEWHERE):
+        error = error.__cause__ or error.__context__
+    if _ADVICE in str(error):
+        return "a file holds more than tensors, which is not read, since that can run code"
+    return first_line(error)
