@@ -156,3 +156,26 @@ def test_families_are_read_from_the_anatomy() -> None:
         "sdxl",
     ]
     assert scalecrafter.plan(tiny_sd_pipeline(), 256, 256).architecture.family == "any"
+
+
+@pytest.mark.parametrize(
+    ("name", "unet"), [("sdxl-2048x2048", SD15), ("sd15-2048x2048", SD21), ("sd15-1024x1024", SDXL)]
+)
+def test_a_recipe_of_another_architecture_is_refused(name: str, unet: object) -> None:
+    with pytest.raises(
+        RecipeError, match=rf"the recipe is for the architecture {name[:4]}, and this U-Net is of the fam"
+    ):
+        scalecrafter.plan(unet, 2048, 2048, 50, recipe=name)
+    with pytest.raises(RecipeError, match="take another recipe"):
+        scalecrafter.apply(unet, recipe=name)
+    assert not unet._forward_pre_hooks  # type: ignore[attr-defined]
+
+
+def test_a_recipe_for_any_architecture_fits_all() -> None:
+    for unet in (SD15, SD21, SDXL, tiny_sd_pipeline().unet):
+        assert plan(unet, 'architecture = "any"\n[redilation]\nuntil = 1\nlayers = { "mid_block" = 2 }').factors(0)
+
+
+def test_a_recipe_of_a_family_is_refused_for_a_unet_of_none() -> None:
+    with pytest.raises(RecipeError, match="this U-Net is of none of the known families"):
+        scalecrafter.plan(tiny_sd_pipeline(), 256, 256, 50, recipe="sd15-1024x1024")

@@ -216,7 +216,7 @@ def test_a_convolution_that_never_asks_is_refused_by_name() -> None:
     pipe.unet.mid_block.resnets[0].conv2.__class__ = OwnConvolution
     with (
         scalecrafter.applied(pipe, recipe=RECIPE),
-        pytest.raises(ModelError, match="OwnConvolution.forward, which never"),
+        pytest.raises(ModelError, match=r"OwnConvolution\.forward, which never"),
     ):
         latents(pipe)
     latents(pipe)

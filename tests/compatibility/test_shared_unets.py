@@ -168,7 +168,7 @@ def test_threads_that_decode_in_tiles_are_as_alone() -> None:
         with torch.no_grad():
             return vae.decode(given[number]).sample
 
-    with vae_memory_applied(vae, "1MiB", tile=(64, 64)):
+    with vae_memory_applied(vae, "8MiB", tile=(64, 64)):
         alone = [run(number) for number in range(3)]
         for ours, theirs in zip(in_threads(run, 3), alone, strict=True):
             torch.testing.assert_close(ours, theirs)

@@ -22,6 +22,7 @@ from .._util.sizes import Factors
 from ..errors import RecipeError
 from ..ops.dispersion import SCALE, dispersion_transform
 from ..unet.architecture import Architecture
+from ..unet.families import ANY
 from ..unet.ldm_names import plain_ldm_name
 from .recipe import Recipe
 
@@ -126,8 +127,15 @@ def resolve(recipe: Recipe, architecture: Architecture, lenient: bool = False) -
     """The layers that a recipe's prefixes stand for in this U-Net.
 
     Raises:
-        RecipeError: for a prefix that matches nothing (unless `lenient`), or a dispersed layer without a 3×3 kernel.
+        RecipeError: for a recipe of another architecture, a prefix that matches nothing (unless `lenient`), or a
+            dispersed layer without a 3×3 kernel.
     """
+    if recipe.architecture not in (ANY, architecture.family):
+        own = f"of the family {architecture.family}" if architecture.family != ANY else "of none of the known families"
+        raise RecipeError(
+            f"the recipe is for the architecture {recipe.architecture}, and this U-Net is {own}: take another recipe "
+            f'(scalecrafter recipes list), or a copy with architecture = "any" if its layers are meant for this U-Net'
+        )
     redilation, dispersion, damping = recipe.redilation, recipe.dispersion, recipe.noise_damping
     dispersed = _match(dict.fromkeys(dispersion.layers), architecture, "dispersion", lenient) if dispersion else {}
     for name in dispersed:

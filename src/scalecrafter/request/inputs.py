@@ -14,6 +14,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from .._util.pictures import LARGEST_PIXELS, open_header
+from .._util.tones import eight_bit
 from .control import Control
 from .request import Request, RequestError
 
@@ -110,6 +111,9 @@ def open_picture(what: str, path: str, decode: bool = True) -> Image.Image:
         path: of the file.
         decode: False reads its header only.
 
+    Returns:
+        A picture with 8 bits a channel (see `eight_bit`).
+
     Raises:
         RequestError: for what cannot be read, or has more pixels than `LARGEST_PIXELS`.
     """
@@ -120,7 +124,7 @@ def open_picture(what: str, path: str, decode: bool = True) -> Image.Image:
                     f"the {what} {path!r} has {image.width}×{image.height} pixels, and at most {LARGEST_PIXELS:,} in "
                     "all can be read: give a smaller one"
                 )
-            return ImageOps.exif_transpose(image) if decode else image
+            return eight_bit(ImageOps.exif_transpose(image)) if decode else image
     except RequestError:
         raise
     except (OSError, SyntaxError, ValueError) as error:
