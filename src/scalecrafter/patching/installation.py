@@ -163,8 +163,8 @@ class Installation:
         if calls.branches is None:
             calls.strong = None
         if resolved is not None:
-            refuse_feature_caches(self._tree.modules)
-            _refuse_checkpointing(unet, structure, calls.strong)
+            refuse_feature_caches(self._tree.parents)
+            self._refuse_checkpointing(structure, calls.strong)
         self._set(resolved, structure)
         calls.features.before_structure(unet, structure)
         calls.arguments = ((), {}) if calls.strong is None else (own_containers(args), own_containers(kwargs))
@@ -196,7 +196,7 @@ class Installation:
         if calls.branches is Branches.UNCONDITIONAL:  # the guider goes on from here
             calls.strong_prediction = strong
             return None
-        damped = damped_pair(structure, strong, noise_channels(calls.pipe, structure))
+        damped = damped_pair(structure, strong, noise_channels(calls.pipe, getattr(unet, "config", {}), structure))
         return (damped, *output[1:]) if isinstance(output, tuple) else type(output)(sample=damped)
 
     def _owner(self, unet: nn.Module) -> Any:
@@ -223,6 +223,15 @@ class Installation:
         for convolution, patch in known.values():
             patch.remove(convolution)
         self._adapters = adapters_in(self._tree.modules)
+
+    def _refuse_checkpointing(self, structure: LayerChanges, strong: LayerChanges | None) -> None:
+        """Gradient checkpointing evaluates blocks again during the backward pass, when other factors are set."""
+        changes = torch.is_grad_enabled() and (strong is not None or structure != UNCHANGED)
+        if changes and any(module.__dict__.get("gradient_checkpointing") for _, module in self._tree.parents):
+            raise ModelError(
+                "gradient checkpointing evaluates blocks again when other dilation factors are set, so its gradients "
+                "would be wrong: call unet.disable_gradient_checkpointing(), or scalecrafter.remove(pipe), first"
+            )
 
     def _set(self, resolved: ResolvedRecipe | None, settings: LayerChanges) -> None:
         refuse_adapters(self._adapters, self._patches, settings)
@@ -262,13 +271,3 @@ def _patched(convolution: nn.Conv2d) -> tuple[nn.Conv2d, ConvolutionPatch]:
     patch = ConvolutionPatch(convolution)
     patch.install(convolution)
     return convolution, patch
-
-
-def _refuse_checkpointing(unet: nn.Module, structure: LayerChanges, strong: LayerChanges | None) -> None:
-    """Gradient checkpointing evaluates blocks again during the backward pass, when other factors are set."""
-    changes = torch.is_grad_enabled() and (strong is not None or structure != UNCHANGED)
-    if changes and any(getattr(module, "gradient_checkpointing", False) for module in unet.modules()):
-        raise ModelError(
-            "gradient checkpointing evaluates blocks again when other dilation factors are set, so its gradients "
-            "would be wrong: call unet.disable_gradient_checkpointing(), or scalecrafter.remove(pipe), first"
-        )

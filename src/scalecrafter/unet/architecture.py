@@ -17,6 +17,8 @@ from .families import family_of
 from .ldm_names import ldm_names
 from .sizes import AUTOENCODERS, ModelSizes, native_grid, pixel_factor
 
+_OF_CONTROL = ("ctrl_", "base_to_ctrl", "control_", "controlnet_")
+"""How the parts of a ControlNet-XS begin that lie inside of the U-Net; like other ControlNets, it is not dilated."""
 ADAPTER_INPUT = "lora_A"
 """Where peft keeps the half of a LoRA that has the kernel of the convolution it adapts."""
 
@@ -125,6 +127,8 @@ def _convolutions(unet: nn.Module) -> dict[str, tuple[nn.Conv2d, ...]]:
         if not isinstance(module, nn.Conv2d):
             continue
         parts = [part for part in path.split(".") if part != "base_layer"]
+        if any(part.startswith(_OF_CONTROL) for part in parts):
+            continue
         if ADAPTER_INPUT in parts:
             parts = parts[: parts.index(ADAPTER_INPUT)]
         elif any(part.startswith("lora_") for part in parts):

@@ -20,8 +20,17 @@ def frames_of(sample: Tensor, config: Mapping[str, Any]) -> int:
     return sample.shape[2] if channels_first else sample.shape[1]
 
 
-def noise_channels(pipe: Any, output: Tensor) -> int:
-    """How many of the channels of `output` are the prediction; the rest is a learned variance, which is not guided."""
-    config = getattr(getattr(pipe, "scheduler", None), "config", {})
-    learned = config.get("variance_type") in ("learned", "learned_range")
-    return output.shape[1] // 2 if learned and output.ndim == 4 else output.shape[1]
+def noise_channels(pipe: Any, unet_config: Mapping[str, Any], output: Tensor) -> int:
+    """How many of the channels of `output` are the prediction; the rest is a learned variance, which is not guided.
+
+    A pipeline's scheduler says whether there is one.  A bare U-Net has one where it makes twice the channels it takes.
+    """
+    channels = output.shape[1]
+    if output.ndim != 4:
+        return channels
+    config = getattr(getattr(pipe, "scheduler", None), "config", None)
+    if config is not None:
+        learned = config.get("variance_type") in ("learned", "learned_range")
+    else:
+        learned = channels == 2 * (unet_config.get("in_channels") or channels)
+    return channels // 2 if learned else channels

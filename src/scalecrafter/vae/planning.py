@@ -84,8 +84,8 @@ def make_plan(
             return TilePlan(spans, output)
     lowest = _lowest_peak(chain, steps) + output
     raise MemoryBudgetError(
-        f"{readable(budget or 0)} are too little for the VAE at this size: it needs {-(-lowest // 2**20)} MiB at the least; "
-        "raise vae_memory to that, or make a smaller picture"
+        f"{readable(budget or 0)} are too little for the VAE at this size: it needs {-(-lowest // 2**20)} MiB at the "
+        "least; raise vae_memory to that, or make a smaller picture"
     )
 
 
