@@ -262,3 +262,48 @@ def test_gradient_checkpointing_is_refused_where_factors_act() -> None:
         unet(*call).sample.sum().backward()
     unet.enable_gradient_checkpointing()
     unet(*call).sample.sum().backward()
+
+
+def tile_seamlessly(pipe: Any) -> None:
+    """As it is often done to a pipeline: another padding for every convolution."""
+    for module in pipe.unet.modules():
+        if isinstance(module, nn.Conv2d):
+            module.padding_mode = "circular"
+
+
+@pytest.mark.parametrize("first", ["tiling", "apply"])
+def test_circular_padding_is_kept_by_re_dilated_layers_whoever_comes_first(first: str) -> None:
+    pipe = small_pipeline()
+    steps = [lambda: tile_seamlessly(pipe), lambda: scalecrafter.apply(pipe, recipe=DISPERSED)]
+    for step in steps if first == "tiling" else reversed(steps):
+        step()
+    twin = small_pipeline()
+    tile_seamlessly(twin)
+    with scalecrafter.applied(twin, recipe=DISPERSED):
+        want = latents(twin)
+    assert torch.equal(latents(pipe), want)
+    plain = small_pipeline()
+    with scalecrafter.applied(plain, recipe=DISPERSED):
+        assert difference(latents(plain), want) > 1e-2
+
+
+@pytest.mark.parametrize("first", ["theirs", "apply"])
+def test_another_conv_forward_is_refused_by_name_whoever_comes_first(first: str) -> None:
+    """As for tiling along one axis alone: a function of one's own in the place of `_conv_forward`."""
+    pipe = small_pipeline()
+    convolution = pipe.unet.mid_block.resnets[0].conv1
+
+    def along_one_axis(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.conv2d(F.pad(F.pad(features, (1, 1, 0, 0), mode="circular"), (0, 0, 1, 1)), weight, bias)
+
+    def theirs() -> None:
+        convolution._conv_forward = along_one_axis
+
+    steps = [theirs, lambda: scalecrafter.apply(pipe, recipe=RECIPE)]
+    for step in steps if first == "theirs" else reversed(steps):
+        step()
+    with pytest.raises(ModelError, match=r"mid_block\.resnets\.0\.conv1 has a _conv_forward of .*along_one_axis"):
+        latents(pipe)
+    scalecrafter.remove(pipe)
+    assert convolution.__dict__["_conv_forward"] is along_one_axis
+    latents(pipe)
