@@ -216,3 +216,14 @@ def test_a_damaged_manifest_is_named_with_the_remedy(place: Storage) -> None:
     place.write("manifest.parquet", b"PAR1 and then nothing")
     with pytest.raises(StorageError, match=r"damaged.*delete it"):
         read_manifest(place.url)
+
+
+@pytest.mark.parametrize(("name", "row"), [("a.jsonl", "{deep}"), ("a.csv", "prompt,cascade\na fox,{deep}")])
+def test_lines_too_deep_to_read_are_problems_of_their_own(tmp_path: Path, name: str, row: str) -> None:
+    (tmp_path / name).write_text(row.replace("{deep}", "[" * 100_000) + "\n")
+    line = next(read_lines(str(tmp_path / name)))
+    if line.values is None:
+        assert "is not JSON" in line.problem
+    else:
+        with pytest.raises(RequestError, match="cascade"):
+            to_request(line, {})

@@ -52,7 +52,9 @@ def test_json_lines_may_promise_some_attributes(tmp_path: Path) -> None:
     assert read_prompts(path) == [Prompt("a red fox", {"colour": "red"}), Prompt("a cat")]
 
 
-@pytest.mark.parametrize("line", ["{", '{"text": "a fox"}', '{"prompt": " "}', '["a fox"]', '{"prompt": 3}'])
+@pytest.mark.parametrize(
+    "line", ["{", "[" * 100_000, '{"text": "a fox"}', '{"prompt": " "}', '["a fox"]', '{"prompt": 3}']
+)
 def test_a_damaged_line_is_named_by_its_number(tmp_path: Path, line: str) -> None:
     path = tmp_path / "p.jsonl"
     path.write_text('{"prompt": "a fox"}\n' + line)

@@ -15,9 +15,15 @@ from pydantic import SecretStr
 
 from scalecrafter.server.app import create_app
 from scalecrafter.server.claims import Claims, FinishedPicture
-from scalecrafter.server.settings import ServerSettings
+from scalecrafter.server.settings import Limits, ServerSettings
 
 KEY, OTHER = "k" * 32, "o" * 32
+SCOPE = {
+    "type": "http", "method": "POST", "path": "/v1/jobs", "raw_path": b"/v1/jobs", "query_string": b"",
+    "headers": [(b"content-type", b"application/json"), (b"host", b"localhost")], "scheme": "http",
+    "server": ("localhost", 80), "http_version": "1.1", "root_path": "",
+}  # fmt: skip
+"""A submission, as the server that speaks HTTP hands it to the application."""
 BODY = {"prompt": "a fox", "size": "128x128", "steps": 1}
 
 
@@ -99,18 +105,43 @@ def test_a_body_that_stops_arriving_is_not_waited_for(app: FastAPI) -> None:
 
         pieces = [{"type": "http.request", "body": b'{"prompt"', "more_body": True}]
         sent: list[dict[str, Any]] = []
-        headers = [(b"content-type", b"application/json"), (b"host", b"localhost")]
-        scope = {
-            "type": "http", "method": "POST", "path": "/v1/jobs", "raw_path": b"/v1/jobs", "query_string": b"",
-            "headers": headers, "scheme": "http", "server": ("localhost", 80), "http_version": "1.1", "root_path": "",
-        }  # fmt: skip
         began = time.monotonic()
-        await app(scope, receive, send)  # type: ignore[arg-type]
+        await app(dict(SCOPE), receive, send)  # type: ignore[arg-type]
         return sent[0]["status"], time.monotonic() - began
 
     status, seconds = asyncio.run(stalled())
     assert status == 408
     assert seconds < 5
+
+
+def test_bodies_that_arrive_at_once_have_a_limit_together(settings: ServerSettings) -> None:
+    app = create_app(settings.model_copy(update={"patience": 2.0, "limits": Limits(body=4096)}))
+    statuses: list[int] = []
+
+    async def half_a_body() -> None:
+        pieces = [{"type": "http.request", "body": b" " * 4000, "more_body": True}]
+
+        async def receive() -> dict[str, Any]:
+            if not pieces:
+                await asyncio.sleep(60)
+            return pieces.pop()
+
+        async def send(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        await app(dict(SCOPE), receive, send)  # type: ignore[arg-type]
+
+    async def many() -> None:
+        first = [asyncio.create_task(half_a_body()) for _ in range(20)]
+        await asyncio.sleep(0.5)
+        await asyncio.gather(*(half_a_body() for _ in range(5)))
+        assert statuses == [503] * 5
+        await asyncio.gather(*first)
+
+    asyncio.run(many())
+    assert statuses[5:] == [408] * 20
+    assert TestClient(app).post("/v1/jobs", json=BODY).status_code == 202
 
 
 def test_a_body_that_drips_for_ever_is_not_waited_for(settings: ServerSettings) -> None:
@@ -129,12 +160,7 @@ def test_a_body_that_drips_for_ever_is_not_waited_for(settings: ServerSettings) 
             sent.append(message)
 
         sent: list[dict[str, Any]] = []
-        scope = {
-            "type": "http", "method": "POST", "path": "/v1/jobs", "raw_path": b"/v1/jobs", "query_string": b"",
-            "headers": [(b"content-type", b"application/json"), (b"host", b"localhost")], "scheme": "http",
-            "server": ("localhost", 80), "http_version": "1.1", "root_path": "",
-        }  # fmt: skip
-        await asyncio.wait_for(app(scope, receive, send), 30)  # type: ignore[arg-type]
+        await asyncio.wait_for(app(dict(SCOPE), receive, send), 30)  # type: ignore[arg-type]
         return sent[0]["status"], pieces
 
     status, pieces = asyncio.run(dripping())

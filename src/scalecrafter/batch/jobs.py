@@ -130,7 +130,7 @@ def _jsonl_lines(url: str) -> Iterator[Line]:
                 continue
             try:
                 values = json.loads(text)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 yield Line(number, None, f"is not JSON: {error}")
                 continue
             if isinstance(values, dict):
@@ -167,7 +167,7 @@ def _cell(text: str) -> Any:
     if text.lstrip()[:1] in ("{", "["):
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return text
     return text
 

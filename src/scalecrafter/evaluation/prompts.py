@@ -57,7 +57,7 @@ def _parse(text: str, source: str) -> list[Prompt]:
         try:
             entry = json.loads(line)
             prompt, scene = entry["prompt"], entry.get("scene")
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             prompt = None
         if not isinstance(prompt, str) or not prompt.strip():
             raise RequestError(

@@ -49,7 +49,7 @@ class RunFolder:
             content = json.loads((self.folder / "run.json").read_text("utf-8"))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RequestError(f"cannot read {str(self.folder / 'run.json')!r}: {error}") from None
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise RequestError(f"{str(self.folder / 'run.json')!r} is of another version: take a new folder")

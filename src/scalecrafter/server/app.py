@@ -22,6 +22,9 @@ from .service import Service
 from .settings import ServerSettings
 from .supervisor import Supervisor
 
+LARGEST_JSON = 1 << 20
+"""Bytes of a body without pictures. It stays in memory until its pictures are made."""
+
 
 def stop_this_process() -> None:
     """Stop the server of this process, as SIGTERM from the system would."""
@@ -89,7 +92,8 @@ def create_app(
             CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST", "DELETE"], allow_headers=["*"]
         )
     app.add_middleware(SiteGuard, origins=settings.origins, hosts=settings.hosts)
-    larger = own_page.upload_limits if own_page else {}
-    app.add_middleware(BodyGuard, limit=settings.limits.body, timeout=settings.patience, larger=larger)
+    limits = {routes_images.GENERATIONS: min(settings.limits.body, LARGEST_JSON)}
+    limits |= own_page.upload_limits if own_page else {}
+    app.add_middleware(BodyGuard, limit=settings.limits.body, timeout=settings.patience, limits=limits)
     app.add_middleware(CountRequests, metrics=metrics)
     return app

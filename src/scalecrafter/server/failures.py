@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 import sqlite3
@@ -38,6 +39,7 @@ _CODES = {
     415: "unsupported_media_type",
     429: "queue_full",
 }
+_OF_DISKS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM})
 _log = logging.getLogger("scalecrafter.server")
 
 
@@ -118,7 +120,7 @@ def install(app: FastAPI) -> None:
     add(UnknownModelError, lambda error: ApiError(404, str(error), code="model_not_found", param="model"))
     add(ScaleCrafterError, _of_library)
     add(sqlite3.OperationalError, _unusable_disk)
-    add(OSError, _unusable_disk)
+    add(OSError, lambda error: _unusable_disk(error) if error.errno in _OF_DISKS else _unexpected(error))
     add(UnknownJobError, lambda error: ApiError(404, str(error), code="job_not_found"))
     add(QueueFullError, lambda error: ApiError(429, str(error), headers={"Retry-After": "5"}))
     add(RequestValidationError, lambda error: ApiError(422, "; ".join(map(explain_problem, error.errors()))))

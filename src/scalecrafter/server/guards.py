@@ -27,6 +27,8 @@ OPEN_PATHS = ("/healthz", "/readyz", "/v1/files/")
 _DRAINING = 1.0
 """Seconds to wait for the next piece of a body that is thrown away."""
 _PIECES = 10
+_BODIES = 16
+"""Times the limit of one body, that all bodies together may have while they arrive."""
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -107,20 +109,21 @@ class BodyGuard:
     Args:
         limit: of a body, in bytes.
         timeout: seconds to wait for the next piece; the whole body has `_PIECES` times as long.
-        larger: path → its own limit.
+        limits: path → its own limit.
     """
 
     def __init__(
-        self, app: ASGIApp, limit: int, timeout: float, larger: Mapping[str, int] = MappingProxyType({})
+        self, app: ASGIApp, limit: int, timeout: float, limits: Mapping[str, int] = MappingProxyType({})
     ) -> None:
-        self._app, self._limit, self._timeout, self._larger = app, limit, timeout, larger
+        self._app, self._limit, self._timeout, self._limits = app, limit, timeout, limits
+        self._arriving: set[_Body] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        limit = self._larger.get(scope["path"], self._limit)
+        limit = self._limits.get(scope["path"], self._limit)
         body = _Body(receive, limit, self._timeout, waits_to_send="expect" in headers)
 
         async def after_the_body(message: Message) -> None:
@@ -131,8 +134,17 @@ class BodyGuard:
         announced = headers.get("content-length", "0")
         if announced.isdecimal() and (len(announced) > 19 or int(announced) > limit):
             await ApiError(413, _too_large(limit)).response()(scope, receive, after_the_body)
+        elif sum(other.arrived for other in self._arriving) > _BODIES * self._limit:
+            wait = {"Retry-After": "5"}
+            await ApiError(503, "too many bodies arrive at once; try again", headers=wait).response()(
+                scope, receive, send
+            )
         else:
-            await self._app(scope, body.receive, after_the_body)
+            self._arriving.add(body)
+            try:
+                await self._app(scope, body.receive, after_the_body)
+            finally:
+                self._arriving.discard(body)
 
 
 class _Body:
@@ -143,6 +155,11 @@ class _Body:
         self._waits_to_send = waits_to_send
         self._ends = time.monotonic() + _PIECES * timeout
         self._arrived, self._ended = 0, False
+
+    @property
+    def arrived(self) -> int:
+        """Bytes that wait for the rest of the body."""
+        return 0 if self._ended else self._arrived
 
     async def receive(self) -> Message:
         """The next piece (`HTTPException` 413 or 408); after the last one, the next message of the connection."""

@@ -18,11 +18,12 @@ from .records import DONE, ServerJob
 from .service import Service, the_service
 from .uploads import opaque_mask
 
+GENERATIONS = "/v1/images/generations"
 router = APIRouter(responses=spec.ERRORS)
 TheService = Annotated[Service, Depends(the_service)]
 
 
-@router.post("/v1/images/generations", response_model_exclude_none=True, openapi_extra=spec.GENERATION_BODY)
+@router.post(GENERATIONS, response_model_exclude_none=True, openapi_extra=spec.GENERATION_BODY)
 async def create_image(request: Request, service: TheService, response: Response) -> ImagesAnswer:
     """Make pictures from a prompt, and answer when they are made."""
     given = parse_images_request(await read_json(request), service.settings.default_model)
@@ -34,7 +35,7 @@ async def edit_image(request: Request, service: TheService, response: Response) 
     """Make pictures from a picture and a prompt, and answer when they are made."""
     form = await read_form(request)
     given = parse_images_request(form.texts, service.settings.default_model, form.files, from_form=True)
-    files = dict(form.files)
+    files = form.files
     if "mask" in files:
         files["mask"] = await asyncio.to_thread(opaque_mask, files["mask"], service.settings.limits.pixels)
     return await _make(request, response, service, given, files)
@@ -57,6 +58,7 @@ async def _make(
     request: Request, response: Response, service: Service, given: ImagesRequest, files: dict[str, bytes]
 ) -> ImagesAnswer:
     job = await service.submit(given, files, request.headers.get("idempotency-key"))
+    files.clear()  # they are on the disk; many clients may wait here
     response.headers["X-Job-Id"] = job
     state = await _finished(service.jobs, job)
     base = str(request.base_url)
