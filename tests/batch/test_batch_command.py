@@ -91,7 +91,7 @@ def test_ctrl_c_leaves_what_is_made_and_says_how_to_go_on(model: str, tmp_path: 
     assert (process.returncode, out) == (1, "")
     made = pictures(Path("out"))
     assert 2 <= len(made) < 200
-    assert f"{len(made)} pictures were made and stay in out: the same command goes on from there" in errors
+    assert f"{len(made)} pictures were made and stay in out: run the same command again to resume" in errors
     assert errors.strip().splitlines()[-1] == "scalecrafter: stopped"
     assert "Traceback" not in errors
     assert sorted(os.listdir("out")) == sorted([".lock", "journal", "manifest.parquet", *made])

@@ -1,4 +1,4 @@
-"""Packages that come with an extra, and what is said where one is missing."""
+"""The packages of the extras, and one error for all that are missing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PACKAGES = {
     "ui": {"gradio": "Gradio"},
     "ray": {"ray": "Ray"},
 }  # fmt: skip
-"""By extra, the modules that are needed, and what they are called."""
+"""By extra: the modules that it brings, and the names of their packages."""
 
 
 class MissingExtraError(ScaleCrafterError):

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written under a temporary name, then given their own."""
+"""Atomic writes: a file is whole or does not exist."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Content = bytes | str | Callable[[BinaryIO], object]
 
 
 def write_whole(path: Path, content: Content, *, parents: bool = True) -> Path:
-    """Write a file, in place of the one that there may be.  A crash, a full disk or a reader never meets half of it.
+    """Write a file atomically; a file of that name is replaced.
 
     Args:
         path: where.
@@ -36,9 +36,9 @@ def write_whole(path: Path, content: Content, *, parents: bool = True) -> Path:
 
 
 def write_new(path: Path, content: Content) -> Path:
-    """Write a file that no other file gives way to: where `path` is taken, as name-2.png, name-3.png, …
+    """Write a file atomically without replacing any: if `path` exists, as name-2.png, name-3.png, …
 
-    Many processes may write the same `path` at once: each gets a name of its own.
+    Many processes may write the same `path` at once; each gets a name of its own.
 
     Returns:
         Where it is.
@@ -56,7 +56,7 @@ def write_new(path: Path, content: Content) -> Path:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise `UnwritableError` unless files can be made in a folder, or in the one that it would be made in."""
+    """Raise `UnwritableError` unless files can be made in a folder.  If it does not exist, its parent is checked."""
     place = folder.absolute()
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -68,14 +68,14 @@ def check_writable(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed process left unfinished below a folder."""
+    """Remove the temporary files that killed processes left below a folder."""
     for leftover in folder.rglob(f".*{UNFINISHED}"):
         leftover.unlink(missing_ok=True)
 
 
 @contextmanager
 def _finished(path: Path, content: Content, parents: bool) -> Iterator[Path]:
-    """A file beside `path` with all of the content, on the disk; it is renamed in the block, or removed."""
+    """A temporary file beside `path` with all of the content, synced to the disk; the block renames it."""
     temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}{UNFINISHED}"
     try:
         if parents:
@@ -99,7 +99,7 @@ def _finished(path: Path, content: Content, parents: bool) -> Iterator[Path]:
 
 
 def _take_name(temporary: Path, target: Path) -> None:
-    """Give a finished file a name that no file has (`FileExistsError`)."""
+    """Give a finished file a name that must be free (`FileExistsError`)."""
     try:
         os.link(temporary, target)
     except FileExistsError:
@@ -111,7 +111,7 @@ def _take_name(temporary: Path, target: Path) -> None:
 
 
 def _sync_names(folder: Path) -> None:
-    """Let the names in a folder survive a power cut, where the system can."""
+    """Sync the names in a folder, so that they survive a power cut."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)

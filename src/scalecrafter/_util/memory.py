@@ -1,4 +1,4 @@
-"""Memory: sizes as people write them, what a device has left, and whether it ran out."""
+"""Memory: sizes as text, what a device has free, and errors that mean that it ran out."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "n
 
 
 def parse_bytes(text: str) -> int | None:
-    """Bytes of "4GiB", "512 MiB", "1.5GB" or a bare number; None for what is none of these."""
+    """Bytes of "4GiB", "512 MiB", "1.5GB" or a number without a unit; None for any other text."""
     match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
     return int(float(match[1]) * _UNITS[match[2]]) if match and match[2] in _UNITS else None
 
@@ -55,7 +55,7 @@ def parse_memory_budget(budget: MemoryBudget, name: str = "vae_memory") -> Memor
 
 
 def readable(size: float) -> str:
-    """Bytes as people say them, as "1.50 GiB" or "96 MiB"."""
+    """Bytes as text, "1.50 GiB" or "96 MiB"."""
     return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
 
 

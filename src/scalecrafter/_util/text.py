@@ -1,4 +1,4 @@
-"""What is wrong with names and values, in words."""
+"""Messages about wrong names and values."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def explain_problem(problem: Mapping[str, Any], known: Callable[[Sequence[str]],
 
 
 def settings_of(model: type[BaseModel]) -> Callable[[Sequence[str]], Sequence[str]]:
-    """From a place inside a model to the settings that stand there."""
+    """The function that maps a place inside a model to the names of the settings there."""
 
     def settings_at(places: Sequence[str]) -> list[str]:
         found = model

@@ -13,7 +13,7 @@ WRONG_USE = 2
 
 
 class _QuietFlags:
-    """Help that shows no type beside a flag, which takes no value."""
+    """Help without a type beside a flag, which takes no value."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]
@@ -32,7 +32,7 @@ class CommandGroup(_QuietFlags, TyperGroup):
 
 
 class _Commands(CommandGroup):
-    """The group of all commands: takes --debug anywhere, and turns what is raised into a line and an exit code."""
+    """The group of all commands.  It takes --debug anywhere, and turns an exception into one line and an exit code."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if "--debug" in args:
@@ -67,7 +67,7 @@ app = typer.Typer(
 
 
 def exit_code(error: Exception) -> int:
-    """2 where what was asked for cannot be, 1 where it went wrong."""
+    """2 where the user must ask for something else, 1 where the work failed."""
     return WRONG_USE if getattr(error, "users_fault", False) else FAILED
 
 
@@ -84,7 +84,7 @@ def describe(error: Exception) -> str:
 
 
 def complain(message: str) -> None:
-    """One line on stderr."""
+    """Print one line on stderr."""
     print(f"scalecrafter: {message}", file=sys.stderr)
 
 

@@ -24,7 +24,7 @@ ADDRESS = re.compile(r"local|auto|ray://.+|[^\s/\\]+:\d+")
 
 
 class _BatchCommand(Command):
-    """Lets --ray stand without an address."""
+    """Allows --ray without an address."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         spelt = []
@@ -41,11 +41,12 @@ class _BatchCommand(Command):
 def batch(
     options: PictureOptions,
     jobs: Annotated[
-        str, typer.Argument(help="JSONL, CSV or Parquet with a request a line: a path, or any URL that fsspec knows.")
+        str,
+        typer.Argument(help="Requests, one on each line, as JSONL, CSV or Parquet: a path or fsspec URL."),
     ],
     output: Annotated[
         str,
-        typer.Option("--output", "-o", help="Folder, or fsspec URL; one that was stopped goes on where it was."),
+        typer.Option("--output", "-o", help="Folder or fsspec URL. Run the same command again to resume."),
     ],
     batch_size: Annotated[
         int | None,
@@ -53,18 +54,18 @@ def batch(
             "--batch-size",
             min=1,
             max=1024,
-            help="Pictures of one shape in one call. \\[default: 1 on a CPU; on a GPU by their size]",
+            help="Pictures in one call of the model. \\[default: 1 on a CPU; on a GPU by their size]",
         ),
     ] = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.")
+        bool, typer.Option("--retry-failed", help="Also try the requests that failed in an earlier run.")
     ] = False,
     ray: Annotated[
         str | None,
         typer.Option(
             "--ray",
             metavar="[ADDRESS]",
-            help="Make them on Ray: at this address, else on the cluster that is there, else on this machine.",
+            help="Run on Ray: at this address, else on the cluster that is found, else on this machine.",
         ),
     ] = None,
     workers: Annotated[
@@ -78,11 +79,10 @@ def batch(
     ] = None,
     vae_memory: VaeMemory = AUTOMATIC,
 ) -> None:
-    """Make many pictures: a request a line, of which the other options are the defaults.
+    """Make many pictures, one for each line of a file.  The options are the defaults of its lines.
 
-    Each is named by the hash of its request, with a row in manifest.parquet. What fails is tried again twice and then
-    reported; the rest is made. Stop it at any time, or let it be killed: the same command goes on and makes nothing
-    twice.
+    Each picture is named by the hash of its request and has a row in manifest.parquet. A request that fails is tried
+    up to three times and then reported; the others are made. Stop it at any time, and run the same command to resume.
     """
     need_extra("batch", "batch")
     if ray is not None:
@@ -115,7 +115,7 @@ def batch(
                     summary = run.run(cluster.executor(folder.storage, vae_memory))
         except KeyboardInterrupt:
             reporter.note(
-                f"{run.summary.made} pictures were made and stay in {output}: the same command goes on from there"
+                f"{run.summary.made} pictures were made and stay in {output}: run the same command again to resume"
             )
             raise
     _tell(reporter, summary, output)
@@ -131,19 +131,19 @@ class BatchReporter(CountingReporter):
         return self
 
     def begin(self, total: int) -> None:
-        """How many lines there are."""
+        """Show how many lines there are."""
         self.start_counting(0, total)
 
     def step(self, step: int, steps: int) -> None:
-        """A step of denoising."""
+        """Show a step of denoising."""
         self.describe(f"pictures: step {step}/{steps}")
 
     def skipped(self, what: str) -> None:
-        """A line that needs no picture."""
+        """Count a line that needs no picture."""
         self.count(what, worked=False)
 
     def finished(self, row: ManifestRow) -> None:
-        """A picture is safe, or has failed."""
+        """A picture is written, or has failed."""
         if row.status == "failed":
             self.count(f"line {row.line} failed", worked=row.attempts > 0)
         else:
@@ -169,7 +169,7 @@ def _tell(reporter: BatchReporter, summary: Summary, output: str) -> None:
 
 @contextmanager
 def _stopped_gently() -> Iterator[None]:
-    """Let SIGTERM, with which clusters announce the end, do what Ctrl-C does."""
+    """Treat SIGTERM, which clusters send before they end a process, as Ctrl-C."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt

@@ -32,7 +32,7 @@ def compare(
         ),
     ] = None,
 ) -> None:
-    """Direct inference beside a method, by default ScaleCrafter, as one picture; it carries the method's request."""
+    """Show direct inference beside a method, by default ScaleCrafter, in one picture, which carries its request."""
     request = options.request(prompt)
     if request.method == "direct":
         raise RequestError(
@@ -49,14 +49,14 @@ def compare(
         ours = reporter.picture(pipe, request, _caption(request))
         direct = reporter.picture(pipe, ours.request.directly(), "direct inference")
         if ours.image.tobytes() == direct.image.tobytes():
-            reporter.note("note: both halves are the same; at its native size a model runs as it is")
+            reporter.note("note: both halves are the same, because at its native size a model runs unchanged")
         pair = side_by_side([("direct inference", direct.image), (_caption(ours.request), ours.image)])
         result = replace(ours, image=pair)
         print(save_picture(result, picture_path(output, result, suffix="-compare"), replace=False))
 
 
 def side_by_side(pictures: list[tuple[str, Image.Image]]) -> Image.Image:
-    """Pictures of one size in a row, each with a caption above it."""
+    """Pictures of one size side by side, each with a caption above it."""
     from PIL import Image, ImageDraw, ImageFont
 
     width, height = pictures[0][1].size

@@ -1,4 +1,4 @@
-"""One bar over many pictures, with the rate and the time left: what long commands say on stderr while they work."""
+"""The progress of long commands on stderr: one bar for many pictures, the rate, and the time left."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from .output import Reporter
 
 LINE_EVERY = 30.0
-"""Seconds between lines where there is no terminal to draw a bar in."""
+"""Seconds between two lines where there is no terminal for a bar."""
 
 
 class CountingReporter(Reporter):
-    """Counts pictures; what each command calls them is its own business."""
+    """Counts pictures."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,23 +34,23 @@ class CountingReporter(Reporter):
         self._done = self._worked = self._total = 0
         self._started = self._last_line = 0.0
         self._working = False
-        """Whether the first step has been told of: loading is no part of the rate."""
+        """Whether the first step is done: loading is not part of the rate."""
 
     def start_counting(self, done: int, total: int) -> None:
-        """How many pictures are there already, and how many there shall be."""
+        """Begin, with the pictures that exist already and those that there will be."""
         self._done, self._worked, self._total = done, 0, total
         self._started = self._last_line = time.monotonic()
         self._task = self._bars.add_task("pictures", total=total, completed=done, rate="")
 
     def describe(self, text: str) -> None:
-        """What is being done."""
+        """Show what is being done."""
         if not self._working:
             self._working, self._started = True, time.monotonic()
         if self._task is not None:
             self._bars.update(self._task, description=text)
 
     def count(self, what: str, worked: bool = True) -> None:
-        """One more is done; `what` says so where there is no bar, and only work tells of the rate."""
+        """Count one more; `what` is printed where there is no bar.  The rate counts only what was `worked` on."""
         self._done += 1
         self._worked += worked
         if self._task is None:
@@ -73,7 +73,7 @@ class CountingReporter(Reporter):
 
     @contextmanager
     def counting(self, label: str) -> Iterator[Callable[[int, int], None]]:
-        """A bar for a part of the work that counts up to what it is told."""
+        """A bar for one part of the work; call what it yields with (done, total)."""
         task = self._bars.add_task(label, total=None, rate="")
 
         def report(done: int, total: int) -> None:

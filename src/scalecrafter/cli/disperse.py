@@ -21,15 +21,18 @@ if TYPE_CHECKING:
 
 @app.command("disperse", cls=Command)
 def disperse(
-    kernel_size: Annotated[int, typer.Option(help="Side of the kernels that R takes.")] = 3,
-    dispersed_size: Annotated[int, typer.Option(help="Side of the kernels that R makes.")] = 5,
-    scale: Annotated[int, typer.Option(help="How much farther a dispersed kernel sees.")] = 2,
+    kernel_size: Annotated[int, typer.Option(help="Side of the kernel before.")] = 3,
+    dispersed_size: Annotated[int, typer.Option(help="Side of the kernel after.")] = 5,
+    scale: Annotated[int, typer.Option(help="How many times farther the dispersed kernel reaches.")] = 2,
     eta: Annotated[float, typer.Option(help="Weight of the pixel-level calibration.")] = 0.05,
-    feature_size: Annotated[int, typer.Option(help="Side of the features that R is solved over.")] = 3,
+    feature_size: Annotated[int, typer.Option(help="Side of the feature maps for which R is solved.")] = 3,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write R to this .npz or .mat file.")] = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw R as a heat map in this PNG file.")] = None,
 ) -> None:
-    """Solve R and draw it; each row of R is one tap of the dispersed kernel, each column one tap of the given one."""
+    """Solve R, the transform that disperses kernels, and draw it.
+
+    A row of R is a tap of the dispersed kernel, a column a tap of the given one.
+    """
     settings = {
         "kernel_size": kernel_size, "dispersed_size": dispersed_size, "scale": scale,
         "eta": eta, "feature_size": feature_size,

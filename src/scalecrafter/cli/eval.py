@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 CRITTERS = "critters"
 """The embedded model, and the features that are made for it."""
 OWN_TO_A_PICTURE = ("prompt", "model", "width", "height", "seed", "dtype", "device")
-"""What a variant cannot set, since it is the run's or the picture's."""
+"""What a variant cannot set, since the run sets it."""
 
 
 @app.command("eval", cls=Command)
 def evaluate(
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of the run; one that was stopped goes on where it was.")
+        Path, typer.Option("--output", "-o", help="Folder of the run. Run the same command again to resume.")
     ] = Path("runs/quality"),
     model: Model = None,
     size: Annotated[
@@ -54,7 +54,7 @@ def evaluate(
             "--variant", help="A .toml file of request settings, as method and cascade, under its stem; repeatable."
         ),
     ] = None,
-    pictures: Annotated[int, typer.Option("--pictures", help="Pictures of each method at each size.")] = 32,
+    pictures: Annotated[int, typer.Option("--pictures", help="Pictures for each method at each size.")] = 32,
     native_pictures: Annotated[
         int, typer.Option("--native-pictures", help="Pictures at the native size to compare with; 0 for none.")
     ] = 256,
@@ -93,18 +93,18 @@ def evaluate(
         list[Path] | None,
         typer.Option(
             "--join",
-            help="The pictures.parquet of another run with the same settings, on another machine, say: its pictures "
-            "count as made; repeatable.",
+            help="The pictures.parquet of another run with the same settings, for example from another machine. Its "
+            "pictures count as made; repeatable.",
         ),
     ] = None,
     report_only: Annotated[
-        bool, typer.Option("--report-only", help="Make no picture: look at those in the folder again, and report.")
+        bool, typer.Option("--report-only", help="Make no pictures: inspect those in the folder again, and report.")
     ] = False,
 ) -> None:
-    """Measure quality: pictures of several methods with the same prompts and seeds, counted and compared.
+    """Measure quality: compare methods on pictures with the same prompts and seeds.
 
-    Stop it at any time: what is finished stays, and the same command goes on. Sizes, methods and pictures can be added
-    to a folder later; the report (Markdown, CSV, JSON, Parquet, plots, contact sheets) is of all that it holds.
+    Stop it at any time, and run the same command again to resume. You can add sizes, methods and pictures to a folder
+    later; the report (Markdown, CSV, JSON, Parquet, plots, contact sheets) covers all that the folder holds.
     """
     need_extra("eval", "evaluation")
 
@@ -150,7 +150,7 @@ def evaluate(
 def choices(
     base: Request, methods: list[str] | None, recipes: list[Path] | None, variants: list[Path] | None
 ) -> tuple[Choice, ...]:
-    """What is to be measured, checked as far as it can be without a model (`RequestError`, `RecipeError`)."""
+    """What to measure, checked as far as possible without a model (`RequestError`, `RecipeError`)."""
     from ..evaluation.settings import Choice
 
     if not (methods or recipes or variants):
@@ -232,7 +232,7 @@ def _make(
     except KeyboardInterrupt:
         reporter.note(
             f"{len(store.own_rows())} pictures are finished and stay in {store.folder}: "
-            "the same command goes on, --report-only reports on them"
+            "run the same command again to resume, or --report-only to report on them"
         )
         raise
 

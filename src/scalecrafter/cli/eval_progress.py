@@ -1,4 +1,4 @@
-"""What `scalecrafter eval` says while it works."""
+"""The progress of `scalecrafter eval`."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class EvaluationReporter(CountingReporter):
         return self
 
     def begin(self, done: int, total: int) -> None:
-        """How many pictures are there already, and how many there shall be."""
+        """Show the pictures that exist already and those that there will be."""
         self.start_counting(done, total)
         if done:
             self.note(f"{done} of {total} pictures are there already")
 
     def step(self, sample: Sample, step: int, steps: int) -> None:
-        """A step of denoising."""
+        """Show a step of denoising."""
         self.describe(f"{_place(sample)}: step {step}/{steps}")
 
     def finished(self, sample: Sample, seconds: float) -> None:
-        """A picture is safe on disk."""
+        """A picture is on disk."""
         self.count(f"{_place(sample)} took {seconds:.1f} s")
 
 

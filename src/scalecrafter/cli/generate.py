@@ -29,10 +29,10 @@ def generate(
     options: PictureOptions,
     prompt: Annotated[str | None, typer.Argument(help="What the picture shows.", show_default=False)] = None,
     prompt_file: Annotated[
-        Path | None, typer.Option("--prompt-file", help="A prompt on each line; as many pictures.")
+        Path | None, typer.Option("--prompt-file", help="File with a prompt on each line; one picture for each.")
     ] = None,
     from_picture: Annotated[
-        Path | None, typer.Option("--from", help="Repeat this picture; other options override what it says.")
+        Path | None, typer.Option("--from", help="Repeat this picture; other options change its settings.")
     ] = None,
     output: Annotated[
         Path | None,
@@ -44,10 +44,10 @@ def generate(
     ] = None,
     vae_memory: VaeMemory = AUTOMATIC,
     fit: Annotated[
-        bool, typer.Option("--fit", help="Find settings that fit in memory by trying, and tell which did.")
+        bool, typer.Option("--fit", help="Try settings until the picture fits in memory, and print which did.")
     ] = False,
 ) -> None:
-    """Make a picture from a prompt; its path is printed, and the picture carries its whole request."""
+    """Make a picture from a prompt, and print its path.  The file carries the whole request."""
     requests = _requests(options, prompt, prompt_file, from_picture)
     several = len(requests) > 1
     check_output(output, several)
@@ -84,7 +84,7 @@ def _requests(
 
 
 def check_vae_memory(size: str) -> None:
-    """Refuse a --vae-memory that is none, before any work is done (`RequestError`)."""
+    """Refuse a --vae-memory that cannot be read, before any work is done (`RequestError`)."""
     try:
         parse_memory_budget(size, "--vae-memory")
     except ScaleCrafterError as error:
@@ -92,7 +92,7 @@ def check_vae_memory(size: str) -> None:
 
 
 def _maker(reporter: Reporter, vae_memory: str, fit: bool) -> Callable[..., Result]:
-    """How pictures are made: as asked for, or with settings that are found to fit."""
+    """The function that makes a picture: as asked for, or with settings that are found to fit in memory."""
     if fit:
         from ..generation.auto_fit import generate_fitting
 
@@ -104,7 +104,7 @@ def _maker(reporter: Reporter, vae_memory: str, fit: bool) -> Callable[..., Resu
 
 @contextmanager
 def notices(reporter: Reporter) -> Iterator[None]:
-    """What the VAE has to say becomes a line on stderr."""
+    """Print the notices of the VAE as lines on stderr."""
     from ..vae import VaeNotice
 
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""The options that commands share, so that they read the same everywhere, and the request they make."""
+"""The options that several commands share, and the request that they make."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ Config = Annotated[
     Path | None,
     typer.Option(
         "--config",
-        help="For a model that is a single file: a folder with its configuration, or with CLIP's vocabulary alone.",
+        help="For a single-file model: a folder with its configuration, or only with CLIP's vocabulary.",
     ),
 ]
 AllowPickle = Annotated[
     bool,
-    typer.Option("--allow-pickle", help="Also read .ckpt and .bin files, with a reader that runs no code of theirs."),
+    typer.Option("--allow-pickle", help="Also read .ckpt and .bin files, as weights only: none of their code is run."),
 ]
 Size = Annotated[
     str | None,
@@ -71,8 +71,8 @@ VaeMemory = Annotated[
     typer.Option(
         "--vae-memory",
         metavar="SIZE",
-        help="The most memory that the VAE may add, as 4GiB: above it, it runs in tiles, with the same result; "
-        "off leaves it alone; auto does so where the whole does not fit.",
+        help="Memory budget of the VAE, as 4GiB. Above it the VAE runs in tiles, with the same result. auto: tiles "
+        "only where the whole does not fit; off: never.",
     ),
 ]
 
@@ -85,7 +85,7 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class PictureOptions:
-    """What can be said of a picture beside its prompt; None where it was not said."""
+    """The options of a picture beside its prompt; None where an option was not given."""
 
     model: Model = None
     size: Size = None
@@ -129,7 +129,8 @@ class PictureOptions:
         ),
     ] = None
     mask: Annotated[
-        Path | None, typer.Option("--mask", help="What of --image is redrawn: white anew, black stays (inpainting).")
+        Path | None,
+        typer.Option("--mask", help="Picture: its white part of --image is redrawn, black stays (inpainting)."),
     ] = None
     control: Annotated[
         list[str] | None,
@@ -140,13 +141,13 @@ class PictureOptions:
             "that it follows, and its weight, by default 1; repeatable.",
         ),
     ] = None
-    freeu: Annotated[bool | None, typer.Option("--freeu/--no-freeu", help="FreeU as well. \\[default: no]")] = None
+    freeu: Annotated[bool | None, typer.Option("--freeu/--no-freeu", help="Also use FreeU. \\[default: no]")] = None
     config: Config = None
     allow_pickle: AllowPickle = False
 
     @property
     def loading(self) -> dict[str, Any]:
-        """What is said of opening the model: no part of a request, so that no request can allow pickles."""
+        """Options of loading.  They are not part of a request, so that no request can allow pickles."""
         return {"config": self.config, "allow_pickle": self.allow_pickle}
 
     def values(self, method: str = DEFAULT_METHOD) -> dict[str, Any]:
@@ -177,7 +178,7 @@ class PictureOptions:
         return said
 
     def request(self, prompt: str | None, base: Request | None = None) -> Request:
-        """The request that these options make, over the values of `base` (`RequestError`)."""
+        """The request of these options; what they leave open is taken from `base` (`RequestError`)."""
         said = self.values() if base is None else self.values(base.method)
         if prompt is not None:
             said["prompt"] = prompt

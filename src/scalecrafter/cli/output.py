@@ -1,4 +1,4 @@
-"""What the commands say while they work (on stderr), and where their files go."""
+"""The progress of commands on stderr, and where their files go."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Reporter:
-    """Progress on stderr: loading, then one bar a picture."""
+    """Progress on stderr: loading, then a bar for each picture."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -44,18 +44,18 @@ class Reporter:
             self._bars.stop()
 
     def note(self, text: str) -> None:
-        """One line."""
+        """Print one line."""
         self.console.print(text, markup=False)
 
     def load(self, request: Request, **loading: Any) -> Any:
-        """The pipeline for a request, with a spinner while it loads; `loading` as `load_pipeline` takes it."""
+        """Load the pipeline for a request, with a spinner; `loading` as `load_pipeline` takes it."""
         with self._bar(f"loading {request.model}", None):
             from ..models.loading import load_pipeline
 
             return load_pipeline(request.model, dtype=request.dtype, device=request.device, **loading)
 
     def picture(self, pipe: Any, request: Request, label: str, make: Callable[..., Result] | None = None) -> Result:
-        """A picture, with a bar while it is made and a line once it is; `make` stands in for `generation.generate`."""
+        """Make a picture with a bar, then print a line; `make` is called in the place of `generation.generate`."""
         from ..generation.generate import generate
 
         with self._bar(label, request.steps) as task:
@@ -90,7 +90,7 @@ def picture_path(output: Path | None, result: Result, several: bool = False, suf
 
 
 def check_output(output: Path | None, several: bool = False) -> None:
-    """Refuse an output that cannot be, before any work is done (`RequestError`, `UnwritableError`)."""
+    """Refuse an output that cannot be written, before any work is done (`RequestError`, `UnwritableError`)."""
     folder = Path() if output is None else output
     if output is not None and not is_folder(output, several):
         if output.suffix.lower() != ".png":

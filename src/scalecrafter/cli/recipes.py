@@ -32,7 +32,7 @@ def list_recipes() -> None:
 
 
 @recipes.command("show", cls=Command)
-def show(name: Annotated[str, typer.Argument(help="Shipped name or .toml file.")]) -> None:
+def show(name: Annotated[str, typer.Argument(help="Name of a shipped recipe, or .toml file.")]) -> None:
     """Print a recipe as TOML, ready to be saved and changed."""
     from ..recipes.recipe import Recipe
 
@@ -48,7 +48,7 @@ def check(
     config: Config = None,
     allow_pickle: AllowPickle = False,
 ) -> None:
-    """Check recipes: the format, and with --model that every layer they name is there.  Exit code 1 if one is wrong."""
+    """Check the format of recipes and, with --model, that the model has every layer they name.  Exit code 1 if not."""
     from ..recipes.recipe import Recipe, shipped_recipes
 
     for file in files:

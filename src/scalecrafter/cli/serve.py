@@ -34,32 +34,37 @@ def serve(
     allow_anyone: serving.AllowAnyone = False,
     cors: Annotated[
         list[str] | None,
-        typer.Option("--cors", help="Web site (as https://example.org) whose pages may ask; repeatable."),
+        typer.Option("--cors", help="Web site, as https://example.org, whose pages may use this server; repeatable."),
     ] = None,
     host_name: Annotated[
         list[str] | None,
-        typer.Option("--host-name", help="Further name that clients on this machine call it by; repeatable."),
+        typer.Option("--host-name", help="Another host name that clients on this machine use; repeatable."),
     ] = None,
-    queue: Annotated[int, typer.Option("--queue", min=1, help="Pictures that may wait.")] = 64,
-    max_pixels: Annotated[int, typer.Option("--max-pixels", min=64, help="Width × height of a picture.")] = 4096 * 4096,
-    max_steps: Annotated[int, typer.Option("--max-steps", min=1, max=1000, help="Steps of a picture.")] = 150,
-    max_pictures: Annotated[int, typer.Option("--max-pictures", min=1, max=100, help="n of a request.")] = 10,
+    queue: Annotated[int, typer.Option("--queue", min=1, help="Most pictures that may wait.")] = 64,
+    max_pixels: Annotated[
+        int, typer.Option("--max-pixels", min=64, help="Most pixels of a picture, width × height.")
+    ] = 4096 * 4096,
+    max_steps: Annotated[int, typer.Option("--max-steps", min=1, max=1000, help="Most steps of a picture.")] = 150,
+    max_pictures: Annotated[
+        int, typer.Option("--max-pictures", min=1, max=100, help="Most pictures of a request.")
+    ] = 10,
     max_body: Annotated[
-        str, typer.Option("--max-body", metavar="SIZE", help="Of a request, uploads included.")
+        str, typer.Option("--max-body", metavar="SIZE", help="Largest request, uploads included.")
     ] = "20MiB",
-    keep_hours: Annotated[float, typer.Option("--keep-hours", help="After that, finished pictures go.")] = 24.0,
+    keep_hours: Annotated[float, typer.Option("--keep-hours", help="Hours until pictures are deleted.")] = 24.0,
     keep_size: Annotated[
-        str, typer.Option("--keep-size", metavar="SIZE", help="Of all pictures; beyond it the oldest go.")
+        str,
+        typer.Option("--keep-size", metavar="SIZE", help="Size of all pictures; above it the oldest are deleted."),
     ] = "10GiB",
     grace: Annotated[
-        float, typer.Option("--grace", min=0.0, help="Seconds that a running picture has at shutdown.")
+        float, typer.Option("--grace", min=0.0, help="Seconds that a running picture may take at shutdown.")
     ] = 30.0,
     page: Annotated[
-        bool, typer.Option("--page", help="A page for browsers at /, as `scalecrafter ui` has it.")
+        bool, typer.Option("--page", help="Also serve a page for browsers at /, as `scalecrafter ui` does.")
     ] = False,
-    log_requests: Annotated[bool, typer.Option("--log-requests", help="A line on stderr for each.")] = False,
+    log_requests: Annotated[bool, typer.Option("--log-requests", help="Print a line for each request.")] = False,
 ) -> None:
-    """Serve pictures over HTTP: OpenAI's Images API, jobs with progress, metrics.  Ends with Ctrl-C or SIGTERM."""
+    """Serve pictures over HTTP: OpenAI's Images API, jobs with progress, metrics.  Ctrl-C or SIGTERM ends it."""
     need_extra("serve", "server")
     if page:
         need_extra("the page", "ui")

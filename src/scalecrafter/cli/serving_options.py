@@ -9,14 +9,14 @@ import typer
 
 Models = Annotated[
     list[str] | None,
-    typer.Option("--model", "-m", help="What to offer, as MODEL or NAME=MODEL; repeatable. \\[default: critters]"),
+    typer.Option("--model", "-m", help="Model to serve, as MODEL or NAME=MODEL; repeatable. \\[default: critters]"),
 ]
 Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
-Port = Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="0 takes any free one.")]
+Port = Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="Port; 0 takes any free one.")]
 Data = Annotated[
-    Path, typer.Option("--data", help="Folder of jobs and pictures; a restart goes on with what is there.")
+    Path, typer.Option("--data", help="Folder of jobs and pictures; after a restart the server continues them.")
 ]
-Workers = Annotated[int, typer.Option("--workers", min=1, max=64, help="Processes that make pictures.")]
+Workers = Annotated[int, typer.Option("--workers", min=1, max=64, help="Number of processes that make pictures.")]
 Dtype = Annotated[str | None, typer.Option("--dtype", help="fp32, fp16 or bf16. \\[default: fp16 on CUDA, else fp32]")]
 Device = Annotated[
     str, typer.Option("--device", help="auto (several GPUs: each worker takes the next), cpu, cuda, cuda:1, mps.")
@@ -25,10 +25,10 @@ ApiKeys = Annotated[
     Path | None,
     typer.Option(
         "--api-keys",
-        help="File of API keys, one a line; also from SCALECRAFTER_API_KEYS, with commas. "
-        "For the page a browser asks for one as the password, with any name.",
+        help="File with an API key on each line; also read from SCALECRAFTER_API_KEYS, separated by commas. "
+        "On the page, a key is the password of any user name.",
     ),
 ]
-AllowAnyone = Annotated[bool, typer.Option("--allow-anyone", help="Listen to the network without API keys.")]
+AllowAnyone = Annotated[bool, typer.Option("--allow-anyone", help="Let the network use the server without keys.")]
 
 HOST, PORT, DATA = "127.0.0.1", 8000, Path("scalecrafter-server")

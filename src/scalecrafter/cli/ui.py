@@ -21,7 +21,7 @@ def ui(
     api_keys: serving.ApiKeys = None,
     allow_anyone: serving.AllowAnyone = False,
 ) -> None:
-    """Serve a page for browsers, and tell its address: `serve --page` with the options that matter for it."""
+    """Serve a page for browsers and print its address: `serve --page` with fewer options."""
     serve(
         model=model,
         host=host,
