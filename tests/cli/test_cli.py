@@ -322,3 +322,28 @@ def test_a_method_of_two_passes_is_as_quiet_as_one(model: str) -> None:
     assert process.returncode == 0
     assert errors.startswith("picture: seed 1"), errors
     assert len(errors.splitlines()) == 1
+
+
+def test_enlarge_names_the_picture_by_its_size_and_generate_repeats_it(model: str) -> None:
+    Image.linear_gradient("L").resize((70, 50)).convert("RGB").save("photo.jpg")
+    result = run("enlarge", "photo.jpg", "--model", model, "--steps", "2", "--scale", "1.5", "--creativity", "0.5")
+    assert result.stdout == "photo-105x75.png\n"
+    run("generate", "--from", "photo-105x75.png", "-o", "again.png")
+    with Image.open("photo-105x75.png") as first, Image.open("again.png") as again:
+        assert first.size == (105, 75)
+        assert first.tobytes() == again.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nothing.jpg"], "cannot read the image 'nothing.jpg'"),
+        (["photo.jpg", "--scale", "9"], "enlarge.scale is 9.0: input should be less than or equal to 8"),
+        (["photo.jpg", "--size", "100x100"], "ask for 100x71"),
+        (["photo.jpg", "--method", "hires-fix"], "these do: scalecrafter"),
+        (["photo.jpg", "-o", "big.gif"], "let 'big.gif' end in .png"),
+    ],
+)
+def test_what_cannot_be_enlarged_is_refused_before_the_model_is_loaded(arguments: list[str], told: str) -> None:
+    Image.linear_gradient("L").resize((70, 50)).save("photo.jpg")
+    assert told in complaint(run("enlarge", *arguments, code=2))

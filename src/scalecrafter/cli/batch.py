@@ -37,7 +37,7 @@ class _BatchCommand(Command):
 
 
 @app.command("batch", cls=_BatchCommand)
-@spread_options
+@spread_options()
 def batch(
     options: PictureOptions,
     jobs: Annotated[

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @app.command("compare", cls=Command)
-@spread_options
+@spread_options()
 def compare(
     options: PictureOptions,
     prompt: Annotated[str, typer.Argument(help="What the pictures show.", show_default=False)],

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @app.command("generate", cls=Command)
-@spread_options
+@spread_options()
 def generate(
     options: PictureOptions,
     prompt: Annotated[str | None, typer.Argument(help="What the picture shows.", show_default=False)] = None,
@@ -60,7 +60,7 @@ def generate(
         if from_picture is not None:
             _tell_changed_versions(reporter, from_picture)
         pipe = reporter.load(requests[0], **options.loading)
-        make = _maker(reporter, vae_memory, fit)
+        make = maker(reporter, vae_memory, fit)
         for number, request in enumerate(requests, 1):
             label = f"picture {number}/{len(requests)}" if several else "picture"
             result = reporter.picture(pipe, request, label, make)
@@ -91,7 +91,7 @@ def check_vae_memory(size: str) -> None:
         raise RequestError(str(error)) from None
 
 
-def _maker(reporter: Reporter, vae_memory: str, fit: bool) -> Callable[..., Result]:
+def maker(reporter: Reporter, vae_memory: str, fit: bool) -> Callable[..., Result]:
     """The function that makes a picture: as asked for, or with settings that are found to fit in memory."""
     if fit:
         from ..generation.auto_fit import generate_fitting

@@ -203,28 +203,33 @@ def _controls(texts: list[str]) -> list[dict[str, str | float]]:
         raise RequestError(str(error)) from None
 
 
-def spread_options(command: Command) -> Command:
-    """Let a command that takes `options: PictureOptions` take each of them as an option of its own."""
+def spread_options(*without: str) -> Callable[[Command], Command]:
+    """Let a command that takes `options: PictureOptions` take each of them as an option of its own, but those named."""
     hints = get_type_hints(PictureOptions, include_extras=True)
+    taken = [option for option in fields(PictureOptions) if option.name not in without]
     spread = [
         inspect.Parameter(
             option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=hints[option.name]
         )
-        for option in fields(PictureOptions)
-    ]
-    own = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for parameter in inspect.signature(command, eval_str=True).parameters.values()
-        if parameter.name != "options"
+        for option in taken
     ]
 
-    @functools.wraps(command)
-    def spread_command(**values: Any) -> None:
-        options = PictureOptions(**{option.name: values.pop(option.name) for option in fields(PictureOptions)})
-        command(**values, options=options)
+    def decorate(command: Command) -> Command:
+        own = [
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for parameter in inspect.signature(command, eval_str=True).parameters.values()
+            if parameter.name != "options"
+        ]
 
-    parameters = [*own, *spread]
-    spread_command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    spread_command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    del spread_command.__wrapped__
-    return cast(Command, spread_command)
+        @functools.wraps(command)
+        def spread_command(**values: Any) -> None:
+            options = PictureOptions(**{option.name: values.pop(option.name) for option in taken})
+            command(**values, options=options)
+
+        parameters = [*own, *spread]
+        spread_command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        spread_command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        del spread_command.__wrapped__
+        return cast(Command, spread_command)
+
+    return decorate

@@ -9,6 +9,7 @@ from ..errors import ModelError
 from ..models.sources import FolderFacts, folder_facts, locate
 from ..request.inputs import check_inputs
 from ..request.request import Request, RequestError, check_scheduler
+from ..request.source import enlarged_size
 
 
 def check_request(request: Request, config: str | os.PathLike[str] | None = None) -> None:
@@ -33,6 +34,8 @@ def check_request(request: Request, config: str | os.PathLike[str] | None = None
             facts.sizes.check_size(height=request.height, width=request.width)
         check_task(request, facts.channels, facts.latent_channels)
     check_inputs(request)
+    if request.enlarge is not None:
+        enlarged_size(request)
 
 
 def facts_of_model(model: str, config: str | os.PathLike[str] | None = None) -> FolderFacts | None:

@@ -19,7 +19,7 @@ from PIL import Image
 from ..errors import ModelError
 from ..methods.steps.denoising import Progress
 from ..methods.steps.diagnostics import explained_out_of_memory
-from ..methods.steps.enlarged import enlarged, enlarged_size
+from ..methods.steps.enlarged import enlarged
 from ..methods.steps.job import PictureJob
 from ..models.schedulers import using_scheduler, viewer_name
 from ..patching.apply import set_aside
@@ -27,6 +27,7 @@ from ..request.batching import batch_key
 from ..request.inputs import composite_mask, digests
 from ..request.methods import METHODS
 from ..request.request import Request, RequestError
+from ..request.source import enlarged_size
 from ..unet.architecture import Architecture, read_architecture
 from ..vae import AUTO, MemoryBudget, vae_memory_applied
 from .checks import check_task

@@ -11,7 +11,8 @@ from PIL import Image, ImageCms, ImageOps
 from .._util.pictures import LARGEST_PIXELS, open_header
 from .._util.sizes import ImageSize
 from .._util.tones import eight_bit
-from .request import RequestError
+from .enlargement import target_size
+from .request import Request, RequestError
 
 _TURNED = {5, 6, 7, 8}
 """Values of EXIF's orientation with which width and height change places."""
@@ -47,6 +48,16 @@ def source_size(path: str) -> ImageSize:
     with _opened(path) as image:
         turned = image.getexif().get(_ORIENTATION) in _TURNED
         return ImageSize(*(reversed(image.size) if turned else image.size))
+
+
+def enlarged_size(request: Request) -> ImageSize:
+    """The size that an enlarged picture gets (`RequestError`)."""
+    assert request.enlarge is not None
+    asked = ImageSize(request.width, request.height) if request.width and request.height else None
+    try:
+        return target_size(source_size(str(request.image)), request.enlarge.scale, asked)
+    except ValueError as error:
+        raise RequestError(f"cannot enlarge {request.image!r}: {error}") from None
 
 
 def open_source(path: str) -> SourcePicture:

@@ -6,23 +6,10 @@ from dataclasses import replace
 
 from PIL import Image
 
-from ..._util.sizes import ImageSize
-from ...request.enlargement import target_size
 from ...request.methods import METHODS
-from ...request.request import Request, RequestError
-from ...request.source import open_source, source_size
+from ...request.source import open_source
 from .enlarging import cut, keep_low_frequencies, padded, padded_size
 from .job import PictureJob
-
-
-def enlarged_size(request: Request) -> ImageSize:
-    """The size that an enlarged picture gets (`RequestError`)."""
-    assert request.enlarge is not None
-    asked = ImageSize(request.width, request.height) if request.width and request.height else None
-    try:
-        return target_size(source_size(str(request.image)), request.enlarge.scale, asked)
-    except ValueError as error:
-        raise RequestError(f"cannot enlarge {request.image!r}: {error}") from None
 
 
 def enlarged(job: PictureJob) -> tuple[Image.Image, tuple[str, ...]]:
