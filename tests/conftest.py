@@ -32,8 +32,8 @@ FIXTURES = {
 }
 """Costly fixtures, with the mark of the tests that use them. Each is made in one worker alone."""
 EVERY = 4
-"""Of a `grid` of cases `make quick` takes the first of every four."""
-cases: Counter[object] = Counter()
+"""Of `sampled` tests (the cases of one, or all of a module) `make quick` takes the first of every four."""
+counted: Counter[object] = Counter()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -46,11 +46,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     folder = item.path.relative_to(Path(__file__).parent).parts[0]
     if folder in FOLDERS:
         item.add_marker(folder)
-    if item.get_closest_marker("grid"):
-        function = getattr(item, "function", None)
-        if cases[function] % EVERY:
+    if item.get_closest_marker("sampled"):
+        of_a_function = any(mark.name == "sampled" for mark in item.own_markers)
+        many = getattr(item, "function", None) if of_a_function else item.path
+        if counted[many] % EVERY:
             item.add_marker("slow")
-        cases[function] += 1
+        counted[many] += 1
     for fixture in getattr(item, "fixturenames", ()):
         if fixture in FIXTURES:
             item.add_marker(FIXTURES[fixture])

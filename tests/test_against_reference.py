@@ -405,7 +405,7 @@ def test_the_reference_without_a_recipe_is_the_plain_pipeline(kind: str, case: C
     assert relative(called(pipeline(kind), case), expected(kind, case, {})) < TOLERANCE
 
 
-@pytest.mark.grid
+@pytest.mark.sampled
 @pytest.mark.parametrize(("name", "kind"), [(name, kind) for name, case in CASES.items() for kind in case.models])
 def test_a_pipeline_with_a_recipe_agrees_with_the_reference(name: str, kind: str, tmp_path: Path) -> None:
     case = CASES[name]

@@ -65,7 +65,7 @@ def test_the_recipe_acts_and_is_gone_afterwards(pipe: Any) -> None:
     assert generate(pipe, ask(seed=5, recipe="none")).image.tobytes() == before
 
 
-@pytest.mark.grid
+@pytest.mark.sampled
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_every_scheduler_makes_a_picture_and_is_put_back(pipe: Any, scheduler: str) -> None:
     own = pipe.scheduler

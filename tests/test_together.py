@@ -27,7 +27,7 @@ def pipe(request: pytest.FixtureRequest) -> Any:
     return request.param(layers_per_block=1)
 
 
-@pytest.mark.grid
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "values",
     [

@@ -27,6 +27,8 @@ from scalecrafter.request.request import Request, RequestError
 from tests.support.small_batch import Notes, pictures, run, write_jobs
 from tests.support.tiny_models import tiny_sd_pipeline
 
+pytestmark = pytest.mark.sampled
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -21,6 +21,8 @@ from scalecrafter.cli import app
 from scalecrafter.cli.counting import in_hours
 from tests.support.tiny_models import tiny_sd_pipeline
 
+pytestmark = pytest.mark.sampled
+
 SRC = Path(scalecrafter.__file__).parents[1]
 
 

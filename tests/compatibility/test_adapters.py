@@ -74,7 +74,7 @@ def fused_first(kind: str, path: Path) -> Tensor:
     return expected(pipe)
 
 
-@pytest.mark.grid
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("adapter", "loaded", "fused"),
     [

@@ -26,6 +26,8 @@ from tests.support.ldm_checkpoint import ldm_state, unet_state, with_prefix
 from tests.support.reference_in_pipelines import relative_difference
 from tests.support.tiny_models import MAX_LENGTH, sd15_unet_meta, sd21_unet_meta, sdxl_unet_meta, tiny_tokenizer
 
+pytestmark = pytest.mark.sampled
+
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 
 

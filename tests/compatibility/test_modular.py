@@ -79,6 +79,7 @@ def difference(one: Tensor, other: Tensor) -> float:
     return float((one - other).norm() / other.norm())
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("images", [1, 2])
 @pytest.mark.parametrize("guider", [ClassifierFreeGuidance, NoiseDampedGuidance])
 def test_redilation_is_that_of_the_standard_pipeline(guider: Any, images: int) -> None:
@@ -95,7 +96,7 @@ def test_redilation_is_that_of_the_standard_pipeline(guider: Any, images: int) -
     assert torch.equal(from_modular(pipe, images), plain)
 
 
-@pytest.mark.grid
+@pytest.mark.sampled
 @pytest.mark.parametrize("rescale", [0.0, 0.7])
 @pytest.mark.parametrize("first", ["guider", "apply"])
 @pytest.mark.parametrize("images", [1, 2])

@@ -23,6 +23,8 @@ from scalecrafter.request.request import Request, RequestError
 from tests.support.adapters import controlnet_folder
 from tests.support.tasks import base, gradient, of_class
 
+pytestmark = pytest.mark.sampled
+
 KINDS = ("sd", "sdxl")
 SIZE = {"width": 192, "height": 128}
 RECIPE = '[redilation]\nuntil = 0.7\nlayers = { "mid_block" = 2 }\n[noise_damping]\nuntil = 0.7\nlayers = {}\n'
@@ -66,7 +68,7 @@ def pixels(result: Result) -> Any:
 COMBINATIONS = [(), ("image",), ("image", "mask"), ("control",), ("image", "control"), ("image", "mask", "control")]
 
 
-@pytest.mark.grid
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("inputs", COMBINATIONS, ids=lambda inputs: "+".join(inputs) or "text")
 def test_every_combination_is_made_re_dilated_and_repeats_from_its_file(

@@ -116,7 +116,7 @@ def plain_in(name: str) -> Tensor:
 LEAVING = [(name, "remove") for name in RUNTIMES] + [(name, "runtime") for name in RUNTIMES if RUNTIMES[name].off]
 
 
-@pytest.mark.grid
+@pytest.mark.sampled
 @pytest.mark.parametrize("first", ["runtime", "apply"])
 @pytest.mark.parametrize(("name", "leaves"), LEAVING)
 def test_a_runtime_before_and_after_apply(name: str, first: str, leaves: str) -> None:

@@ -148,7 +148,7 @@ def test_the_table_has_every_scheduler_that_diffusers_calls_compatible() -> None
     assert {kind.__name__ for kind in ddim().compatibles} <= tried
 
 
-@pytest.mark.grid
+@pytest.mark.sampled
 @pytest.mark.parametrize("steps", [4, 15])
 @pytest.mark.parametrize("name", TABLE)
 def test_the_span_follows_the_scheduler(name: str, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +175,7 @@ def test_the_span_of_one_or_two_steps(name: str, steps: int, monkeypatch: pytest
     assert calls == inside(TABLE[name][2](steps))
 
 
-@pytest.mark.grid
+@pytest.mark.sampled
 @pytest.mark.parametrize(("steps", "strength"), [(5, 0.7), (5, 0.99), (4, 0.5)])
 @pytest.mark.parametrize("name", [name for name in TABLE if name != "edm-euler"])
 def test_image_to_image_begins_late_in_the_same_table(
@@ -208,7 +208,7 @@ def test_timesteps_that_stand_twice_in_the_table_are_told_apart(
     assert calls == [step < twice for step in range(60 - int(60 * strength), 60)]
 
 
-@pytest.mark.grid
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", TABLE)
 def test_each_scheduler_agrees_with_the_reference_implementation(name: str) -> None:
     pipe = pipeline()

@@ -34,7 +34,7 @@ IN_PAIRS = (
 IN_THREE_BRANCHES = (tasks.perturbed_attention, tasks.instruct_pix2pix)
 
 
-@pytest.mark.grid
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("make", IN_PAIRS, ids=lambda make: make.__name__)
 def test_a_task_runs_re_dilated_and_damped(make: Callable[[str, Path], Task], kind: str, tmp_path: Path) -> None:

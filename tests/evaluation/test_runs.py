@@ -28,6 +28,8 @@ from tests.support.disc_observer import DiscObserver, disc_inspector, uncounted
 from tests.support.small_evaluation import DIRECT, PROMPTS, run, small_settings
 from tests.support.tiny_models import tiny_sd_pipeline
 
+pytestmark = pytest.mark.sampled
+
 ROOT = Path(__file__).parents[2]
 
 

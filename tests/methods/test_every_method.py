@@ -52,7 +52,7 @@ def ask(method: str, **values: Any) -> Request:
     return Request.from_mapping(settings | values)
 
 
-@pytest.mark.grid
+@pytest.mark.sampled
 @pytest.mark.parametrize("method", NAMES)
 def test_the_same_seed_gives_the_same_picture_of_the_right_size(sd: Any, method: str) -> None:
     request = ask(method, steps=3, width=192, height=256)
@@ -62,7 +62,7 @@ def test_the_same_seed_gives_the_same_picture_of_the_right_size(sd: Any, method:
     assert first.image.tobytes() != other.image.tobytes()
 
 
-@pytest.mark.grid
+@pytest.mark.sampled
 @pytest.mark.parametrize("method", METHODS)
 def test_at_the_native_size_every_method_is_direct_inference_to_the_bit(pipe: Any, method: str) -> None:
     size = {"width": NATIVE[0], "height": NATIVE[1]}
@@ -75,7 +75,7 @@ def test_no_two_methods_make_the_same_picture(sd: Any) -> None:
     assert len(set(made.values())) == len(NAMES)
 
 
-@pytest.mark.grid
+@pytest.mark.sampled
 @pytest.mark.parametrize("method", NAMES)
 def test_a_stop_at_the_last_step_leaves_the_pipeline_as_it_was(sd: Any, method: str) -> None:
     def state() -> Any:
@@ -96,7 +96,7 @@ def test_a_stop_at_the_last_step_leaves_the_pipeline_as_it_was(sd: Any, method: 
     assert sd.scheduler is scheduler
 
 
-@pytest.mark.grid
+@pytest.mark.sampled
 @pytest.mark.parametrize("scheduler", [None, "heun"])
 @pytest.mark.parametrize("method", NAMES)
 def test_progress_counts_the_steps_of_all_passes(sd: Any, method: str, scheduler: str | None) -> None:
@@ -110,7 +110,7 @@ def test_progress_counts_the_steps_of_all_passes(sd: Any, method: str, scheduler
     assert seen == [(step, total) for step in range(1, total + 1)]
 
 
-@pytest.mark.grid
+@pytest.mark.sampled
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 @pytest.mark.parametrize("method", ["cascade", "hires-fix"])
 def test_added_noise_works_with_every_scheduler(two_levels: Any, method: str, scheduler: str) -> None:

@@ -33,6 +33,7 @@ def multidiffusion(pipe: Any, latents: Tensor) -> Tensor:
     return latents
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("size", [(16, 16), (16, 24)])
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 @torch.no_grad()

@@ -33,6 +33,8 @@ from tests.support.reference_sampling import (
 )
 from tests.support.tiny_models import sd15_unet_meta, sdxl_unet_meta, tiny_sd_pipeline
 
+pytestmark = pytest.mark.sampled
+
 GUIDANCE = 5.0
 
 

@@ -58,6 +58,7 @@ def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_another_packages_method_draws_and_has_its_settings(tmp_path: Path) -> None:
     done = run("-c", DRAWS, folder=installed(EXAMPLE, tmp_path))
     assert done.returncode == 0, done.stderr

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from scalecrafter.vae import apply_vae_memory, decode_memory, remove_vae_memory, vae_memory_applied
 from tests.support.vaes import difference, noise, sd_vae, tiny_autoencoder
 
+pytestmark = pytest.mark.sampled
+
 TILES = [(64, 64), (40, 72), (32, 10_000)]
 LIMIT = 1e-4
 

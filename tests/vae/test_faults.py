@@ -19,6 +19,8 @@ from scalecrafter.vae import VaeNotice, apply_vae_memory, vae_memory_applied
 from tests.support.tiny_models import tiny_sd_pipeline
 from tests.support.vaes import difference, noise, sd_vae
 
+pytestmark = pytest.mark.sampled
+
 
 def ask(**values: Any) -> Request:
     return Request.from_mapping({"prompt": "a fox", "steps": 1, "seed": 3, "width": 128, "height": 128, **values})
