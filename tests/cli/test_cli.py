@@ -80,13 +80,6 @@ def test_generate_never_overwrites(model: str) -> None:
 
 
 @pytest.mark.slow
-def test_two_that_write_the_same_name_at_once_both_keep_their_picture(model: str) -> None:
-    command = ["-m", "scalecrafter", "generate", "a fox", "--model", model, "--steps", "1", "-o", "p.png"]
-    both = [python(*command) for _ in range(2)]
-    assert sorted(process.communicate(timeout=120)[0] for process in both) == ["p-2.png\n", "p.png\n"]
-    assert sorted(os.listdir()) == ["p-2.png", "p.png"]
-
-
 def test_generate_from_a_picture_repeats_it_to_the_bit(model: str) -> None:
     make(model, "a fox", "--guidance", "4", "--scheduler", "euler-a", "--negative", "a cat", "-o", "first.png")
     run("generate", "--from", "first.png", "-o", "again.png")
