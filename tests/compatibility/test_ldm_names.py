@@ -17,6 +17,7 @@ from scalecrafter.recipes.resolution import resolve
 from scalecrafter.unet.architecture import read_architecture
 from tests.support import tiny_architectures as tiny
 from tests.support.tiny_models import sd15_unet_meta, sd21_unet_meta, sdxl_unet_meta
+from tests.support.untrained_video import untrained_pipeline
 
 UNETS = {"sd15": sd15_unet_meta(), "sd21": sd21_unet_meta(), "sdxl": sdxl_unet_meta()}
 
@@ -142,6 +143,6 @@ def test_pruned_and_video_unets_have_original_names_too() -> None:
     assert koala["down_blocks.1.downsamplers.0.conv"] == "input_blocks.4.0.op"
     assert koala["up_blocks.0.resnets.1.conv1"] == "output_blocks.1.0.in_layers.2"
     assert not any(name.startswith("middle_block") for name in koala.values())
-    svd = read_architecture(scalecrafter.load_pipeline("untrained-svd")).ldm_names
+    svd = read_architecture(untrained_pipeline("svd")).ldm_names
     assert svd["down_blocks.1.resnets.0.spatial_res_block.conv1"] == "input_blocks.3.0.in_layers.2"
     assert read_architecture(tiny.kandinsky3()).ldm_names == {}

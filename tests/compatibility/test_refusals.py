@@ -15,6 +15,7 @@ from scalecrafter.generation.generate import generate
 from scalecrafter.request.request import Request
 from tests.support import tiny_architectures as tiny
 from tests.support.tiny_models import tiny_sd_unet
+from tests.support.untrained_video import untrained_pipeline
 
 
 def sd3() -> Any:
@@ -109,8 +110,8 @@ def test_a_unet_under_another_name_is_told() -> None:
 @pytest.mark.parametrize(
     ("build", "told"),
     [
-        (lambda: scalecrafter.load_pipeline("untrained-animatediff"), "AnimateDiffPipeline makes videos"),
-        (lambda: scalecrafter.load_pipeline("untrained-svd"), "StableVideoDiffusionPipeline makes videos"),
+        (lambda: untrained_pipeline("animatediff"), "AnimateDiffPipeline makes videos"),
+        (lambda: untrained_pipeline("svd"), "StableVideoDiffusionPipeline makes videos"),
         (tiny.ddpm, "DDPMPipeline does not draw a prompt at a given size"),
         (tiny.kandinsky22, "KandinskyV22Pipeline does not draw a prompt at a given size"),
         (tiny.x4_upscaler, "StableDiffusionUpscalePipeline does not draw a prompt at a given size"),

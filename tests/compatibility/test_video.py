@@ -17,6 +17,7 @@ from scalecrafter import Recipe
 from tests.support import tiny_architectures as tiny
 from tests.support.reference_in_pipelines import reference_unet, relative_difference
 from tests.support.tiny_models import also_in_float64
+from tests.support.untrained_video import untrained_pipeline
 
 STEPS = 2
 FRAMES = 2
@@ -70,16 +71,16 @@ class Cell:
 
 
 CELLS = {
-    "animatediff": Cell("untrained-animatediff", of_prompt, "sd15-1024x1024"),
-    "stable-video-diffusion": Cell("untrained-svd", of_image, "sd21-1024x1024"),
-    "text-to-video": Cell("untrained-text-to-video", of_prompt, "sd21-1024x1024"),
+    "animatediff": Cell("animatediff", of_prompt, "sd15-1024x1024"),
+    "stable-video-diffusion": Cell("svd", of_image, "sd21-1024x1024"),
+    "text-to-video": Cell("text-to-video", of_prompt, "sd21-1024x1024"),
 }
 
 
 @pytest.fixture(scope="module", params=CELLS)
 def cell(request: pytest.FixtureRequest) -> tuple[Cell, Any]:
     cell = CELLS[request.param]
-    pipe = tiny.quiet(scalecrafter.load_pipeline(cell.model, device="cpu")).to(torch.float64)
+    pipe = tiny.quiet(untrained_pipeline(cell.model)).to(torch.float64)
     if hasattr(pipe, "text_encoder"):
         also_in_float64(pipe.text_encoder)
     else:  # diffusers 0.35 encodes the picture in float32
@@ -141,7 +142,7 @@ def test_one_frame_does_not_see_another_through_a_dilated_convolution(cell: tupl
 
 
 def test_a_video_is_decoded_within_a_budget_where_the_vae_is_a_known_one() -> None:
-    pipe = scalecrafter.load_pipeline("untrained-animatediff", device="cpu")
+    pipe = untrained_pipeline("animatediff")
     with scalecrafter.applied(pipe, vae_memory="64MiB"):
         frames = pipe("fox", num_frames=2, num_inference_steps=1, generator=generator(), output_type="pt").frames
     expected = pipe("fox", num_frames=2, num_inference_steps=1, generator=generator(), output_type="pt").frames
@@ -149,7 +150,7 @@ def test_a_video_is_decoded_within_a_budget_where_the_vae_is_a_known_one() -> No
 
 
 def test_a_temporal_decoder_is_left_alone_or_refused_by_name() -> None:
-    pipe = scalecrafter.load_pipeline("untrained-svd", device="cpu")
+    pipe = untrained_pipeline("svd")
     scalecrafter.remove(scalecrafter.apply(pipe))
     with pytest.raises(scalecrafter.ModelError, match="Temporal"):
         scalecrafter.apply(pipe, vae_memory="1GiB")
@@ -159,7 +160,7 @@ def test_untrained_models_have_the_same_weights_each_time_and_leave_the_generato
     torch.manual_seed(3)
     expected = torch.randn(4)
     torch.manual_seed(3)
-    first, second = (scalecrafter.load_pipeline("untrained-text-to-video", device="cpu") for _ in range(2))
+    first, second = (untrained_pipeline("text-to-video") for _ in range(2))
     assert torch.equal(torch.randn(4), expected)
     states = [pipe.unet.state_dict() for pipe in (first, second)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

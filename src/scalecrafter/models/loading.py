@@ -22,7 +22,6 @@ from .components import check_tokenizers, load_components, read_index
 from .reasons import reason
 from .single_file import cut_short, load_single_file
 from .sources import locate
-from .untrained import untrained_pipeline
 
 _DTYPES = {
     "fp32": torch.float32, "float32": torch.float32,
@@ -42,9 +41,8 @@ def load_pipeline(
     """A diffusers pipeline, ready to run.
 
     Args:
-        model: "critters" (the embedded model), one of `untrained.UNTRAINED` (noise, to try video with), a folder in the
-            diffusers layout, a single-file checkpoint of Stable Diffusion 1, 2 or XL, or a hub id such as
-            "stabilityai/stable-diffusion-xl-base-1.0".
+        model: "critters" (the embedded model), a folder in the diffusers layout, a single-file checkpoint of Stable
+            Diffusion 1, 2 or XL, or a hub id such as "stabilityai/stable-diffusion-xl-base-1.0".
         dtype: "fp32", "fp16", "bf16" or a torch dtype; float16 on CUDA and float32 elsewhere by default.
         device: "cpu", "cuda", "cuda:1", "mps" …; None and "auto" take the best one there is.
         allow_pickle: also read .ckpt and .bin files, with torch's weights-only reader, which runs no code of theirs.
@@ -68,8 +66,6 @@ def load_pipeline(
             pipe = _load_folder(Path(source), precision, allow_pickle)
         elif kind == "file":
             pipe = load_single_file(Path(source), precision, allow_pickle, config)
-        elif kind == "untrained":
-            pipe = untrained_pipeline(source, precision)
         else:
             pipe = _load_hub(source, precision, allow_pickle)
         try:

@@ -13,7 +13,6 @@ from .._util.text import near_names
 from ..errors import ModelError
 from ..unet.sizes import AUTOENCODERS, ModelSizes, native_grid, pixel_factor
 from .embedded import EMBEDDED_MODELS, embedded_folder
-from .untrained import UNTRAINED
 
 PICKLE_SUFFIXES = (".ckpt", ".bin", ".pt", ".pth")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -30,7 +29,7 @@ class FolderFacts:
 
 
 def locate(model: str | os.PathLike[str], config: object = None) -> tuple[str, str]:
-    """("folder" | "file" | "hub" | "untrained", where) for what a user calls a model.
+    """("folder" | "file" | "hub", where) for what a user calls a model.
 
     Args:
         model: as `load_pipeline` takes it.
@@ -66,8 +65,6 @@ def folder_facts(folder: Path) -> FolderFacts | None:
 def _locate(name: str) -> tuple[str, str]:
     if name in EMBEDDED_MODELS:
         return "folder", str(embedded_folder(name))
-    if name in UNTRAINED:
-        return "untrained", name
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "model_index.json").is_file():
@@ -81,7 +78,7 @@ def _locate(name: str) -> tuple[str, str]:
     looks_like_path = name.startswith((".", "/", "~")) or path.suffix in (".safetensors", *PICKLE_SUFFIXES)
     if not looks_like_path and HUB_ID.fullmatch(name):
         return "hub", name
-    hint = "" if looks_like_path else near_names(name, (*EMBEDDED_MODELS, *UNTRAINED), most=1, cutoff=0.5)
+    hint = "" if looks_like_path else near_names(name, EMBEDDED_MODELS, most=1, cutoff=0.5)
     raise ModelError(
         f"there is no model {name!r}{f': {hint}' if hint else '.'} "
         f"Give an embedded model ({', '.join(EMBEDDED_MODELS)}), an existing folder or .safetensors file, "

@@ -7,10 +7,9 @@ keep the published width, so that the recipes of the published models are chosen
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
 SEED = 0
 _WIDTHS = (16, 16, 32, 32)
@@ -18,10 +17,8 @@ _NATIVE_LATENTS = 8
 _TEXT_LENGTH = 77
 
 
-def untrained_pipeline(name: str, dtype: torch.dtype) -> Any:
+def untrained_pipeline(name: str, dtype: torch.dtype = torch.float32) -> Any:
     """The pipeline of that name (one of `UNTRAINED`), on the CPU; torch's generator is left as it was."""
-    import torch
-
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         pipe = UNTRAINED[name]()
@@ -141,7 +138,7 @@ def _tokenizer() -> Any:
     """That of the embedded model."""
     from transformers import CLIPTokenizer
 
-    from .embedded import embedded_folder
+    from scalecrafter.models.embedded import embedded_folder
 
     return CLIPTokenizer.from_pretrained(str(embedded_folder("critters")), subfolder="tokenizer")
 
@@ -175,7 +172,7 @@ def _ddim(beta_schedule: str = "scaled_linear") -> Any:
 
 
 UNTRAINED: dict[str, Callable[[], Any]] = {
-    "untrained-animatediff": _animatediff,
-    "untrained-svd": _stable_video,
-    "untrained-text-to-video": _text_to_video,
+    "animatediff": _animatediff,
+    "svd": _stable_video,
+    "text-to-video": _text_to_video,
 }
