@@ -98,6 +98,18 @@ def test_a_copied_pipeline_asks_its_own_scheduler_also_in_a_loop_of_ones_own() -
     assert now.transform is None  # at 1/2 of two steps, which is after 0.4
 
 
+def test_a_shallow_copy_goes_on_when_the_original_is_gone() -> None:
+    pipe = small_pipeline()
+    scalecrafter.apply(pipe, recipe=RECIPE)
+    want = latents(pipe)
+    twin = copy.copy(pipe)
+    del pipe
+    assert torch.equal(latents(twin), want)
+    twin.unet = small_pipeline().unet
+    with pytest.raises(ModelError, match=r"pipe\.unet is another one"):
+        latents(twin)
+
+
 def test_base_and_refiner_on_one_unet_share_a_trajectory_with_heun() -> None:
     results = []
     for apart in (False, True):
