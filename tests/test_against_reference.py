@@ -297,14 +297,14 @@ CASES = {
         [redilation]
         until = 0.6
         layers = { "down_blocks.1" = 2, "down_blocks.2" = 2.5, "up_blocks.1" = 2 }
+        [noise_damping]
+        until = 0.4
+        layers = { "down_blocks.2" = 2 }
         [dispersion]
         until = 0.2
         kernel_size = 5
         eta = 0.05
         layers = ["down_blocks.2", "mid_block"]
-        [noise_damping]
-        until = 0.4
-        layers = { "down_blocks.2" = 2 }
         """,
         models=BOTH,
         prompts=2,

@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-from . import serving_options as serving
+import inspect
+from typing import Any
+
 from .app import Command, app
-from .options import AUTOMATIC, VaeMemory
 from .serve import serve
 
+_OPTIONS = (
+    "model", "host", "port", "data", "workers", "dtype", "device", "vae_memory", "api_keys", "allow_anyone",
+)  # fmt: skip
+"""Those of `serve` that matter for a page."""
 
-@app.command("ui", cls=Command)
-def ui(
-    model: serving.Models = None,
-    host: serving.Host = serving.HOST,
-    port: serving.Port = serving.PORT,
-    data: serving.Data = serving.DATA,
-    workers: serving.Workers = 1,
-    dtype: serving.Dtype = None,
-    device: serving.Device = "auto",
-    vae_memory: VaeMemory = AUTOMATIC,
-    api_keys: serving.ApiKeys = None,
-    allow_anyone: serving.AllowAnyone = False,
-) -> None:
+
+def ui(**options: Any) -> None:
     """Serve a page for browsers and print its address: `serve --page` with fewer options."""
-    serve(
-        model=model,
-        host=host,
-        port=port,
-        data=data,
-        workers=workers,
-        dtype=dtype,
-        device=device,
-        vae_memory=vae_memory,
-        api_keys=api_keys,
-        allow_anyone=allow_anyone,
-        page=True,
-    )
+    serve(**options, page=True)
+
+
+_parameters = inspect.signature(serve, eval_str=True).parameters
+ui.__signature__ = inspect.Signature([_parameters[name] for name in _OPTIONS])  # type: ignore[attr-defined]
+ui.__annotations__ = {name: _parameters[name].annotation for name in _OPTIONS}
+app.command("ui", cls=Command)(ui)

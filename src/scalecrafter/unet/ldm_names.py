@@ -51,15 +51,13 @@ def _name(path: str, places: dict[str, str]) -> str | None:
 
 
 def _down(unet: Any) -> dict[str, str]:
-    places, number = {}, 1
+    places: dict[str, str] = {}
+    number = 1
     for level, block in enumerate(unet.down_blocks):
-        path = f"down_blocks.{level}"
-        for layer in range(len(block.resnets)):
-            places[f"{path}.resnets.{layer}"] = f"input_blocks.{number}.0"
-            places[f"{path}.attentions.{layer}"] = f"input_blocks.{number}.1"
-            number += 1
+        places |= _layers(f"down_blocks.{level}", block, "input_blocks", number)
+        number += len(block.resnets)
         if getattr(block, "downsamplers", None):
-            places[f"{path}.downsamplers.0"] = f"input_blocks.{number}.0"
+            places[f"down_blocks.{level}.downsamplers.0"] = f"input_blocks.{number}.0"
             number += 1
     return places
 
@@ -74,14 +72,22 @@ def _middle(unet: Any) -> dict[str, str]:
 
 
 def _up(unet: Any) -> dict[str, str]:
-    places, number = {}, 0
+    places: dict[str, str] = {}
+    number = 0
     for level, block in enumerate(unet.up_blocks):
-        path = f"up_blocks.{level}"
-        for layer in range(len(block.resnets)):
-            places[f"{path}.resnets.{layer}"] = f"output_blocks.{number}.0"
-            places[f"{path}.attentions.{layer}"] = f"output_blocks.{number}.1"
-            number += 1
+        places |= _layers(f"up_blocks.{level}", block, "output_blocks", number)
+        number += len(block.resnets)
         if getattr(block, "upsamplers", None):
             attends = bool(getattr(block, "attentions", None))
-            places[f"{path}.upsamplers.0"] = f"output_blocks.{number - 1}.{2 if attends else 1}"
+            places[f"up_blocks.{level}.upsamplers.0"] = f"output_blocks.{number - 1}.{2 if attends else 1}"
     return places
+
+
+def _layers(path: str, block: Any, side: str, first: int) -> dict[str, str]:
+    """The residual blocks and attentions of a block, whose numbers in the original begin with `first`."""
+    parts = ("resnets", "attentions")
+    return {
+        f"{path}.{kind}.{layer}": f"{side}.{first + layer}.{place}"
+        for layer in range(len(block.resnets))
+        for place, kind in enumerate(parts)
+    }
