@@ -11,6 +11,7 @@ from PIL import Image, ImageCms
 
 import scalecrafter
 from scalecrafter._util.sizes import ImageSize
+from scalecrafter.batch.jobs import read_lines, to_request
 from scalecrafter.generation.generate import generate
 from scalecrafter.generation.picture_files import read_request, save_picture
 from scalecrafter.methods.steps.enlarging import cut, keep_low_frequencies, padded, padded_size
@@ -153,6 +154,16 @@ def test_a_picture_carries_what_repeats_it(pipe: Any, tmp_path: Path) -> None:
     smooth(50, 41).save(tmp_path / "a.png")
     with pytest.raises(RequestError, match="has changed since"):
         generate(pipe, request)
+
+
+def test_lines_of_a_batch_enlarge(tmp_path: Path) -> None:
+    (tmp_path / "jobs.jsonl").write_text('{"image": "a.png", "enlarge": {"scale": 3, "creativity": 0}}\n')
+    (tmp_path / "jobs.csv").write_text("image,enlarge,prompt\na.png,1.5,a fox\n")
+    (tmp_path / "short.csv").write_text("image,enlarge\na.png,2\n")
+    lines = [next(read_lines(str(tmp_path / name))) for name in ("jobs.jsonl", "jobs.csv", "short.csv")]
+    requests = [to_request(line, {"steps": 2}) for line in lines]
+    assert [request.enlarge.scale for request in requests if request.enlarge] == [3.0, 1.5, 2.0]
+    assert {request.method for request in requests} == {"cascade"}
 
 
 def test_in_python_a_picture_gives_a_picture(pipe: Any, tmp_path: Path) -> None:

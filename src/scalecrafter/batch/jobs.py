@@ -142,8 +142,8 @@ def _jsonl_lines(url: str) -> Iterator[Line]:
 def _csv_lines(url: str) -> Iterator[Line]:
     with opened(url) as file:
         reader = csv.DictReader(as_text(file))
-        if not reader.fieldnames or "prompt" not in reader.fieldnames:
-            raise RequestError(f"{url!r} has no column named prompt: begin it with a line of column names")
+        if not {"prompt", "enlarge"} & set(reader.fieldnames or ()):
+            raise RequestError(f"{url!r} has no column named prompt or enlarge: begin it with a line of column names")
         end = reader.line_num
         while True:
             number = end + 1

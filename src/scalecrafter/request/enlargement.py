@@ -24,7 +24,7 @@ class Enlargement(BaseModel):
 
 
 def _scale_alone(value: Any) -> Any:
-    return {"scale": value} if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+    return {"scale": value} if isinstance(value, (int, float, str)) and not isinstance(value, bool) else value
 
 
 EnlargementLike = Annotated[Enlargement, BeforeValidator(_scale_alone)]
