@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
@@ -265,6 +266,7 @@ def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
 def test_a_worker_counts_as_dead_once_its_lock_is_gone(tmp_path: Path) -> None:
     lock = WorkerLock(tmp_path, "a1")
     assert not is_dead(tmp_path, "a1")
+    assert (tmp_path / "a1").stat().st_mode & 0o077 == 0 or os.name == "nt"
     assert lock._file is not None
     lock._file.close()  # what the system does when the process dies
     assert is_dead(tmp_path, "a1")

@@ -25,7 +25,7 @@ class WorkerLock:
         if fcntl is None:
             return
         unlocked = folder / f".{worker}"  # it gets its name when it is locked
-        self._file = open(unlocked, "xb")  # noqa: SIM115 - open as long as the process lives
+        self._file = open(unlocked, "xb", opener=_private)  # noqa: SIM115 - open as long as the process lives
         fcntl.flock(self._file, fcntl.LOCK_EX)
         os.replace(unlocked, self.path)
 
@@ -34,6 +34,10 @@ class WorkerLock:
         if self._file is not None:
             self.path.unlink(missing_ok=True)
             self._file.close()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def is_dead(folder: Path, worker: str) -> bool:

@@ -51,8 +51,8 @@ def script() -> str:
     return resources.files(__package__).joinpath("page.js").read_text("utf-8")
 
 
-class Page:
-    """The page of one server."""
+class PageLayout:
+    """The page of one server, as Gradio's blocks."""
 
     def __init__(self, jobs: Jobs, uploads: Uploads) -> None:
         self._jobs, self._uploads = jobs, uploads

@@ -55,10 +55,10 @@ class MountedPage:
         need_extra("the page", "ui")
         import gradio as gr
 
-        from .layout import Page, script, style, theme
+        from .layout import PageLayout, script, style, theme
 
         self._uploads = Uploads()
-        self._page = Page(jobs, self._uploads)
+        self._layout = PageLayout(jobs, self._uploads)
         limits = jobs.settings.limits
         # A picture that this server made must fit, whatever it shows.
         largest = max(limits.body, 4 * limits.pixels + (1 << 20))
@@ -68,7 +68,7 @@ class MountedPage:
         self._app.add_route(EVENT_PATH, self._receive_event, methods=["POST"])
         self._app.add_route(ANSWERS_PATH, self._send_answers)
         gr.mount_gradio_app(
-            self._app, self._page.blocks, "/",
+            self._app, self._layout.blocks, "/",
             footer_links=[], run_history=False, ssr_mode=False, mcp_server=False, pwa=False, show_error=False,
             enable_monitoring=False, max_file_size=largest,
             theme=theme(), css=style(), js=script(),
@@ -77,7 +77,7 @@ class MountedPage:
 
     async def _receive_event(self, request: Request) -> Any:
         """Check an event and pass it on to Gradio."""
-        body = checked_event(await request.body(), self._page.check, self._uploads)
+        body = checked_event(await request.body(), self._layout.check, self._uploads)
         pieces: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def forward(scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,7 +90,7 @@ class MountedPage:
 
     async def _send_answers(self, request: Request) -> Any:
         """The answers to the events of a session; Gradio prints a traceback for one that it does not know."""
-        if request.query_params.get("session_hash") not in self._page.blocks._queue.pending_messages_per_session:
+        if request.query_params.get("session_hash") not in self._layout.blocks._queue.pending_messages_per_session:
             raise HTTPException(404, "this session has no events")
         return self._gradio
 
@@ -105,7 +105,7 @@ class MountedPage:
             try:
                 yield
             finally:
-                await self._page.planner.close()
+                await self._layout.planner.close()
 
     def stop_waiting(self) -> None:
         """End the connections that browsers keep open."""
