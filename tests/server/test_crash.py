@@ -38,7 +38,7 @@ def test_ten_accepted_pictures_are_made_once_each_though_the_server_is_killed(ti
     rest = second.submit(n=6, steps=12)["id"]
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(httpx.post, f"{second.url}/v1/images/generations", json={"prompt": "a cat"}, timeout=60)
-        eventually(lambda: second.figure("queue_pictures") >= 2)
+        eventually(lambda: second.figure("pictures_accepted_total") == TEN + 6 + 1)
         eventually(lambda: second.job(rest)["pictures"][0]["step"])
         assert second.stop() == 0
         message = waiting.result()

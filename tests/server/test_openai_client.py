@@ -145,7 +145,7 @@ def test_a_model_that_is_not_served_is_not_found(client: openai.OpenAI) -> None:
         ({"size": "100x128"}, "width 100 is not a multiple of 64", None),
         ({"size": "1024x1024"}, "1,048,576 pixels: this server makes at most 262,144", None),
         ({"n": 11}, "n is 11: this server makes 1 to 10", "n"),
-        ({"prompt": " "}, "prompt: is empty: say what the picture should show", "prompt"),
+        ({"prompt": " "}, "the prompt is empty: say what the picture should show", "prompt"),
         ({"prompt": "x" * 4001}, "prompt has 4001 characters", "prompt"),
         ({"recipe": "sd15-1024x102"}, "did you mean", None),
         ({"recipe": "/etc/passwd"}, "no shipped recipe is named", None),

@@ -26,7 +26,7 @@ _LONGEST = 600
 _QUOTED_PATH = re.compile(r"""(['"])[/~][^'"\n]*/([^'"/\n]*)\1""")
 _PATH = re.compile(r"""(?<![\w.:/~}])[/~](?!v1/)[^\s'"`,;:()<>/]*/(?:[^\s'"`,;:()<>/]+/)*([^\s'"`,;:()<>/]*)""")
 """Absolute paths, quoted (with spaces) and not; addresses of this API are none."""
-_PARAMETER = re.compile(r"^(?:request: )?([a-z_]+)(?:\.\S+)? (?:is|has)\b|^(?:request: )?([a-z_]+): ")
+_PARAMETER = re.compile(r"^(?:request: )?(?:the )?([a-z_]+)(?:\.\S+)? (?:is|has)\b|^(?:request: )?([a-z_]+): ")
 _PARAMETERS = frozenset({*KNOWN, "image", "mask"})
 _CODES = {
     400: "invalid_value",
