@@ -306,3 +306,18 @@ def test_the_observer_of_these_tests_can_count() -> None:
     from tests.support.disc_observer import draw
 
     assert [DiscObserver().observe([draw(discs)])[0].animals for discs in (0, 1, 3)] == [0, 1, 3]
+
+
+def test_a_run_of_version_0_1_is_read_with_its_old_names(tmp_path: Path) -> None:
+    file = "pictures/64x64/direct/0000.png"
+    row = {"file": file, "method": "direct", "width": 64, "height": 64, "index": 0, "prompt": "a fox"}
+    row["findings"] = {"animals": 2, "spectrum": [1.0], "top_octave": 0.5}
+    for name, content in {
+        "run.json": json.dumps({"format": 1, "examiner": {"name": "critters", "signature": [1.0]}}),
+        "rows/64x64/direct/0000.json": json.dumps(row),
+        file: "",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert RunFolder(tmp_path).manifest["inspector"]["name"] == "critters"
+    assert [found.metrics.animals for found in RunFolder(tmp_path).rows()] == [2]

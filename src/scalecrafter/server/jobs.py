@@ -99,8 +99,8 @@ class Jobs:
         if name in self.settings.models:
             return
         known = f"Known: {', '.join(self.settings.models)}"
-        told = " ".join(filter(None, (near_names(name, self.settings.models, most=1), known)))
-        raise UnknownModelError(f"there is no model {name!r} here: {told}")
+        hint = " ".join(filter(None, (near_names(name, self.settings.models, most=1), known)))
+        raise UnknownModelError(f"there is no model {name!r} here: {hint}")
 
     def get(self, job: str) -> ServerJob:
         """A job as it is now (`UnknownJobError`)."""
