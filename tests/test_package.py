@@ -22,6 +22,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 QUICK = {
     "generate": ["--steps", "2"],
     "compare": ["--steps", "1", "--size", "128x128"],
+    "enlarge": ["--steps", "4"],
     "batch": ["--steps", "1", "--size", "128x128"],
     "eval": ["--steps", "1", "--size", "128x128", "--features", "none"],
 }
@@ -79,7 +80,7 @@ def test_the_commands_of_the_readme_work_one_after_another(tmp_path: Path, monke
             result = CliRunner().invoke(app, [*typed, *QUICK.get(words[1], [])], catch_exceptions=False)
             assert result.exit_code == 0, f"{line}\n{result.output}"
             ran.append(words[1])
-    assert set(ran) >= {"generate", "compare", "plan", "recipes", "doctor", "batch", "eval"}
+    assert set(ran) >= {"generate", "enlarge", "compare", "plan", "recipes", "doctor", "batch", "eval"}
 
 
 def test_the_oldest_releases_are_those_that_the_package_admits() -> None:
