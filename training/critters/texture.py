@@ -27,6 +27,8 @@ COMPACT = 0.75
 MOST_OCTAVES = 12
 LONGEST_PATCH = 20.0
 """Pixels: octaves of longer elements are drawn, the others added up from patches."""
+MOST_PENDING = 4_000_000
+"""Pixels of patches that wait to be added: some 100 MB."""
 MARGIN = 24
 """Around the sums, for elements that lie across the edge."""
 
@@ -220,6 +222,8 @@ class _Masks:
         self.stride, self.rows = width + 2 * MARGIN, height + 2 * MARGIN
         self.places: list[NDArray[np.int64]] = []
         self.values: list[Values] = []
+        self.pending = 0
+        self.sums: Values | None = None
         self.surfaces = [skia.Surface.MakeRaster(skia.ImageInfo.MakeA8(width, height)) for _ in range(2)]
         self.drawn = False
 
@@ -263,13 +267,20 @@ class _Masks:
             entry = np.arange(ends[-1]) + np.repeat(first - ends + count, count)
             self.places.append(np.repeat(corner[chosen], count) + bank.down[entry] * self.stride + bank.across[entry])
             self.values.append(np.repeat(strength[chosen], count) * bank.values[entry])
+            self.pending += int(ends[-1])
+            if self.pending > MOST_PENDING:
+                self._sum_up()
+
+    def _sum_up(self) -> None:
+        if self.places:
+            size = 2 * self.rows * self.stride
+            total = np.bincount(np.concatenate(self.places), np.concatenate(self.values), size)[:size].reshape(2, -1)
+            self.sums = total if self.sums is None else self.sums + total
+        self.places, self.values, self.pending = [], [], 0
 
     def images(self) -> list[skia.Image]:
-        size = 2 * self.rows * self.stride
-        if self.places:
-            sums = np.bincount(np.concatenate(self.places), np.concatenate(self.values), size)[:size].reshape(2, -1)
-        else:
-            sums = np.zeros((2, size // 2))
+        self._sum_up()
+        sums = np.zeros((2, self.rows * self.stride)) if self.sums is None else self.sums
         out = []
         for surface, total in zip(self.surfaces, sums, strict=True):
             cut = total.reshape(self.rows, self.stride)[MARGIN:-MARGIN, MARGIN:-MARGIN]
