@@ -207,7 +207,7 @@ def test_what_is_left_of_an_animal_in_the_picture_is_what_is_marked() -> None:
     for framing, kinds in tally.items():
         assert kinds["animal"] == number[framing]
         assert kinds["mouth"] == number[framing]
-        assert kinds["eye"] >= 1.9 * number[framing]
+        assert kinds["eye"] == 2 * number[framing]
     tails = {framing: kinds["tail"] / number[framing] for framing, kinds in tally.items()}
     assert tails["close-up"] < 0.4
     assert min(tails["whole"], tails["far"]) > 0.55

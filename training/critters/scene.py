@@ -198,17 +198,22 @@ def framed(animal: Animal, rng: np.random.Generator) -> tuple[Animal, float, flo
     """
     framing = FRAMINGS[int(rng.choice(4, p=FRAMING_SHARES))]
     low, high = FRAMING_HEIGHTS[framing]
-    if framing == "close-up" and animal.accessory not in ("none", "glasses"):
-        high = 1.75
+    build, at_neck = BUILDS[animal.species], animal.accessory in ("scarf", "bow tie")
+    if framing == "close-up" and (animal.accessory not in ("none", "glasses") or animal.species == "frog"):
+        high = 1.55 if at_neck and animal.species == "frog" else 1.75  # a frog's eyes are at its sides
     height = float(np.exp(rng.uniform(np.log(low), np.log(high))))
     if framing == "far":
         return animal, float(rng.uniform(0.36, 0.64)), float(rng.uniform(0.8, 0.94)), height
     if framing == "whole":
         return animal, float(rng.uniform(0.43, 0.57)), float(rng.uniform(max(height + 0.05, 0.88), 0.96)), height
-    head = -BUILDS[animal.species].head_y * height
+    head = -build.head_y * height
     middle = 0.46 if framing == "portrait" else 0.5
     if animal.accessory in ("hat", "crown"):
         middle += 0.1
-    elif animal.accessory in ("scarf", "bow tie"):
+    elif at_neck:
         middle -= 0.08
+    eyes = (
+        (1.1 * build.eye_r - build.eye_y) * build.head_r * height
+    )  # above the middle of the head; a frog's are far up
+    middle = max(middle, eyes + 0.05)
     return animal, float(rng.uniform(0.46, 0.54)), middle + head + float(rng.uniform(-0.03, 0.03)), height
