@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from scalecrafter.errors import ScaleCrafterError, SizeError
-from scalecrafter.evaluation import peak_memory
+from scalecrafter.generation import peak_memory
 from scalecrafter.evaluation.inspection import Inspector, make_inspector
 from scalecrafter.evaluation.rows import read_parquet, write_parquet
 from scalecrafter.evaluation.runs import agree_on_inspector, check, weights_digest

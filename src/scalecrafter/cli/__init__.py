@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from . import batch, compare, disperse, doctor, enlarge, eval, generate, plan, recipes, serve, ui
+from . import batch, bench, compare, disperse, doctor, enlarge, eval, generate, plan, recipes, serve, ui
 from .app import app
 
 __all__ = [
-    "app", "batch", "compare", "disperse", "doctor", "enlarge", "eval", "generate", "main", "plan", "recipes", "serve",
-    "ui",
+    "app", "batch", "bench", "compare", "disperse", "doctor", "enlarge", "eval", "generate", "main", "plan", "recipes",
+    "serve", "ui",
 ]  # fmt: skip
 
 

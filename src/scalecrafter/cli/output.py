@@ -70,6 +70,12 @@ class Reporter:
         return result
 
     @contextmanager
+    def working(self, label: str) -> Iterator[Callable[[str], None]]:
+        """A spinner; what is given says what is being done now."""
+        with self._bar(label, None) as task:
+            yield lambda text: self._bars.update(task, description=text)
+
+    @contextmanager
     def _bar(self, label: str, total: int | None) -> Iterator[Any]:
         task = self._bars.add_task(label, total=total)
         try:

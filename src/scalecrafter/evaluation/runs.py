@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from ..errors import ScaleCrafterError
+from ..generation import peak_memory
 from ..generation.generate import generate
 from ..methods.steps.denoising import Progress
 from ..unet.architecture import read_architecture
-from . import peak_memory
 from .inspection import Inspector, same_signature
 from .rows import PictureRow
 from .settings import EvaluationSettings, Sample

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import secrets
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from ..request.request import Request, RequestError
 from ..request.source import enlarged_size
 from ..unet.architecture import Architecture, read_architecture
 from ..vae import AUTO, MemoryBudget, vae_memory_applied
+from . import peak_memory
 from .checks import check_task
 
 
@@ -100,7 +100,7 @@ def generate_many(
     first = settled[0]
     _check_one_batch(settled)
 
-    _reset_peak_memory(pipe)
+    peak_memory.reset(pipe)
     with (
         torch.no_grad(),
         explained_out_of_memory(first, architecture),
@@ -112,7 +112,7 @@ def generate_many(
         images, notes = _make(jobs)
         environment = _environment(pipe)
     seconds = (time.perf_counter() - started) / len(settled)
-    peak = _peak_memory(pipe)
+    peak = peak_memory.peak(pipe)
     return [Result(image, one, seconds, peak, environment, notes) for image, one in zip(images, settled, strict=True)]
 
 
@@ -177,19 +177,3 @@ def _environment(pipe: Any) -> dict[str, str]:
         "scheduler": type(pipe.scheduler).__name__,
         "sampler": viewer_name(pipe.scheduler),
     }
-
-
-def _reset_peak_memory(pipe: Any) -> None:
-    if pipe.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(pipe.device)
-
-
-def _peak_memory(pipe: Any) -> int | None:
-    if pipe.device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(pipe.device))
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

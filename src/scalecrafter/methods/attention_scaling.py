@@ -8,10 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..request.methods import Method
+from ..request.passes import Pass, one_pass
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ..request.request import Request
+    from ..unet.architecture import Architecture
     from .steps.job import PictureJob
 
 
@@ -25,10 +28,18 @@ def make(job: PictureJob) -> Image.Image:
     return job.picture(latents, pipe)
 
 
+def passes(request: Request, _architecture: Architecture) -> list[Pass]:
+    """What the picture is made of."""
+    from ..patching.attention import scaled_attention
+
+    return one_pass(request, around=scaled_attention)
+
+
 METHOD = Method(
     name="attention-scaling",
     summary="self-attention sharpened so that its entropy stays that of the native size",
     source="Jin et al. 2023 (arXiv 2306.08645), section 3.2",
     make=make,
+    passes=passes,
     takes=frozenset({"image", "control"}),
 )

@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field
 
 from .._util.sizes import ImageSize
 from ..request.methods import Method, MethodSettings
+from ..request.passes import Decoding, Denoising, Encoding, Pass, guides, size_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -77,7 +78,7 @@ def make(job: PictureJob) -> Image.Image:
     """The picture; at the native size there is one stage, direct inference."""
     settings = settings_of(job.request)
     sizes = job.stage_sizes()
-    restarts = [max(settings.restart_of(stage), 1 / job.request.steps) for stage in range(len(sizes))]
+    restarts = _restarts(job.request, settings, len(sizes))
     bars = job.progress_of_passes([1.0, *restarts])
 
     latents = job.denoise(progress=bars[0], **job.from_noise(job.native_size))
@@ -121,6 +122,24 @@ def enlarge(job: PictureJob, source: Image.Image) -> Image.Image:
     return picture
 
 
+def passes(request: Request, architecture: Architecture) -> list[Pass]:
+    """What the picture is made of."""
+    from .steps.stages import native_size, stage_sizes
+
+    settings, last = settings_of(request), size_of(request)
+    before = native_size(architecture, last)
+    sizes = stage_sizes(before, last, architecture.size_multiple)
+    found: list[Pass] = [Denoising(before, guides(request))]
+    for stage, (size, restart) in enumerate(zip(sizes, _restarts(request, settings, len(sizes)), strict=True)):
+        if settings.upsample == "pixels":
+            found += [Decoding(before), Encoding(size)]
+        recipe = stage_recipe(request, settings, architecture, size)
+        guidance = _guidance(request, settings.guidance_of(stage), recipe)
+        found.append(Denoising(size, guides(request, guidance), recipe, strength=restart))
+        before = size
+    return [*found, Decoding(last)]
+
+
 def settings_of(request: Request) -> CascadeSettings:
     """The request's own settings; a strength is another word for the restart of all stages."""
     if request.strength is not None:
@@ -144,6 +163,13 @@ def check(request: Request) -> None:
     """Refuse two words for the restart."""
     if request.settings is not None and request.strength is not None:
         raise ValueError("the strength of a cascade is its restart: give one of the two")
+
+
+def _restarts(request: Request, settings: CascadeSettings, stages: int) -> list[float]:
+    """Of each stage the fraction of the trajectory that it runs: one step at least."""
+    from .steps.enlarging import at_least_one_step
+
+    return [at_least_one_step(settings.restart_of(stage), request.steps) for stage in range(stages)]
 
 
 def _enlarged(job: PictureJob, pipe: Any, latents: Tensor, size: ImageSize, upsample: str) -> Image.Image | Tensor:
@@ -175,6 +201,7 @@ METHOD = Method(
     "(arXiv 2108.01073)",
     make=make,
     enlarge=enlarge,
+    passes=passes,
     takes=frozenset({"recipe", "strength"}),
     settings=CascadeSettings,
     default_strength=CascadeSettings().restart[0],

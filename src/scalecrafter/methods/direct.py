@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..request.methods import Method
+from ..request.passes import Pass, one_pass
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ..request.request import Request
+    from ..unet.architecture import Architecture
     from .steps.job import PictureJob
 
 
@@ -26,11 +29,17 @@ def make_together(jobs: Sequence[PictureJob]) -> list[Image.Image]:
     return pictures(jobs[0].pipe, denoise_together(jobs))
 
 
+def passes(request: Request, _architecture: Architecture) -> list[Pass]:
+    """What the picture is made of."""
+    return one_pass(request)
+
+
 METHOD = Method(
     name="direct",
     summary="the pipeline as it is, at the size asked for",
     source="the baseline of all papers named here",
     make=make,
     make_together=make_together,
+    passes=passes,
     takes=frozenset({"image", "control"}),
 )

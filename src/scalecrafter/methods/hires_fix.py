@@ -8,12 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..request.methods import Method
+from ..request.passes import Decoding, Denoising, Pass, guides, size_of
 from . import direct
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from ..request.request import Request
+    from ..unet.architecture import Architecture
     from .steps.job import PictureJob
 
 
@@ -29,6 +31,18 @@ def make(job: PictureJob) -> Image.Image:
     return job.picture(job.denoise(pipe, progress=large, **start), pipe)
 
 
+def passes(request: Request, architecture: Architecture) -> list[Pass]:
+    """What the picture is made of."""
+    from .steps.stages import native_size
+
+    size, guided = size_of(request), guides(request)
+    native = native_size(architecture, size)
+    if native == size:
+        return direct.passes(request, architecture)
+    again = Denoising(size, guided, strength=request.strength_or_default)
+    return [Denoising(native, guided), again, Decoding(size)]
+
+
 def check(request: Request) -> None:
     """Refuse a strength that leaves no step."""
     request.check_steps_left()
@@ -39,6 +53,7 @@ METHOD = Method(
     summary="a picture of the native size, its latents enlarged, then image to image at the full size",
     source="the practice of AUTOMATIC1111's web UI (upscaler Latent)",
     make=make,
+    passes=passes,
     takes=frozenset({"strength"}),
     check=check,
 )

@@ -6,26 +6,41 @@ Paper: Bar-Tal et al. 2023 (arXiv 2302.08113), section 3.
 from __future__ import annotations
 
 import inspect
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..request.methods import Method
+from ..request.passes import Pass, one_pass
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ..request.request import Request
+    from ..unet.architecture import Architecture
     from .steps.job import PictureJob
 
 
 def make(job: PictureJob) -> Image.Image:
     """The picture, with windows of the native size half a window apart."""
-    from ..patching.windows import fused_windows
-
     native = (job.architecture.native_height, job.architecture.native_width)
     pipe, start = job.prepare_call()
-    with fused_windows(pipe, native, (native[0] // 2, native[1] // 2)):
+    with _fused(pipe, native):
         conditioning = _size_conditioning(pipe, native, job.architecture.pixel_factor)
         latents = job.denoise(pipe, **start, **conditioning)
     return job.picture(latents, pipe)
+
+
+def passes(request: Request, architecture: Architecture) -> list[Pass]:
+    """What the picture is made of."""
+    native = (architecture.native_height, architecture.native_width)
+    return one_pass(request, around=partial(_fused, native=native))
+
+
+def _fused(pipe: Any, native: tuple[int, int]) -> AbstractContextManager[Any]:
+    from ..patching.windows import fused_windows
+
+    return fused_windows(pipe, native, (native[0] // 2, native[1] // 2))
 
 
 def _size_conditioning(pipe: Any, native: tuple[int, int], pixel_factor: int) -> dict[str, Any]:
@@ -41,5 +56,6 @@ METHOD = Method(
     summary="overlapping windows of the native size, averaged at each step",
     source="Bar-Tal et al. 2023 (arXiv 2302.08113), section 3",
     make=make,
+    passes=passes,
     takes=frozenset({"image"}),
 )

@@ -13,11 +13,14 @@ from pydantic import Field, field_validator
 from .._util.text import unknown
 from ..recipes.ablations import ABLATIONS
 from ..request.methods import Method, MethodSettings
+from ..request.passes import Pass, one_pass, size_of
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from ..recipes.recipe import Recipe
+    from ..request.request import Request
+    from ..unet.architecture import Architecture
     from .steps.job import PictureJob
 
 
@@ -60,15 +63,26 @@ def make_together(jobs: Sequence[PictureJob]) -> list[Image.Image]:
 
 def recipe_of(job: PictureJob) -> Recipe | None:
     """The request's recipe, changed by its ablation if it has one; None: the automatic one of each call."""
+    recipe = job.request.resolved_recipe()
+    if job.settings(ScaleCrafterSettings).ablation is None:
+        return recipe
+    return _acting_recipe(job.request, job.architecture, job.table_length())
+
+
+def passes(request: Request, architecture: Architecture) -> list[Pass]:
+    """What the picture is made of; of schedulers, those with a table as long as the steps."""
+    return one_pass(request, _acting_recipe(request, architecture, request.steps))
+
+
+def _acting_recipe(request: Request, architecture: Architecture, table_length: int) -> Recipe | None:
+    """The recipe that acts, the automatic one included."""
     from ..recipes.ablations import ablated
     from ..recipes.automatic import automatic_recipe
 
-    recipe = job.request.resolved_recipe()
-    ablation = job.settings(ScaleCrafterSettings).ablation
-    if ablation is None:
-        return recipe
-    recipe = recipe or automatic_recipe(job.architecture, *job.latent_size)
-    return ablated(ablation, recipe, job.architecture, job.table_length())
+    latents = architecture.grid_size(size_of(request))
+    recipe = request.resolved_recipe() or automatic_recipe(architecture, *latents)
+    ablation = request.settings_of(ScaleCrafterSettings).ablation
+    return recipe if ablation is None else ablated(ablation, recipe, architecture, table_length)
 
 
 METHOD = Method(
@@ -77,6 +91,7 @@ METHOD = Method(
     source="He et al. 2024 (arXiv 2310.07702), section 3",
     make=make,
     make_together=make_together,
+    passes=passes,
     takes=frozenset({"recipe", "freeu", "image", "control"}),
     settings=ScaleCrafterSettings,
     without_recipe="direct",

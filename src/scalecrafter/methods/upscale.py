@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..request.methods import Method
+from ..request.passes import Decoding, Denoising, Pass, guides, size_of
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ..request.request import Request
+    from ..unet.architecture import Architecture
     from .steps.job import PictureJob
 
 
@@ -27,10 +30,19 @@ def enlarge(job: PictureJob, source: Image.Image) -> Image.Image:
     return source.resize(job.size, Image.Resampling.LANCZOS)
 
 
+def passes(request: Request, architecture: Architecture) -> list[Pass]:
+    """What the picture is made of."""
+    from .steps.stages import native_size
+
+    native = native_size(architecture, size_of(request))
+    return [Denoising(native, guides(request)), Decoding(native)]
+
+
 METHOD = Method(
     name="upscale",
     summary="a picture of the native size, enlarged with Lanczos",
     source="the baseline of any picture editor",
     make=make,
     enlarge=enlarge,
+    passes=passes,
 )

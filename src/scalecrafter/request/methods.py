@@ -20,6 +20,9 @@ from pydantic import BaseModel, ConfigDict
 if TYPE_CHECKING:
     from PIL import Image
 
+    from .passes import Pass
+    from .request import Request
+
 GROUP = "scalecrafter.methods"
 """The package of the built-in methods, and the entry point group of all others."""
 DEFAULT_METHOD = "scalecrafter"
@@ -67,6 +70,9 @@ class Method:
     """The strength that acts where a request says none."""
     check: Callable[[Any], None] | None = None
     """Raises ValueError for a request of this method that cannot be; the request is otherwise valid."""
+    passes: Callable[[Request, Any], Sequence[Pass]] | None = None
+    """What its picture is made of, for estimates of its cost: of a settled request that draws, without control
+    images, and the model's `Architecture`.  None: not known."""
     aliases: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Other names for it, each with the settings that it stands for."""
 

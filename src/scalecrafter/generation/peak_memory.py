@@ -11,7 +11,28 @@ import ctypes
 import sys
 from typing import Any
 
+import torch
+
 RESET_HIGH_WATER_MARK = "5"
+
+
+def reset(pipe: Any) -> None:
+    """Let torch's count begin anew, where it keeps one."""
+    if pipe.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(pipe.device)
+
+
+def peak(pipe: Any) -> int | None:
+    """Bytes: on a GPU the most that torch held since `reset`, else the most that this process ever held (see `begin`);
+    None where neither is known."""
+    if pipe.device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(pipe.device))
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    high = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return high if sys.platform == "darwin" else high * 1024
 
 
 def begin(pipe: Any) -> bool:

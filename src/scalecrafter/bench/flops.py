@@ -1,0 +1,88 @@
+"""Floating-point operations of a picture, counted on the meta device: in seconds, and without weights.
+
+Convolutions, matrix products and attention count, as `torch.utils.flop_counter` has them; a multiplication and an
+addition are two.  The rest is small: text encoders, normalisation, resizing, the scheduler.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from .._util.sizes import ImageSize
+from ..request.passes import Decoding, Denoising, Pass
+from ..unet.architecture import read_architecture
+from .architectures import BenchModel
+from .kinds import Step, steps_of
+from .passes import installed
+
+
+class FlopCounts:
+    """Counts for one model; what was counted once is kept."""
+
+    def __init__(self, model: BenchModel) -> None:
+        """Count for a model on the meta device."""
+        self._model = model
+        self._architecture = read_architecture(model)
+        self._known: dict[Hashable, int] = {}
+
+    def picture(self, passes: Iterable[Pass], steps: int) -> int:
+        """All passes of a picture, `steps` being those of the request."""
+        return sum(self.of_pass(one, steps) for one in passes)
+
+    def of_pass(self, one: Pass, steps: int) -> int:
+        """One pass, all of its steps."""
+        if not isinstance(one, Denoising):
+            return self._once((type(one), one.size), lambda: self._through_vae(one))
+        kinds = Counter[Hashable]()
+        examples: dict[Hashable, Step] = {}
+        for step in steps_of(one, self._architecture, self._model.scheduler, steps):
+            kinds[step.operations()] += 1
+            examples.setdefault(step.operations(), step)
+        return sum(number * self.of_step(one, examples[kind], steps) for kind, number in kinds.items())
+
+    def of_step(self, one: Denoising, step: Step, steps: int) -> int:
+        """One step of a pass: a guided step is two half-batches, a damped one has the strong denoiser's as well."""
+        key = (one.size, one.guided, one.around, step.operations())
+        return self._once(key, lambda: self._evaluation(one, step.entry, one.steps or steps))
+
+    def half_batch(self, size: ImageSize) -> int:
+        """One evaluation of the plain U-Net for one picture."""
+        return self.of_pass(Denoising(size, guided=False), steps=1)
+
+    def _once(self, key: Hashable, count: Callable[[], int]) -> int:
+        if key not in self._known:
+            self._known[key] = count()
+        return self._known[key]
+
+    def _evaluation(self, one: Denoising, entry: int, steps: int) -> int:
+        model, batch = self._model, 2 if one.guided else 1
+        model.scheduler.set_timesteps(steps)
+        with installed(model, one):
+            return _counted(
+                lambda: model.unet(
+                    model.latents(one.size, batch),
+                    model.scheduler.timesteps[entry],
+                    **model.conditions(one.size, batch),
+                )
+            )
+
+    def _through_vae(self, one: Pass) -> int:
+        """In one piece.  Tiles compute the same attention once, and a little of the convolutions twice."""
+        model = self._model
+        if isinstance(one, Decoding):
+            latents = model.latents(one.size)[:, : model.vae.config.latent_channels]
+            return _counted(lambda: model.vae.decode(latents))
+        pixels = torch.empty(1, 3, one.size.height, one.size.width, device="meta", dtype=model.dtype)
+        return _counted(lambda: model.vae.encoder(pixels))
+
+
+@torch.no_grad()
+def _counted(work: Callable[[], Any]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return int(counter.get_total_flops())

@@ -1,0 +1,226 @@
+"""The clock: one step of each kind of each method, in rounds, and a picture put together from the medians."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .._util.sizes import ImageSize
+from ..generation import peak_memory
+from ..methods.steps.denoising import decode
+from ..request.passes import Decoding, Denoising, Encoding, Pass, size_of
+from ..request.request import Request
+from ..unet.architecture import read_architecture
+from ..vae import AUTO, vae_memory_applied
+from .architectures import BenchModel
+from .ceilings import middle, seconds
+from .flops import FlopCounts
+from .kinds import Step, steps_of
+from .passes import installed
+from .peers import Peer
+from .rows import Row, compared, passes_of
+
+EAGER = "eager"
+"""The mode of a measured row: as the pipeline runs, not compiled."""
+
+
+@dataclass
+class Part:
+    """What is timed once a round, and how often a picture has it."""
+
+    name: str
+    size: ImageSize
+    times: int
+    flops: int
+    seconds: list[float] = field(default_factory=list)
+
+    def as_row(self) -> dict[str, Any]:
+        """For the JSON: the median, the quickest and the slowest."""
+        return {
+            "part": self.name, "width": self.size.width, "height": self.size.height, "times": self.times,
+            "flops": self.flops, "seconds": middle(self.seconds), "quickest": min(self.seconds),
+            "slowest": max(self.seconds),
+        }  # fmt: skip
+
+
+class Course:
+    """One method at one size: its parts, in the order in which they are run."""
+
+    def __init__(self, model: BenchModel, method: str, request: Request, counts: FlopCounts, peer: Peer | None) -> None:
+        self.method, self.request = method, request
+        self.peak: int | None = None
+        self._model, self._peer = model, peer
+        architecture = read_architecture(model)
+        self.passes = passes_of("published" if peer else method, request, architecture)
+        self.flops = counts.picture(self.passes, request.steps)
+        self._steps: dict[int, list[tuple[Part, Step]]] = {}
+        self._parts: dict[int, Part] = {}
+        for number, one in enumerate(self.passes):
+            if isinstance(one, Denoising):
+                steps = steps_of(one, architecture, model.scheduler, request.steps)
+                self._steps[number] = _representatives(one, steps, counts, request.steps)
+            else:
+                name = "decode" if isinstance(one, Decoding) else "encode"
+                self._parts[number] = Part(name, one.size, 1, counts.of_pass(one, request.steps))
+        self._file = Part("png", size_of(request), 1, 0)
+
+    @property
+    def parts(self) -> list[Part]:
+        """All of them."""
+        steps = [part for group in self._steps.values() for part, _ in group]
+        return [*steps, *self._parts.values(), self._file]
+
+    def run(self, over: Callable[[], bool]) -> None:
+        """Time every part once; leave when the time is `over`."""
+        peak_memory.reset(self._model)
+        known = peak_memory.begin(self._model)
+        image: Image.Image | None = None
+        for number, one in enumerate(self.passes):
+            if isinstance(one, Denoising):
+                with nullcontext() if self._peer else installed(self._model, one):
+                    for part, step in self._steps[number]:
+                        if over():
+                            return
+                        part.seconds.append(self._time_step(one, step))
+            elif over():
+                return
+            else:
+                image, spent = self._through_vae(one, image)
+                self._parts[number].seconds.append(spent)
+        if image is not None:
+            self._file.seconds.append(self._time_file(image))
+        if known:
+            self.peak = max(self.peak or 0, peak_memory.peak(self._model) or 0)
+
+    def row(self) -> Row:
+        """What was found; without seconds where the time was not enough for every part."""
+        request = self.request
+        row: Row = {
+            "architecture": self._model.name, "width": request.width, "height": request.height, "method": self.method,
+            "mode": EAGER, "steps": request.steps, "flops": self.flops,
+        }  # fmt: skip
+        if all(part.seconds for part in self.parts):
+            row["seconds"] = sum(part.times * middle(part.seconds) for part in self.parts)
+            row["spread"] = [sum(part.times * best(part.seconds) for part in self.parts) for best in (min, max)]
+            row["rounds"] = min(len(part.seconds) for part in self.parts)
+            row["tflops_per_s"] = self.flops / row["seconds"] / 1e12
+            row["parts"] = [part.as_row() for part in self.parts]
+        if self.peak is not None:
+            row["peak_gib"] = self.peak / 2**30
+        return row
+
+    def _time_step(self, one: Denoising, step: Step) -> float:
+        """One step as a pipeline takes it: the U-Net, the guidance, the scheduler."""
+        model, batch = self._model, 2 if one.guided else 1
+        model.scheduler.set_timesteps(one.steps or self.request.steps, device=model.device)
+        latents, given = model.latents(one.size), model.conditions(one.size, batch)
+        timestep = model.scheduler.timesteps[step.entry]
+
+        def work() -> None:
+            with self._peer.on(model.unet, step) if self._peer else nullcontext():
+                noise = model.unet(latents.expand(batch, -1, -1, -1), timestep, **given).sample
+            if one.guided:
+                unconditional, conditional = noise.chunk(2)
+                noise = unconditional + self.request.guidance * (conditional - unconditional)
+            model.scheduler.step(noise, timestep, latents)
+
+        return seconds(work, model.device)
+
+    def _through_vae(self, one: Pass, image: Image.Image | None) -> tuple[Image.Image | None, float]:
+        model, found = self._model, [image]
+
+        def decoding() -> None:
+            pixels = decode(model, latents)
+            found[0] = model.image_processor.postprocess(pixels, output_type="pil")[0]
+
+        def encoding() -> None:
+            given = image or Image.new("RGB", one.size)
+            pixels = model.image_processor.preprocess(given.resize(one.size, Image.Resampling.LANCZOS))
+            model.vae.encode(pixels.to(model.device, model.dtype))
+
+        latents: Tensor = model.latents(one.size)[:, : model.vae.config.latent_channels]
+        with vae_memory_applied(model.vae, AUTO):
+            spent = seconds(encoding if isinstance(one, Encoding) else decoding, model.device)
+        return found[0], spent
+
+    def _time_file(self, image: Image.Image) -> float:
+        """Enlarging what is not of the picture's size, and writing it as PNG."""
+        size = size_of(self.request)
+
+        def work() -> None:
+            whole = image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
+            whole.save(BytesIO(), format="PNG")
+
+        return seconds(work, torch.device("cpu"))
+
+
+@torch.no_grad()
+def measured_rows(
+    model: BenchModel,
+    counted: BenchModel,
+    asked: Sequence[tuple[str, Request]],
+    minutes: float,
+    peers: Mapping[str, Peer],
+    report: Callable[[str], object],
+) -> list[Row]:
+    """A row a picture, with its seconds.
+
+    Args:
+        model: with weights, on the device.
+        counted: the same on the meta device.
+        asked: methods and requests; all are timed in every round, each round beginning with another one.
+        minutes: when to begin no part more.
+        peers: other implementations by the name that their rows have; they run the published schedule.
+        report: told what is being done.
+    """
+    started = time.monotonic()
+    counts = FlopCounts(counted)
+    courses = [Course(model, method, request, counts, peers.get(method)) for method, request in asked]
+
+    def over() -> bool:
+        return time.monotonic() - started > 60 * minutes
+
+    round_ = 0
+    while not over() and courses:
+        for course in _rotated(courses, round_):
+            report(f"round {round_ + 1}: {course.method} at {course.request.width}×{course.request.height}")
+            course.run(over)
+        round_ += 1
+    return compared(compared([course.row() for course in courses], "flops"), "seconds")
+
+
+def _rotated(courses: Sequence[Course], by: int) -> Iterator[Course]:
+    by %= len(courses)
+    yield from (*courses[by:], *courses[:by])
+
+
+def _representatives(
+    one: Denoising, steps: Sequence[Step], counts: FlopCounts, request_steps: int
+) -> list[tuple[Part, Step]]:
+    """The first step of a pass, which makes everything ready, and the last one of each kind that follows.
+
+    So the places of a pass go forwards, as in a run, and nothing is made anew in the middle of it.
+    """
+    kinds: dict[Any, list[Step]] = {}
+    for step in steps[1:]:
+        kinds.setdefault(step.settings(), []).append(step)
+    chosen = [("first", 1, step) for step in steps[:1]]
+    chosen += sorted(((_name(group[-1]), len(group), group[-1]) for group in kinds.values()), key=lambda c: c[2].entry)
+    return [
+        (Part(f"{name} step", one.size, times, counts.of_step(one, step, request_steps)), step)
+        for name, times, step in chosen
+    ]
+
+
+def _name(step: Step) -> str:
+    if step.strong is not None:
+        return "damped"
+    return "dispersed" if step.structure.dispersed else "re-dilated" if step.structure.factors else "plain"
