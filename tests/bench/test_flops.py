@@ -20,7 +20,7 @@ from scalecrafter.request.methods import METHODS
 from scalecrafter.request.passes import Decoding, Denoising
 from scalecrafter.request.request import Request
 from scalecrafter.unet.architecture import read_architecture
-from tests.support.tiny_models import tiny_sd_pipeline
+from tests.support.tiny_models import MAX_LENGTH, tiny_sd_pipeline
 
 TERA = 1e12
 
@@ -68,7 +68,8 @@ class Tiny(BenchModel):
 
     def __init__(self, device: str) -> None:
         pipe = tiny_sd_pipeline(sample_size=8, layers_per_block=1)
-        super().__init__("tiny", pipe.unet.to(device), pipe.vae.to(device), pipe.scheduler, pipe.vae_scale_factor)
+        unet, vae = pipe.unet.to(device), pipe.vae.to(device)
+        super().__init__("tiny", unet, vae, pipe.scheduler, pipe.vae_scale_factor, MAX_LENGTH)
 
 
 @contextmanager
@@ -109,7 +110,7 @@ layers = { "mid_block" = 2 }
 @pytest.mark.parametrize("what", [*METHODS, RECIPE], ids=[*METHODS, "a recipe of all parts"])
 def test_a_picture_is_counted_as_it_is_made(what: str) -> None:
     pipe = tiny_sd_pipeline(sample_size=8, layers_per_block=1)
-    asked = {"prompt": "a fox", "steps": 5, "seed": 1, "width": 192, "height": 128}
+    asked = {"prompt": "a fox", "steps": 3, "seed": 1, "width": 192, "height": 128}
     request = Request.from_mapping(asked | ({"recipe": what} if what == RECIPE else {"method": what}))
     model = Tiny("meta")
     passes = passes_of(request.method, request, read_architecture(model))

@@ -57,6 +57,7 @@ VAE: dict[str, Any] = {
 }
 """Of Stable Diffusion 1, 2 and XL.  XL's decodes in float32 where the weights are float16: measure that with fp32."""
 TEXT_TOKENS = 77
+"""Of CLIP's text encoders."""
 
 
 @dataclass(eq=False)
@@ -68,6 +69,7 @@ class BenchModel:
     vae: Any
     scheduler: Any
     vae_scale_factor: int = 8
+    text_tokens: int = TEXT_TOKENS
 
     @property
     def device(self) -> torch.device:
@@ -97,7 +99,9 @@ class BenchModel:
     def conditions(self, size: ImageSize, batch: int) -> dict[str, Any]:
         """What a U-Net call has beside latents and timestep, of random text."""
         config = self.unet.config
-        given: dict[str, Any] = {"encoder_hidden_states": self._noise(batch, TEXT_TOKENS, config.cross_attention_dim)}
+        given: dict[str, Any] = {
+            "encoder_hidden_states": self._noise(batch, self.text_tokens, config.cross_attention_dim)
+        }
         if config.addition_embed_type == "text_time":
             pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
             ids = torch.tensor([[size.height, size.width, 0, 0, size.height, size.width]], dtype=self.dtype)
@@ -123,13 +127,17 @@ def outline(model: str) -> BenchModel:
         return _on(_parts(model, load_pipeline(model)), torch.device("meta"))
     import diffusers
 
+    def read(part: str) -> dict[str, Any]:
+        return dict(json.loads((Path(source) / part / "config.json").read_text("utf-8")))
+
     parts = {}
     with quiet(), torch.device("meta"):
         for name in ("unet", "vae"):
-            config = json.loads((Path(source) / name / "config.json").read_text("utf-8"))
+            config = read(name)
             parts[name] = getattr(diffusers, config["_class_name"]).from_config(config)
     factor = 2 ** (len(parts["vae"].config.block_out_channels) - 1)
-    return BenchModel(model, parts["unet"], parts["vae"], _scheduler(), factor)
+    tokens = read("text_encoder").get("max_position_embeddings", TEXT_TOKENS)
+    return BenchModel(model, parts["unet"], parts["vae"], _scheduler(), factor, tokens)
 
 
 def ready(model: str, dtype: torch.dtype, device: torch.device) -> BenchModel:
@@ -144,7 +152,8 @@ def ready(model: str, dtype: torch.dtype, device: torch.device) -> BenchModel:
 
 
 def _parts(name: str, pipe: Any) -> BenchModel:
-    return BenchModel(name, pipe.unet, pipe.vae, _scheduler(), pipe.vae_scale_factor)
+    tokens = getattr(pipe.text_encoder.config, "max_position_embeddings", TEXT_TOKENS)
+    return BenchModel(name, pipe.unet, pipe.vae, _scheduler(), pipe.vae_scale_factor, tokens)
 
 
 def _on(model: BenchModel, device: torch.device) -> BenchModel:

@@ -168,6 +168,7 @@ def measured_rows(
     counted: BenchModel,
     asked: Sequence[tuple[str, Request]],
     minutes: float,
+    rounds: int | None,
     peers: Mapping[str, Peer],
     report: Callable[[str], object],
 ) -> list[Row]:
@@ -178,6 +179,7 @@ def measured_rows(
         counted: the same on the meta device.
         asked: methods and requests; all are timed in every round, each round beginning with another one.
         minutes: when to begin no part more.
+        rounds: how often at most; None: as often as there is time.
         peers: other implementations by the name that their rows have; they run the published schedule.
         report: told what is being done.
     """
@@ -189,7 +191,7 @@ def measured_rows(
         return time.monotonic() - started > 60 * minutes
 
     round_ = 0
-    while not over() and courses:
+    while courses and not over() and round_ != rounds:
         for course in _rotated(courses, round_):
             report(f"round {round_ + 1}: {course.method} at {course.request.width}×{course.request.height}")
             course.run(over)

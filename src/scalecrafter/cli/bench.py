@@ -49,7 +49,8 @@ def bench(
     flops: Annotated[
         bool, typer.Option("--flops", help="Count operations only: in seconds, without weights or a GPU.")
     ] = False,
-    minutes: Annotated[float, typer.Option("--minutes", min=0.01, help="When measuring ends.")] = 10.0,
+    minutes: Annotated[float, typer.Option("--minutes", min=0.0, help="When measuring ends.")] = 10.0,
+    rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="Measure so many times at most.")] = None,
     peer: Annotated[
         list[str] | None,
         typer.Option(
@@ -88,7 +89,7 @@ def bench(
         if flops:
             found |= _count(names, sizes, methods, steps, reporter)
         else:
-            found |= _measure(names, sizes, methods, steps, peers, minutes, dtype, device, reporter)
+            found |= _measure(names, sizes, methods, steps, peers, (minutes, rounds), dtype, device, reporter)
     print(f"{found['date']}, {found['device']}, {found['dtype']}, torch {found['versions'].get('torch')}")
     if found["ceilings"]:
         print(_ceilings(found["ceilings"]))
@@ -117,7 +118,7 @@ def _measure(
     methods: list[str],
     steps: int,
     peers: dict[str, Peer],
-    minutes: float,
+    limits: tuple[float, int | None],
     dtype: str | None,
     device: str | None,
     reporter: Reporter,
@@ -135,12 +136,12 @@ def _measure(
     with reporter.working("measuring the ceilings"):
         widths = sorted({width for model in outlines.values() for width in head_widths(model.unet)})
         best = ceilings(widths, precision, place)
-    rows = []
+    rows, (minutes, rounds) = [], limits
     for name, counted in outlines.items():
         asked = _asked(counted, sizes, methods, steps, peers)
         with reporter.working(f"making {name} ready") as tell:
             model = ready(name, precision, place)
-            rows += measured_rows(model, counted, asked, minutes / len(names), peers, tell)
+            rows += measured_rows(model, counted, asked, minutes / len(names), rounds, peers, tell)
     for row in rows:
         if "tflops_per_s" in row:
             row["of_ceiling"] = row["tflops_per_s"] / best["matrix_product_tflops_per_s"]
