@@ -16,12 +16,12 @@ import torch
 from PIL import Image
 
 from scalecrafter.errors import ScaleCrafterError, SizeError
-from scalecrafter.generation import peak_memory
 from scalecrafter.evaluation.inspection import Inspector, make_inspector
 from scalecrafter.evaluation.rows import read_parquet, write_parquet
 from scalecrafter.evaluation.runs import agree_on_inspector, check, weights_digest
 from scalecrafter.evaluation.settings import Choice
 from scalecrafter.evaluation.store import RUN, RunFolder
+from scalecrafter.generation import peak_memory
 from scalecrafter.generation.picture_files import read_request
 from scalecrafter.request.request import RequestError
 from tests.support.disc_observer import DiscObserver, disc_inspector, uncounted

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from .._util.sizes import ImageSize
-from ..models.loading import load_pipeline, locate, quiet
+from ..models.loading import load_pipeline, quiet
+from ..models.sources import locate
 
 _SD_UNET: dict[str, Any] = {
     "sample_size": 64,
