@@ -145,7 +145,7 @@ def start(tmp_path: Path) -> Path:
 def test_image_to_image_keeps_more_of_the_image_at_less_strength(pipe: Any, start: Path) -> None:
     made = [generate(pipe, ask(steps=10, seed=1, image=str(start), strength=s)) for s in (0.1, 0.2, 1.0)]
     assert made[0].request.image_sha256
-    assert made[0].image.size == (256, 256)
+    assert made[0].image.size == (320, 192)
     assert len({one.image.tobytes() for one in made}) == 3
     assert generate(pipe, made[1].request).image.tobytes() == made[1].image.tobytes()
 
@@ -285,3 +285,12 @@ def test_a_file_that_cannot_be_written_leaves_nothing(result: Result, tmp_path: 
 
 def test_the_errors_are_all_of_one_family() -> None:
     assert all(issubclass(error, ScaleCrafterError) for error in (RequestError, UnwritableError, OutOfMemoryError))
+
+
+def test_without_a_size_a_picture_is_drawn_at_the_size_of_its_image(pipe: Any, tmp_path: Path) -> None:
+    Image.new("RGB", (150, 70), "red").save(tmp_path / "a.png")
+    request = Request(prompt="a fox", steps=2, seed=1, image=str(tmp_path / "a.png"))
+    made = generate(pipe, request)
+    assert made.image.size == (128, 64)
+    assert made.notes == ("its image has 150×70 pixels: drawn at 128×64, the nearest good size",)
+    assert generate(pipe, request.changed(width=64, height=64)).notes == ()

@@ -54,8 +54,6 @@ def enlarge(
     with Reporter() as reporter, notices(reporter):
         pipe = reporter.load(request, **options.loading)
         result = reporter.picture(pipe, request, picture.name, maker(reporter, vae_memory, fit))
-        for note in result.notes:
-            reporter.note(f"{picture.name}: {note}")
         made = result.request
         name = Path(f"{picture.stem}-{made.width}x{made.height}.png")
         print(save_picture(result, name if output is None else picture_path(output, result), replace=False))

@@ -47,7 +47,9 @@ AllowPickle = Annotated[
 ]
 Size = Annotated[
     str | None,
-    typer.Option("--size", "-s", metavar="WxH", help="Image pixels. \\[default: twice the model's native side]"),
+    typer.Option(
+        "--size", "-s", metavar="WxH", help="Image pixels. \\[default: those of --image, else twice the native side]"
+    ),
 ]
 RecipeOption = Annotated[
     str | None,

@@ -67,6 +67,8 @@ class Reporter:
             result = (make or generate)(pipe, request, progress)
         made = result.request
         self.note(f"{label}: seed {made.seed}, {made.width}×{made.height}, {result.seconds:.1f} s")
+        for note in result.notes:
+            self.note(f"{label}: {note}")
         return result
 
     @contextmanager

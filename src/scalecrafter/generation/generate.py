@@ -26,7 +26,7 @@ from ..request.batching import batch_key
 from ..request.inputs import composite_mask, digests
 from ..request.methods import METHODS
 from ..request.request import Request, RequestError
-from ..request.source import enlarged_size
+from ..request.source import enlarged_size, source_size
 from ..unet.architecture import Architecture, read_architecture
 from ..vae import AUTO, MemoryBudget, vae_memory_applied
 from . import peak_memory
@@ -110,6 +110,7 @@ def generate_many(
     ):
         jobs = [PictureJob(pipe, architecture, one, _generator(one), progress) for one in settled]
         images, notes = _make(jobs)
+        notes += _size_notes(requests[0], first)
         environment = _environment(pipe)
     seconds = (time.perf_counter() - started) / len(settled)
     peak = peak_memory.peak(pipe)
@@ -128,6 +129,16 @@ def _make(jobs: Sequence[PictureJob]) -> tuple[list[Image.Image], tuple[str, ...
     return [composite_mask(image, job.request) if job.request.mask else image for image, job in zip(images, jobs)], ()
 
 
+def _size_notes(request: Request, settled: Request) -> tuple[str, ...]:
+    """That the size was chosen by the picture it starts from, where that has another."""
+    if request.image is None or request.width is not None or request.enlarge is not None:
+        return ()
+    own, made = source_size(request.image), (settled.width, settled.height)
+    if own == made:
+        return ()
+    return (f"its image has {own.width}×{own.height} pixels: drawn at {made[0]}×{made[1]}, the nearest good size",)
+
+
 def _check_draws_prompts(pipe: Any) -> None:
     """Whether a pipeline's call takes what a request has (`ModelError`)."""
     kind, parameters = type(pipe).__name__, inspect.signature(type(pipe).__call__).parameters
@@ -143,16 +154,20 @@ def _check_draws_prompts(pipe: Any) -> None:
 def settle(request: Request, architecture: Architecture) -> tuple[Request, tuple[int, int]]:
     """The request with everything decided that it left open, and its size (width, height) in image pixels.
 
-    The size is twice the native side unless asked for; the seed is drawn unless given; a recipe file becomes its
-    text; the pictures that it starts from are known by their SHA-256.
+    The size, unless asked for, is that of the picture it starts from, or the nearest one that the model can make; else
+    twice the native side.  The seed is drawn unless given; a recipe file becomes its text; the pictures that it starts
+    from are known by their SHA-256.
     """
     known = digests(request)
     if request.enlarge is not None:
         width, height = enlarged_size(request)
-    else:
-        width = request.width or architecture.default_size.width
-        height = request.height or architecture.default_size.height
+    elif request.width and request.height:
+        width, height = request.width, request.height
         architecture.check_size(height=height, width=width)
+    elif request.image is not None:
+        width, height = architecture.nearest_size(source_size(request.image))
+    else:
+        width, height = architecture.default_size
     seed = secrets.randbelow(2**32) if request.seed is None else request.seed
     settled = request.self_contained().changed(width=width, height=height, seed=seed, **known)
     return settled, (width, height)

@@ -39,6 +39,11 @@ class ModelSizes:
         """The size of a picture for which none is asked: twice the native sides."""
         return ImageSize(2 * self.native_size.width, 2 * self.native_size.height)
 
+    def nearest_size(self, size: ImageSize) -> ImageSize:
+        """The size that the model can make which is nearest to this one."""
+        multiple = self.size_multiple
+        return ImageSize(*(max(round(side / multiple), 1) * multiple for side in size))
+
     def grid_size(self, size: ImageSize) -> GridSize:
         """The size in latent pixels of a size in image pixels."""
         return GridSize(size.height // self.pixel_factor, size.width // self.pixel_factor)
