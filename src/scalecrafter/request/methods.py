@@ -20,8 +20,6 @@ from pydantic import BaseModel, ConfigDict
 if TYPE_CHECKING:
     from PIL import Image
 
-    from .passes import Pass
-    from .request import Request
 
 GROUP = "scalecrafter.methods"
 """The package of the built-in methods, and the entry point group of all others."""
@@ -70,7 +68,7 @@ class Method:
     """The strength that acts where a request says none."""
     check: Callable[[Any], None] | None = None
     """Raises ValueError for a request of this method that cannot be; the request is otherwise valid."""
-    passes: Callable[[Request, Any], Sequence[Pass]] | None = None
+    passes: Callable[[Any, Any], Sequence[Any]] | None = None
     """What its picture is made of, for estimates of its cost: of a settled request that draws, without control
     images, and the model's `Architecture`.  None: not known."""
     aliases: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -94,9 +94,9 @@ class RequestError(ScaleCrafterError):
 class Request(BaseModel):
     """One picture to make.
 
-    What is None is settled when the picture is made: `width` and `height` become the image's own or twice the native side,
-    `seed` is drawn, and `Result.request` holds the values.  `recipe` None stays None: the automatic recipe (or, for
-    a cascade, that of its settings).  In JSON the method's settings stand under its name, as in
+    What is None is settled when the picture is made: `width` and `height` become the image's own or twice the native
+    side, `seed` is drawn, and `Result.request` holds the values.  `recipe` None stays None: the automatic recipe (or,
+    for a cascade, that of its settings).  In JSON the method's settings stand under its name, as in
     `"cascade": {"restart": 0.3}`.
     """
 
