@@ -17,8 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from scalecrafter.generation.picture_files import CHUNK
 from tests.support.running_server import Running
-
-from .stranger import Stranger
+from tests.support.stranger import Stranger
 
 FILE = {"_type": "gradio.FileData"}
 

@@ -1,4 +1,4 @@
-"""Events of the page, sent as a stranger's program would send them."""
+"""A program that speaks with the page as a browser does, and sends what it likes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import httpx
 
 
 class Stranger:
-    """A program that speaks with the page as a browser does, and sends what it likes."""
+    """One such program."""
 
     def __init__(self, url: str) -> None:
         self.http = httpx.Client(base_url=url, timeout=30)
