@@ -148,11 +148,24 @@ def test_another_unet_in_the_pipeline_is_refused_until_apply_is_called_again() -
     latents(pipe)
 
 
-def test_a_compiled_wrapper_of_the_unet_is_the_same_unet() -> None:
+class Wrapper(nn.Module):
+    """As DistributedDataParallel is: the module inside, and what is asked of it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.config, self.dtype, self.device = module.config, module.dtype, module.device
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.module(*args, **kwargs)
+
+
+@pytest.mark.parametrize("wrap", [Wrapper, lambda unet: torch.compile(unet, backend="eager", disable=True)])
+def test_a_wrapper_of_the_unet_is_the_same_unet(wrap: Callable[[nn.Module], Any]) -> None:
     pipe = small_pipeline()
     scalecrafter.apply(pipe, recipe=RECIPE)
     want = latents(pipe)
-    pipe.unet = torch.compile(pipe.unet, backend="eager", disable=True)
+    pipe.unet = wrap(pipe.unet)
     assert torch.equal(latents(pipe), want)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -96,6 +98,21 @@ def test_a_copied_pipeline_asks_its_own_scheduler_also_in_a_loop_of_ones_own() -
         twin.unet(torch.randn(2, 4, 8, 8), second, torch.randn(2, 32, 32))
     now = twin.unet.mid_block.resnets[0].conv1.__dict__["_conv_forward"]._now
     assert now.transform is None  # at 1/2 of two steps, which is after 0.4
+
+
+def test_a_pipeline_is_freed_at_once_when_nobody_holds_it() -> None:
+    """So that its models leave a GPU without a garbage collection."""
+    pipe = small_pipeline()
+    scalecrafter.apply(pipe, recipe=RECIPE)
+    latents(pipe)
+    gone = weakref.ref(pipe)
+    gc.collect()
+    gc.disable()
+    try:
+        del pipe
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_a_shallow_copy_goes_on_when_the_original_is_gone() -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -31,11 +33,20 @@ def calling_pipeline(unet: nn.Module) -> Any:
 
 
 def runs(pipe: Any, unet: nn.Module) -> bool:
-    """Whether an object is a pipeline with this U-Net, compiled or not."""
-    if isinstance(pipe, nn.Module):
-        return False
-    own = getattr(pipe, "__dict__", {})
-    return "scheduler" in own and getattr(own.get("unet"), "_orig_mod", own.get("unet")) is unet
+    """Whether an object is a pipeline with this U-Net."""
+    own = {} if isinstance(pipe, nn.Module) else getattr(pipe, "__dict__", {})
+    return "scheduler" in own and is_unet(own.get("unet"), unet)
+
+
+def is_unet(module: Any, unet: nn.Module) -> bool:
+    """Whether a module is this U-Net, or a wrapper around it (of torch.compile or DistributedDataParallel)."""
+    while module is not None and module is not unet:
+        module = getattr(module, "_orig_mod", None) or getattr(module, "module", None)
+    return module is unet
+
+
+def _nobody() -> None:
+    """In the place of a reference to a pipeline."""
 
 
 class UNetCalls(threading.local):
@@ -45,8 +56,8 @@ class UNetCalls(threading.local):
         self.trajectory = Trajectory()
         self.features = DeepCacheFeatures()
         self.last_place = Fraction(0)
-        self.pipe: Any = None
-        """The pipeline that calls."""
+        self.pipe: Callable[[], Any] = _nobody
+        """The pipeline that calls, held weakly."""
         self.timestep: Any = None
         self.resolved: ResolvedRecipe | None = None
         self.strong: LayerChanges | None = None
@@ -58,6 +69,10 @@ class UNetCalls(threading.local):
         """Whether the next call is the unconditional branch alone; the guider of a modular pipeline sets it."""
         self.strong_prediction: Tensor | None = None
         """The strong denoiser's prediction of that branch, which the guider fetches."""
+
+    def begin(self, pipe: Any) -> None:
+        """A call by this pipeline, or by none, begins."""
+        self.pipe = _nobody if pipe is None else weakref.ref(pipe)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> UNetCalls:
         """A copied U-Net has had no calls."""

@@ -28,7 +28,7 @@ from ..unet.architecture import Architecture, read_architecture
 from ..unet.guided_calls import frames_of, noise_channels
 from ..vae import remove_vae_memory
 from .adapters import adapters_in, refuse_adapters, refuse_skipped
-from .calls import UNetCalls, calling_pipeline
+from .calls import UNetCalls, calling_pipeline, is_unet
 from .convolution import ConvolutionPatch, refused_pickle
 from .damping import Branches, Damping, with_possible_damping
 from .feature_caches import refuse_feature_caches
@@ -147,7 +147,8 @@ class Installation:
             self._attach(unet)
         named = dict(zip(self._parameters, args, strict=False)) | kwargs
         sample = named["sample"]
-        pipe = calls.pipe = None if self._bare else calling_pipeline(unet) or self._owner(unet)
+        pipe = self._caller(unet)
+        calls.begin(pipe)
         scheduler, run_length = getattr(pipe, "scheduler", None), getattr(pipe, "num_timesteps", None)
         calls.timestep = named["timestep"]
         place = calls.trajectory.place(scheduler, calls.timestep, run_length)
@@ -196,14 +197,19 @@ class Installation:
         if calls.branches is Branches.UNCONDITIONAL:  # the guider goes on from here
             calls.strong_prediction = strong
             return None
-        damped = damped_pair(structure, strong, noise_channels(calls.pipe, getattr(unet, "config", {}), structure))
+        damped = damped_pair(structure, strong, noise_channels(calls.pipe(), getattr(unet, "config", {}), structure))
         return (damped, *output[1:]) if isinstance(output, tuple) else type(output)(sample=damped)
 
     def _owner(self, unet: nn.Module) -> Any:
         """The pipeline that `apply` was called with, while it has this U-Net."""
         pipe = self._pipe() if self._pipe is not None else None
         own = getattr(pipe, "unet", None)
-        return pipe if own is None or getattr(own, "_orig_mod", own) is unet else None
+        return pipe if own is None or is_unet(own, unet) else None
+
+    def _caller(self, unet: nn.Module) -> Any:
+        """The pipeline that calls now; None for a bare U-Net."""
+        pipe = None if self._bare else calling_pipeline(unet)
+        return self._owner(unet) if pipe is None else pipe
 
     def _attach(self, unet: nn.Module) -> None:
         """Where modules have changed, patch the convolutions that have no patch yet (a LoRA loaded later has some)."""

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import ModelError
+from .calls import is_unet
 from .convolution import refused_pickle
 
 _ATTRIBUTE = "progress_bar"
@@ -47,7 +48,7 @@ class UNetCheck:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         caller = sys._getframe(1).f_locals.get("self")  # a shallow copy of the pipeline has the same check
         pipe: Any = caller if UNetCheck.of(caller) is self else self._pipe()
-        if getattr(pipe.unet, "_orig_mod", pipe.unet) is not self.unet:
+        if not is_unet(pipe.unet, self.unet):
             raise ModelError(
                 "pipe.unet is another one than when scalecrafter.apply was called, so nothing is applied to it: call "
                 "scalecrafter.apply(pipe) again, or scalecrafter.remove(pipe)"
