@@ -25,17 +25,12 @@ import torch
 
 from scalecrafter.evaluation.inspection import make_inspector
 from scalecrafter.evaluation.prompts import critters_prompts
-from scalecrafter.evaluation.runs import (
-    agree_on_inspector,
-    make_picture,
-    native_size,
-    shared_choices,
-    shared_settings,
-)
+from scalecrafter.evaluation.runs import agree_on_inspector, make_picture, shared_choices, shared_settings
 from scalecrafter.evaluation.settings import NATIVE, Choice, EvaluationSettings, Sample, Size
 from scalecrafter.evaluation.store import RunFolder
 from scalecrafter.models.loading import load_pipeline
 from scalecrafter.request.request import DEFAULT_STEPS, Request, parse_size
+from scalecrafter.unet.architecture import read_architecture
 
 MODEL = "critters"
 
@@ -74,7 +69,7 @@ def load() -> Any:
 def work(folder: Path, cells: list[str], taken: Any, deadline: float) -> None:
     """Make pictures until there are none left or the time is over; `taken` counts those that some process has."""
     pipe, store, inspector = load(), RunFolder(folder), make_inspector(MODEL, observe=True)
-    samples = jobs_of(cells, native_size(pipe))
+    samples = jobs_of(cells, read_architecture(pipe).native_size)
     while time.time() < deadline:
         with taken.get_lock():
             number, taken.value = taken.value, taken.value + 1

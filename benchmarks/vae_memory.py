@@ -2,6 +2,7 @@
 
     python -m benchmarks.vae_memory --sizes 512 1024
     python -m benchmarks.vae_memory --sizes 1024 --encode
+    python -m benchmarks.vae_memory --device cuda --sizes 4096 --dtype bf16 fp32      # on a GPU
 
 The decoder is Stable Diffusion's (83.7 M parameters, 49.5 M of them in the decoder) with random weights; the latents
 are noise on several scales, so that tiles differ from one another as those of a picture do.  Every row is a process of
@@ -185,7 +186,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024, 2048, 4096], help="image pixels a side")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--memory", help='budget of ours, as "4GiB" [default: a quarter of all at once]')
-    parser.add_argument("--dtype", choices=DTYPES, default="fp32")
+    parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=["fp32"], help="several make a table each")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--encode", action="store_true", help="the encoder rather than the decoder")
     parser.add_argument("--json", type=Path)
@@ -193,8 +194,23 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
+        (options.dtype,) = options.dtype
         print(json.dumps(child(options)))
         return
+    machine = torch.cuda.get_device_name() if options.device == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    results = []
+    dtypes = options.dtype
+    for options.dtype in dtypes:
+        found = measure(options)
+        print(f"{time.strftime('%Y-%m-%d')}, {options.dtype}, {machine}, torch {torch.__version__}")
+        print(table(found), flush=True)
+        results += [one | {"dtype": options.dtype} for one in found]
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """All modes at all sizes in one dtype."""
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for size in options.sizes:
@@ -210,11 +226,7 @@ def main() -> None:
                 compare(result, untiled)
                 results.append(result)
                 print(f"{mode} {size}²: {result['peak'] / 2**20:.0f} MiB, {result['seconds']:.1f} s", file=sys.stderr)
-    machine = torch.cuda.get_device_name() if options.device == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    print(f"{time.strftime('%Y-%m-%d')}, {options.dtype}, {machine}, torch {torch.__version__}")
-    print(table(results))
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=2) + "\n")
+    return results
 
 
 def _fits(size: int, options: argparse.Namespace) -> bool:

@@ -83,8 +83,7 @@ def compared(rows: list[Row], what: str) -> list[Row]:
 
 def default_sizes(model: BenchModel) -> list[ImageSize]:
     """The native size, twice and four times its sides."""
-    one = read_architecture(model)
-    width, height = one.native_width * one.pixel_factor, one.native_height * one.pixel_factor
+    width, height = read_architecture(model).native_size
     return [ImageSize(width * times, height * times) for times in (1, 2, 4)]
 
 
