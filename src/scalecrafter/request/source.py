@@ -46,16 +46,21 @@ class SourcePicture:
 def source_size(path: str) -> ImageSize:
     """The size of a picture, upright, from its header (`RequestError`)."""
     with _opened(path) as image:
-        turned = image.getexif().get(_ORIENTATION) in _TURNED
-        return ImageSize(*(reversed(image.size) if turned else image.size))
+        return upright_size(image)
 
 
-def enlarged_size(request: Request) -> ImageSize:
-    """The size that an enlarged picture gets (`RequestError`)."""
+def upright_size(image: Image.Image) -> ImageSize:
+    """The size of an opened picture once it is turned as its EXIF data says."""
+    turned = image.getexif().get(_ORIENTATION) in _TURNED
+    return ImageSize(*(reversed(image.size) if turned else image.size))
+
+
+def enlarged_size(request: Request, source: ImageSize | None = None) -> ImageSize:
+    """The size that an enlarged picture gets; `source` is the image's own, if it is known (`RequestError`)."""
     assert request.enlarge is not None
     asked = ImageSize(request.width, request.height) if request.width and request.height else None
     try:
-        return target_size(source_size(str(request.image)), request.enlarge.scale, asked)
+        return target_size(source or source_size(str(request.image)), request.enlarge.scale, asked)
     except ValueError as error:
         raise RequestError(f"cannot enlarge {request.image!r}: {error}") from None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,8 @@ SETTLED: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "partial_images": ((0,), "leave it out; GET /v1/jobs/{id}/events shows previews"),
 }
 """OpenAI's parameter → the values that are what happens anyway, and advice for the others."""
+ENLARGING = ("scale", "creativity")
+"""Parameters of our own for enlarging."""
 KNOWN = ("prompt", "model", "n", "size", "response_format", *OWN, *SETTINGS, *SETTLED, *sorted(_IGNORED))
 """Every parameter that a body may have."""
 FORMATS = ("b64_json", "url")
@@ -53,7 +55,7 @@ class ImagesRequest:
 
 
 def parse_images_request(
-    data: Any, default_model: str, files: Iterable[str] = (), from_form: bool = False
+    data: Any, default_model: str, files: Iterable[str] = (), from_form: bool = False, enlarging: bool = False
 ) -> ImagesRequest:
     """The request in a body.
 
@@ -62,6 +64,7 @@ def parse_images_request(
         default_model: for bodies without a model.
         files: the fields whose pictures came as files: image, mask.
         from_form: whether all values are texts, numbers too.
+        enlarging: whether the picture is to be enlarged.
 
     Raises:
         RequestError: with the command line's message.
@@ -71,7 +74,7 @@ def parse_images_request(
     given = {str(name): value for name, value in data.items() if value is not None}
     if from_form:
         given = {name: value for name, value in given.items() if value != ""}
-    _refuse_unknown(given)
+    _refuse_unknown(given, (*KNOWN, *ENLARGING) if enlarging else KNOWN)
     for name, (taken, instead) in SETTLED.items():
         if name in given and str(given[name]).lower() not in [str(value).lower() for value in taken]:
             raise RequestError(f"request: {name} is {_brief(given[name])}, which has no effect here: {instead}")
@@ -83,6 +86,8 @@ def parse_images_request(
         values["prompt"] = given["prompt"]
     if "size" in given and given["size"] != "auto":
         values["width"], values["height"] = parse_size(_text(given, "size")[:_LONGEST_SIZE])
+    if enlarging:
+        values["enlarge"] = {name: given[name] for name in ENLARGING if name in given}
     if values.get("recipe") == "auto":
         values["recipe"] = None
     for field in files:
@@ -105,10 +110,10 @@ def image_bytes(field: str, text: Any) -> bytes:
         raise RequestError(f"request: {field} is not base64, nor a data URL with base64") from None
 
 
-def _refuse_unknown(given: Mapping[str, Any]) -> None:
+def _refuse_unknown(given: Mapping[str, Any], known: Sequence[str]) -> None:
     for name in given:
-        if name not in KNOWN:
-            raise RequestError(f"request: there is no setting {_brief(name)}; {near_or_all_names(name, KNOWN)}")
+        if name not in known:
+            raise RequestError(f"request: there is no setting {_brief(name)}; {near_or_all_names(name, known)}")
 
 
 def _refuse_other_types(given: Mapping[str, Any]) -> None:

@@ -26,13 +26,14 @@ from types import MappingProxyType
 from .._util.text import near_names
 from ..recipes.recipe import Recipe, near_recipes, shipped_recipes
 from ..request.request import DIRECT, Request, RequestError
+from ..request.source import enlarged_size
 from .changes import ChangeNotifier
 from .database import Database
 from .folders import Folders
 from .records import ServerJob
 from .settings import ServerSettings
 from .store import Store
-from .uploads import PICTURE_FIELDS, keep_upload, upload_name, with_pictures
+from .uploads import PICTURE_FIELDS, keep_upload, upload_name, upload_size, with_pictures
 
 _POLL = 0.1
 
@@ -84,6 +85,11 @@ class Jobs:
             for field in PICTURE_FIELDS
             if getattr(request, field) is not None
         }
+        if request.enlarge is not None:
+            own = upload_size("image", uploads["image"], self.settings.limits.pixels)
+            size = enlarged_size(request, own)
+            request = request.changed(width=size.width, height=size.height)
+            self.settings.limits.check(request, pictures)
         names = {field: upload_name(field, data, self.settings.limits.pixels) for field, data in uploads.items()}
         request = with_pictures(request, names)
 

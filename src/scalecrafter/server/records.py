@@ -112,6 +112,8 @@ class ModelFacts(BaseModel):
 
     def settle(self, request: Request) -> Request:
         """The request with its size, if it had none (`SizeError` for one that the model cannot make)."""
+        if request.enlarge is not None:
+            return request  # any size will do
         if request.width is None or request.height is None:
             return request.changed(width=self.width, height=self.height)
         check_size(request.height, request.width, self.size_multiple)

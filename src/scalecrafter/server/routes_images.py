@@ -41,6 +41,14 @@ async def edit_image(request: Request, service: TheService, response: Response) 
     return await _make(request, response, service, given, files)
 
 
+@router.post("/v1/images/enlarge", response_model_exclude_none=True, openapi_extra=spec.ENLARGE_BODY)
+async def enlarge_image(request: Request, service: TheService, response: Response) -> ImagesAnswer:
+    """Enlarge a picture, with a prompt or without, and answer when it is made."""
+    form = await read_form(request)
+    given = parse_images_request(form.texts, service.settings.default_model, form.files, True, enlarging=True)
+    return await _make(request, response, service, given, form.files)
+
+
 @router.get("/v1/models")
 async def list_models(service: TheService) -> ModelList:
     """The models of this server; the first is taken where a request names none."""

@@ -91,5 +91,14 @@ def _body(kind: str, extra: dict[str, Any], required: list[str]) -> dict[str, An
 _FILE = {"type": "string", "format": "binary", "description": "PNG, JPEG or WebP"}
 _TEXT_IMAGE = {"type": "string", "description": "base64 or data URL of a PNG, JPEG or WebP file"}
 GENERATION_BODY = _body("application/json", {}, ["prompt"])
+ENLARGE_BODY = _body(
+    "multipart/form-data",
+    {
+        "image": _FILE,
+        "scale": {"type": "number", "exclusiveMinimum": 1, "maximum": 8, "default": 2, "description": "unless size"},
+        "creativity": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.3, "description": "0: keep it"},
+    },
+    ["image"],
+)
 EDIT_BODY = _body("multipart/form-data", dict.fromkeys(PICTURE_FIELDS, _FILE), ["prompt", "image"])
 JOB_BODY = _body("application/json", dict.fromkeys(PICTURE_FIELDS, _TEXT_IMAGE), ["prompt"])

@@ -12,7 +12,9 @@ from PIL import Image, ImageOps
 
 from .._util.files import write_whole
 from .._util.pictures import open_header
+from .._util.sizes import ImageSize
 from ..request.request import Request, RequestError
+from ..request.source import upright_size
 from .folders import Folders, make_private
 from .settings import LimitError
 
@@ -27,6 +29,12 @@ def upload_name(field: str, data: bytes, pixels: int) -> str:
     """The name under which a picture is kept (errors as `_decoded`)."""
     with _decoded(field, data, pixels) as image:
         return f"{hashlib.sha256(data).hexdigest()}.{_ENDINGS[str(image.format)]}"
+
+
+def upload_size(field: str, data: bytes, pixels: int) -> ImageSize:
+    """The size of a picture, upright (errors as `_decoded`)."""
+    with _decoded(field, data, pixels) as image:
+        return upright_size(image)
 
 
 def keep_upload(folders: Folders, name: str, data: bytes) -> None:
