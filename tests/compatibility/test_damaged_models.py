@@ -94,8 +94,9 @@ def test_weights_that_old_files_hold_beside_the_models_own_do_no_harm(model: Any
 def test_a_folder_without_a_component_is_refused_by_its_name(model: Any, component: str) -> None:
     folder = model("sd")
     shutil.rmtree(folder / component)
-    with pytest.raises(ModelError, match=f"lacks the folder '{component}', which its model_index.json names"):
-        load_pipeline(folder, device="cpu")
+    for load in (load_pipeline, load_outline):
+        with pytest.raises(ModelError, match=f"lacks the folder '{component}', which its model_index.json names"):
+            load(folder)
 
 
 def test_a_tokenizer_without_its_vocabulary_or_of_another_model_is_refused(model: Any) -> None:

@@ -41,6 +41,16 @@ def read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
+def check_folders(folder: Path, index: Mapping[str, Any]) -> None:
+    """Raise `ModelError` for a component that the index of a model names, and whose folder is not there."""
+    for name in _named(index):
+        if not (folder / name).is_dir():
+            raise ModelError(
+                f"the model in {str(folder)!r} lacks the folder {name!r}, which its model_index.json names: "
+                "fetch the model again"
+            )
+
+
 def load_components(folder: Path, dtype: torch.dtype, **options: Any) -> dict[str, Any]:
     """The models of a diffusers folder by the names of its index, on the CPU.
 
@@ -55,12 +65,9 @@ def load_components(folder: Path, dtype: torch.dtype, **options: Any) -> dict[st
     from transformers import PreTrainedModel
 
     loaded = {}
-    for name, kind in _classes(read_index(folder)).items():
-        if not (folder / name).is_dir():
-            raise ModelError(
-                f"the model in {str(folder)!r} lacks the folder {name!r}, which its model_index.json names: "
-                "fetch the model again"
-            )
+    index = read_index(folder)
+    check_folders(folder, index)
+    for name, kind in _classes(index).items():
         if isinstance(kind, type) and issubclass(kind, nn.Module):
             is_transformers = issubclass(kind, PreTrainedModel)
             given = {"dtype": dtype, "ignore_mismatched_sizes": True} if is_transformers else {"torch_dtype": dtype}
@@ -122,8 +129,13 @@ def _names(keys: Iterable[Any] | None, how: str) -> str | None:
 
 def _classes(index: Mapping[str, Any]) -> dict[str, Any]:
     """Of each component its class, or None where it is none of diffusers' or transformers'."""
-    named = {name: entry for name, entry in index.items() if isinstance(entry, list) and len(entry) == 2}
-    return {name: _class(*entry) for name, entry in named.items() if entry[0] is not None and entry[1] is not None}
+    return {name: _class(*entry) for name, entry in _named(index).items()}
+
+
+def _named(index: Mapping[str, Any]) -> dict[str, list[str]]:
+    """(library, class) of each component that is not left out."""
+    entries = {name: entry for name, entry in index.items() if isinstance(entry, list) and len(entry) == 2}
+    return {name: entry for name, entry in entries.items() if all(isinstance(part, str) for part in entry)}
 
 
 def _class(library: str, name: str) -> Any:

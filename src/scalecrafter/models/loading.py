@@ -18,7 +18,7 @@ import torch
 
 from ..errors import ModelError
 from ..unet.sizes import AUTOENCODERS, pixel_factor
-from .components import check_tokenizers, load_components, read_index
+from .components import check_folders, check_tokenizers, load_components, read_index
 from .reasons import reason
 from .single_file import cut_short, load_single_file
 from .sources import locate
@@ -141,6 +141,7 @@ def load_outline(model: str | os.PathLike[str], **options: Any) -> Any:
         return load_pipeline(model, **options)
     folder = Path(source)
     index = read_index(folder)
+    check_folders(folder, index)
     try:
         autoencoder = next((name for name in AUTOENCODERS if name in index), None)
         vae_config = _config(folder / autoencoder) if autoencoder else {"block_out_channels": [0]}
