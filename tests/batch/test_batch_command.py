@@ -43,10 +43,10 @@ def test_options_are_the_defaults_of_lines_and_the_end_is_told(model: str) -> No
     result = run("jobs.jsonl", *small(model), "--negative", "a dog")
     assert result.stdout == "out\n"
     assert "3/3 pictures" in result.stderr
-    assert "2 made, 1 said twice" in result.stderr
+    assert "2 made, 1 duplicate lines" in result.stderr
     made = {row.line: json.loads(str(row.request)) for row in read_manifest("out")}
     assert [(made[line]["steps"], made[line]["negative"]) for line in (1, 2)] == [(2, "a dog"), (1, "a dog")]
-    assert "2 there already, 1 said twice" in run("jobs.jsonl", *small(model), "--negative", "a dog").stderr
+    assert "2 there already, 1 duplicate lines" in run("jobs.jsonl", *small(model), "--negative", "a dog").stderr
 
 
 def test_a_failed_line_is_told_with_its_reason_and_exit_code_1(model: str) -> None:

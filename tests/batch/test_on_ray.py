@@ -55,7 +55,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_pictures_are_those_made_in_
     jobs = write_jobs(tmp_path / "jobs.jsonl", [*lines, lines[0], "no request"])
     killer, place = Killer(), Storage(str(tmp_path / "ray"))
     summary, _ = run(jobs, tmp_path / "ray", model, notes=killer, execute=cluster.executor(place, "auto"))
-    assert (summary.made, summary.twice, summary.failed) == (10, 1, 1)
+    assert (summary.made, summary.duplicates, summary.failed) == (10, 1, 1)
     rows = read_manifest(str(tmp_path / "ray"))
     assert Counter(row.status for row in rows) == {"made": 10, "failed": 1}
     assert len({row.hash for row in rows}) == 11

@@ -119,10 +119,10 @@ def test_lines_that_cannot_be_are_failed_rows_with_their_number_and_the_rest_is_
     assert [row.status for row in read_manifest(str(tmp_path / "out"))] == ["made", "made"]
 
 
-def test_what_is_said_twice_is_made_once(model: str, tmp_path: Path) -> None:
+def test_duplicate_lines_are_made_once(model: str, tmp_path: Path) -> None:
     lines = [{"prompt": "a fox"}, {"prompt": "a fox"}, {"prompt": "a fox", "size": "64x64", "negative": ""}]
     summary, _ = run(write_jobs(tmp_path / "jobs.jsonl", lines), tmp_path / "out", model)
-    assert summary == Summary(made=1, twice=2)
+    assert summary == Summary(made=1, duplicates=2)
     assert len(pictures(tmp_path / "out")) == 1
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from scalecrafter import NumericalError
 from scalecrafter.errors import OutOfMemoryError, VaeOutOfMemoryError
-from scalecrafter.generation.auto_fit import chunked_attention, generate_fitting
+from scalecrafter.generation.auto_fit import chunked_attention, generate_auto_fit
 from scalecrafter.generation.generate import generate
 from scalecrafter.request.request import Request
 from scalecrafter.vae import VaeNotice, apply_vae_memory, vae_memory_applied
@@ -156,7 +156,7 @@ def test_fitting_tries_in_order_reports_and_puts_everything_back() -> None:
 
     handle = pipe.unet.conv_in.register_forward_pre_hook(until_attention_is_chunked)
     lines: list[str] = []
-    made = generate_fitting(pipe, ask(), report=lines.append)
+    made = generate_auto_fit(pipe, ask(), report=lines.append)
     handle.remove()
     assert lines == ["did not fit: settings as they are", "fits: chunked attention"]
     apart = [abs(a - b) for a, b in zip(made.image.tobytes(), exact, strict=True)]
@@ -169,7 +169,7 @@ def test_fitting_halves_the_budget_of_the_vae_until_it_fits() -> None:
     pipe = tiny_sd_pipeline()
     handle = refusing(pipe.vae.decoder.conv_out, 8 * 40 * 300, torch.OutOfMemoryError("out of memory"))
     lines: list[str] = []
-    made = generate_fitting(pipe, ask(width=256, height=256), report=lines.append, vae_memory="16MiB", least=1 << 20)
+    made = generate_auto_fit(pipe, ask(width=256, height=256), report=lines.append, vae_memory="16MiB", least=1 << 20)
     handle.remove()
     assert lines[0] == "did not fit: settings as they are, VAE below 16 MiB"
     assert lines[-1].startswith("fits: settings as they are, VAE below")
@@ -181,7 +181,7 @@ def test_when_nothing_fits_the_error_says_what_was_tried_last() -> None:
     pipe = tiny_sd_pipeline()
     handle = refusing(pipe.unet.conv_in, 0, torch.OutOfMemoryError("out of memory"))
     with pytest.raises(OutOfMemoryError, match="nothing fits; the last that was tried was chunked attention"):
-        generate_fitting(pipe, ask())
+        generate_auto_fit(pipe, ask())
     handle.remove()
 
 

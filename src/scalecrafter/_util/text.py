@@ -10,13 +10,13 @@ from pydantic import BaseModel, ValidationError
 
 
 def near_names(name: str, known: Iterable[str], most: int = 3, cutoff: float = 0.6) -> str:
-    """The hint "did you mean 'a' or 'b'?"; empty where no known name is like this one.
+    """The hint "did you mean 'a' or 'b'?"; empty if no known name is similar.
 
     Args:
-        name: that is not there.
-        known: the names that are.
-        most: of them to name.
-        cutoff: how alike they must be, from 0 to 1 (`difflib.get_close_matches`).
+        name: the unknown name.
+        known: the names that exist.
+        most: how many names the hint lists at most.
+        cutoff: how similar a name must be, from 0 to 1 (`difflib.get_close_matches`).
     """
     by_lower_case = {one.lower(): one for one in known}
     near = difflib.get_close_matches(name.lower(), by_lower_case, n=most, cutoff=cutoff)
@@ -29,7 +29,7 @@ def near_or_all_names(name: str, known: Sequence[str]) -> str:
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """That there is no such thing, with the near names and all of them."""
+    """The message that a name is unknown, with the near names and all that are known."""
     known = list(known)
     hint = near_names(name, known)
     return f"there is no {what} {name!r}{f'; {hint}' if hint else '.'} Known: {', '.join(known)}"

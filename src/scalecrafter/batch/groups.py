@@ -9,7 +9,7 @@ from ..request.batching import batch_key
 from .jobs import BatchTask
 
 WINDOW = 1024
-"""So many tasks are looked at to find those of one shape and of one model."""
+"""So many tasks are looked at to find those of one batch key and of one model."""
 GPU_AREA = 16
 """On a GPU, as many pictures go together as have no more pixels than this many native ones: one at four times the
 native side, four at twice it.  Reasoned, not measured: what fits at four times the side is left to `--fit`'s advice."""
@@ -25,7 +25,7 @@ def model_of(task: BatchTask) -> Model:
 def grouped(
     tasks: Iterable[BatchTask], most: Callable[[BatchTask], int], window: int = WINDOW
 ) -> Iterator[list[BatchTask]]:
-    """Tasks in groups of one shape, those of one model one after the other, in the order of their first lines.
+    """Tasks in groups of one batch key, those of one model one after the other, in the order of their first lines.
 
     Args:
         tasks: read as they are needed, `window` at a time.
@@ -36,10 +36,10 @@ def grouped(
     while chunk := list(islice(tasks, window)):
         models: dict[Model, dict[str, list[BatchTask]]] = {}
         for task in chunk:
-            shape = batch_key(task.request) or task.hash
-            models.setdefault(model_of(task), {}).setdefault(shape, []).append(task)
-        for shapes in models.values():
-            groups = [group for alike in shapes.values() for group in _split(alike, most(alike[0]))]
+            key = batch_key(task.request) or task.hash
+            models.setdefault(model_of(task), {}).setdefault(key, []).append(task)
+        for keys in models.values():
+            groups = [group for alike in keys.values() for group in _split(alike, most(alike[0]))]
             yield from sorted(groups, key=lambda group: group[0].line)
 
 

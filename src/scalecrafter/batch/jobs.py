@@ -113,7 +113,7 @@ def to_request(line: Line, defaults: Mapping[str, Any]) -> Request:
 
 
 def to_task(line: Line, request: Request, architecture: Architecture) -> BatchTask:
-    """The task of a line (errors as `generation.settle`, with the number of the line)."""
+    """The task of a line (errors as `generation.generate.settle`, with the number of the line)."""
     from ..generation.generate import settle
 
     try:

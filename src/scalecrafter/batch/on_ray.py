@@ -181,7 +181,7 @@ def ray_cluster(address: str, workers: int | None) -> Iterator[Cluster]:
         if (workers or 1) > there:
             raise RequestError(
                 f"{workers or 1} workers are asked for, and the cluster has {gpus} GPUs and {cpus} CPUs: a worker "
-                "takes a GPU where there are any, else a CPU"
+                f"takes a GPU where there are any, else a CPU. Give --workers {there} or fewer"
             )
         number = workers or there
         yield Cluster(number, gpus > 0, 1 if gpus else max(min(threads, cpus // number), 1), threads)

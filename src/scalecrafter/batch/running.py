@@ -30,7 +30,7 @@ class BatchListener(Protocol):
         """After each step of denoising, if the executor reports steps."""
 
     def skipped(self, what: str) -> None:
-        """A line that needs no picture: "there already", "twice" or "failed before"."""
+        """A line that needs no picture: "there already", "duplicate" or "failed before"."""
 
     def finished(self, row: ManifestRow) -> None:
         """A picture is safe, or has failed."""
@@ -48,7 +48,7 @@ class Summary:
     failed: int = 0
     there: int = 0
     """Pictures that were there before."""
-    twice: int = 0
+    duplicates: int = 0
     """Lines with the same request as an earlier line."""
     failed_before: int = 0
     """Requests that failed in an earlier run, and were not tried again."""
@@ -123,8 +123,8 @@ class Batch:
             key = bytes.fromhex(task.hash)
             known = self._folder.rows.get(task.hash)
             if key in seen:
-                self.summary.twice += 1
-                self._listener.skipped("twice")
+                self.summary.duplicates += 1
+                self._listener.skipped("duplicate")
             elif self._folder.made(task.hash):
                 if known is None or known.status != "made":  # the manifest was deleted, or written before the picture
                     self._folder.results.note(_made_before(task))

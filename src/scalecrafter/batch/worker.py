@@ -59,7 +59,7 @@ class BatchWorker:
                 results = self._generate(missing, progress)
             except Exception:
                 first_attempt = 2
-                free_memory()
+                release_memory()
             else:
                 for task, result in zip(missing, results, strict=True):
                     yield self._kept(task, result, 1)
@@ -77,7 +77,7 @@ class BatchWorker:
                     row = _row(task, status="failed", attempts=attempt, error=message_of(error))
                     self.results.note(row)
                     return row
-                free_memory()
+                release_memory()
             else:
                 return self._kept(task, result, attempt)
         raise AssertionError("the last attempt returns")
@@ -104,7 +104,7 @@ class BatchWorker:
         model = model_of(task)
         if model != self._model:
             self._pipe = self._problem = None  # before the next one is loaded, so that there is never more than one
-            free_memory()
+            release_memory()
             self._model = model
             name, dtype, device = model
             try:
@@ -122,7 +122,7 @@ def message_of(error: Exception) -> str:
     return text if isinstance(error, ScaleCrafterError) else f"{type(error).__name__}: {text}"
 
 
-def free_memory() -> None:
+def release_memory() -> None:
     """Free unused memory, also on a GPU."""
     import torch
 

@@ -154,7 +154,7 @@ def _tell(reporter: BatchReporter, summary: Summary, output: str) -> None:
     counts = {
         "made": summary.made,
         "there already": summary.there,
-        "said twice": summary.twice,
+        "duplicate lines": summary.duplicates,
         "failed": summary.failed,
         "failed in an earlier run (--retry-failed tries again)": summary.failed_before,
     }

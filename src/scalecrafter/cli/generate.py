@@ -94,9 +94,9 @@ def check_vae_memory(size: str) -> None:
 def maker(reporter: Reporter, vae_memory: str, fit: bool) -> Callable[..., Result]:
     """The function that makes a picture: as asked for, or with settings that are found to fit in memory."""
     if fit:
-        from ..generation.auto_fit import generate_fitting
+        from ..generation.auto_fit import generate_auto_fit
 
-        return partial(generate_fitting, vae_memory=vae_memory, report=reporter.note)
+        return partial(generate_auto_fit, vae_memory=vae_memory, report=reporter.note)
     from ..generation.generate import generate
 
     return partial(generate, vae_memory=vae_memory)

@@ -153,38 +153,38 @@ class PictureOptions:
         return {"config": self.config, "allow_pickle": self.allow_pickle}
 
     def values(self, method: str = DEFAULT_METHOD) -> dict[str, Any]:
-        """What was said, as values of a request (`RequestError` for what cannot be read).
+        """The options that were given, as values of a request (`RequestError` for what cannot be read).
 
         Args:
             method: that the settings are of, where no method was named.
         """
-        said: dict[str, Any] = {
+        values: dict[str, Any] = {
             option.name: getattr(self, option.name)
             for option in fields(self)
             if option.name not in _NOT_VALUES and getattr(self, option.name) is not None
         }
         if self.size is not None:
-            said["width"], said["height"] = parse_size(self.size)
+            values["width"], values["height"] = parse_size(self.size)
         for picture in ("image", "mask"):
-            if picture in said:
-                said[picture] = str(said[picture])
+            if picture in values:
+                values[picture] = str(values[picture])
         if self.control:
-            said["controls"] = _controls(self.control)
+            values["controls"] = _controls(self.control)
         if self.recipe == AUTOMATIC:
-            said["recipe"] = None
+            values["recipe"] = None
         if self.ablation is not None:
-            said[DEFAULT_METHOD] = {"ablation": self.ablation}
+            values[DEFAULT_METHOD] = {"ablation": self.ablation}
         if self.settings:
             name = named(self.method or method)[0]
-            said[name] = said.get(name, {}) | dict(_setting(text) for text in self.settings)
-        return said
+            values[name] = values.get(name, {}) | dict(_setting(text) for text in self.settings)
+        return values
 
     def request(self, prompt: str | None, base: Request | None = None) -> Request:
         """The request of these options; what they leave open is taken from `base` (`RequestError`)."""
-        said = self.values() if base is None else self.values(base.method)
+        values = self.values() if base is None else self.values(base.method)
         if prompt is not None:
-            said["prompt"] = prompt
-        return Request.from_mapping(said) if base is None else base.changed(**said)
+            values["prompt"] = prompt
+        return Request.from_mapping(values) if base is None else base.changed(**values)
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -49,11 +49,11 @@ def check(
     allow_pickle: AllowPickle = False,
 ) -> None:
     """Check the format of recipes and, with --model, that the model has every layer they name.  Exit code 1 if not."""
-    from ..recipes.recipe import Recipe, shipped_recipes
+    from ..recipes.recipe import Recipe, near_recipes, shipped_recipes
 
     for file in files:
         if file not in shipped_recipes() and not Path(file).is_file():
-            raise RequestError(f"no shipped recipe and no file is named {file!r}")
+            raise RequestError(f"no shipped recipe and no file is named {file!r}{near_recipes(file)}")
     architecture = None
     if model is not None:
         locate(model, config)

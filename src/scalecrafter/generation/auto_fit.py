@@ -1,4 +1,4 @@
-"""Settings under which a picture fits in memory, found by trying: each one costs time, none changes the picture."""
+"""Find settings that fit a picture in memory, by trying: each costs time, none changes the picture."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..request.request import Request
 from ..vae import AUTO, MemoryBudget, MemoryBudgetError, free_memory, parse_memory_budget, readable
 from .generate import Result, generate
 
-LEAST_CEILING = 64 << 20
+LEAST_BUDGET = 64 << 20
 """Below this the VAE's tiles would be so small that something else must be wrong."""
 
 
@@ -28,41 +28,41 @@ class Saving:
     """Puts it in force on a pipeline, and takes it off again."""
 
 
-def generate_fitting(
+def generate_auto_fit(
     pipe: Any,
     request: Request,
     progress: Progress | None = None,
     *,
     vae_memory: MemoryBudget = AUTO,
     report: Callable[[str], None] = lambda _line: None,
-    least: int = LEAST_CEILING,
+    least: int = LEAST_BUDGET,
 ) -> Result:
     """`generate` with the first settings that fit, mildest first; the pipeline is afterwards what it was.
 
     When the U-Net runs out of memory the next saving is added: chunked attention, then on a GPU models that wait in
-    host memory, one by one and then layer by layer.  When the VAE does, its ceiling is halved.
+    host memory, one by one and then layer by layer.  When the VAE does, its memory budget is halved.
 
     Args:
         pipe, request, progress, vae_memory: as `generate` takes them.
         report: called with a line about each attempt that did not fit, and about the settings that did.
-        least: bytes below which the ceiling of the VAE is not lowered.
+        least: bytes below which the VAE's budget is not lowered.
 
     Raises:
         OutOfMemoryError: when nothing fits; says what was tried.
     """
-    request = request.changed(seed=request.seed if request.seed is not None else _drawn_seed())
+    request = request.changed(seed=request.seed if request.seed is not None else _random_seed())
     savings = savings_for(pipe)
-    ceiling, number = vae_memory, 0
+    budget, number = vae_memory, 0
     while True:
-        name = savings[number].name + ("" if ceiling == AUTO else f", VAE below {_told(ceiling)}")
+        name = savings[number].name + ("" if budget == AUTO else f", VAE below {_in_words(budget)}")
         try:
             with savings[number].use(pipe):
-                result = generate(pipe, request, progress, vae_memory=ceiling)
+                result = generate(pipe, request, progress, vae_memory=budget)
         except (VaeOutOfMemoryError, MemoryBudgetError) as error:
-            lower = None if isinstance(error, MemoryBudgetError) else _lower(ceiling, pipe, least)
+            lower = None if isinstance(error, MemoryBudgetError) else _lower(budget, pipe, least)
             if lower is None:
                 raise OutOfMemoryError(f"nothing fits; the last that was tried was {name}: {error}") from error
-            ceiling = lower
+            budget = lower
         except OutOfMemoryError as error:
             if number + 1 == len(savings):
                 raise OutOfMemoryError(f"nothing fits; the last that was tried was {name}: {error}") from error
@@ -114,19 +114,19 @@ def _offloaded(method: str) -> Callable[[Any], AbstractContextManager[None]]:
     return use
 
 
-def _lower(ceiling: MemoryBudget, pipe: Any, least: int) -> int | None:
-    """Half of a ceiling that did not help; None where there is no sense in less."""
-    current = parse_memory_budget(ceiling)
+def _lower(budget: MemoryBudget, pipe: Any, least: int) -> int | None:
+    """Half of a budget that did not help; None if that is too little."""
+    current = parse_memory_budget(budget)
     if not isinstance(current, int):
         current = free_memory(pipe.device) or 8 << 30
     half = current // 2
     return half if half >= least else None
 
 
-def _told(ceiling: MemoryBudget) -> str:
-    size = parse_memory_budget(ceiling)
-    return readable(size) if isinstance(size, int) else str(ceiling)
+def _in_words(budget: MemoryBudget) -> str:
+    size = parse_memory_budget(budget)
+    return readable(size) if isinstance(size, int) else str(budget)
 
 
-def _drawn_seed() -> int:
+def _random_seed() -> int:
     return secrets.randbelow(2**32)

@@ -57,10 +57,10 @@ def generate(
     Args:
         pipe: a text-to-image pipeline with a U-Net, as `load_pipeline` gives it, or for requests with a mask an
             inpainting one; afterwards it is what it was.
-        request: what to make; its `model`, `dtype` and `device` are taken as told, since the pipeline is loaded.
+        request: what to make; its `model`, `dtype` and `device` are only recorded: `pipe` is already loaded.
         progress: called with (steps done, all steps) after each step; if it has a method `show`, that is called with
             the latents of the step (see `vae.previews`).
-        vae_memory: the ceiling for decoding and encoding, as `apply` takes it; the picture is the same.
+        vae_memory: memory budget for the VAE, as `apply` takes it; it does not change the picture.
 
     Returns:
         The picture in 8-bit RGB with the request as it was carried out.  The same request gives the same picture,

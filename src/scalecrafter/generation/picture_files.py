@@ -151,23 +151,28 @@ def read_metadata(picture: str | os.PathLike[str] | BinaryIO, name: str = "") ->
     except ValueError as error:
         raise RequestError(f"cannot read {name!r}: {error}") from None
     if kind is None:
-        raise RequestError(f"{name!r} is not a PNG picture")
+        raise RequestError(f"{name!r} is not a PNG picture: choose a PNG made by scalecrafter")
     if kind != "PNG":
-        raise RequestError(f"{name!r} is a {kind} picture; requests travel in PNG files only")
+        raise RequestError(
+            f"{name!r} is a {kind} picture, and only PNG files hold requests: choose a PNG made by scalecrafter"
+        )
     if text is None:
-        raise RequestError(f"{name!r} holds no ScaleCrafter request: another program made it, or saved it anew")
+        raise RequestError(
+            f"{name!r} holds no ScaleCrafter request: another program made it, or saved it anew. "
+            "Choose a PNG made by scalecrafter"
+        )
     try:
         content = json.loads(text)
         found = content["format"]
         if found == FORMAT and isinstance(content["request"], dict):
             return dict(content)
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise RequestError(f"the ScaleCrafter request in {name!r} is damaged") from None
+        raise RequestError(f"the ScaleCrafter request in {name!r} is damaged: choose another picture") from None
     if isinstance(found, int) and found > FORMAT:
         raise RequestError(
             f"{name!r} was made by a newer scalecrafter (format {found}, this one reads {FORMAT}): update scalecrafter"
         )
-    raise RequestError(f"the ScaleCrafter request in {name!r} is damaged")
+    raise RequestError(f"the ScaleCrafter request in {name!r} is damaged: choose another picture")
 
 
 @contextmanager

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .steps.job import PictureJob
 
 UNGUIDED = 1.0
-"""Guidance scale of a stage that the cascade itself re-dilates, unless said: the conditional prediction alone.  What is
+"""Guidance scale of a stage that the cascade itself re-dilates, by default: the conditional prediction alone.  What is
 in the picture is settled by then, and guidance multiplies the error that re-dilation makes in predicting noise (the
 paper's reason for noise-damped guidance, section 3.4).  It saves half the evaluations; docs/log/quality.md."""
 
@@ -70,7 +70,7 @@ class CascadeSettings(MethodSettings):
         return self.restart[min(stage, len(self.restart) - 1)]
 
     def guidance_of(self, stage: int) -> float | None:
-        """Likewise; None: not said."""
+        """Likewise; None: the default."""
         return None if self.guidance is None else self.guidance[min(stage, len(self.guidance) - 1)]
 
 
@@ -187,9 +187,9 @@ def _redilated(pipe: Any, recipe: Recipe | None) -> AbstractContextManager[Any]:
     return nullcontext() if recipe is None else applied(pipe, recipe=recipe)
 
 
-def _guidance(request: Request, said: float | None, recipe: Recipe | None) -> float:
-    if said is not None:
-        return said
+def _guidance(request: Request, setting: float | None, recipe: Recipe | None) -> float:
+    if setting is not None:
+        return setting
     return UNGUIDED if recipe is not None and request.recipe is None else request.guidance
 
 

@@ -39,7 +39,9 @@ def checkpoint_family(shapes: Shapes) -> Family:
     for family in FAMILIES.values():
         if all(any(name.startswith(one.marker) for name in shapes) for one in family.checkpoint.text_encoders):
             return family
-    raise ModelError("this is none of Stable Diffusion 1, 2 and XL, whose text encoders are known")
+    raise ModelError(
+        "this is none of Stable Diffusion 1, 2 and XL, whose text encoders are known: give a diffusers folder"
+    )
 
 
 def write_configuration(shapes: Shapes, tokenizer: Path, folder: Path) -> None:

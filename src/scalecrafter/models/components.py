@@ -32,7 +32,9 @@ def read_index(folder: Path) -> dict[str, Any]:
     try:
         index = json.loads((folder / "model_index.json").read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"cannot read model_index.json in {str(folder)!r}: {type(error).__name__}") from None
+        raise ModelError(
+            f"cannot read model_index.json in {str(folder)!r} ({type(error).__name__}): fetch the model again"
+        ) from None
     if not isinstance(index, dict) or not isinstance(index.get("_class_name"), str):
         raise ModelError(
             f"model_index.json in {str(folder)!r} names no pipeline class, so it is not that of a diffusers pipeline: "

@@ -10,7 +10,7 @@ _ELSEWHERE = ("stacktrace above", "stack trace above")
 
 
 def reason(error: BaseException | None) -> str:
-    """The first line of an error that says something by itself: its cause's, where it only points there."""
+    """The first useful line of an error; if the error only refers to another one, that one's line."""
     while error is not None and any(text in str(error) for text in _ELSEWHERE):
         error = error.__cause__ or error.__context__
     if _ADVICE in str(error):

@@ -39,6 +39,8 @@ def _for_task(auto: str, pipe: Any, controlnets: Sequence[Any], does: str) -> An
     except ValueError as error:
         if "find a pipeline" not in str(error):
             raise
-        raise ModelError(f"diffusers has no pipeline of the kind of {type(pipe).__name__} that {does}") from error
+        raise ModelError(
+            f"diffusers has no pipeline of the kind of {type(pipe).__name__} that {does}: take a Stable Diffusion model"
+        ) from error
     other.set_progress_bar_config(disable=True)
     return other

@@ -36,10 +36,10 @@ class Branches(Enum):
 
 
 def check_damping(recipe: Recipe | None, pipe: Any, architecture: Architecture, guided: bool | None = None) -> None:
-    """Refuse a recipe that somebody named, where its noise damping can be right on no call of a pipeline.
+    """Raise `RecipeError` if a recipe that the caller chose has noise damping, and no call of the pipeline can have it.
 
     Args:
-        recipe: the recipe, or None, which is always right.
+        recipe: the recipe; None has no noise damping.
         pipe: the pipeline, or a bare U-Net.
         architecture: of its U-Net.
         guided: the `guided` of `apply`: whether the calls of a bare U-Net are guided pairs.
@@ -55,7 +55,7 @@ def check_damping(recipe: Recipe | None, pipe: Any, architecture: Architecture, 
 def with_possible_damping(
     recipe: Recipe | None, pipe: Any, architecture: Architecture, guided: bool | None = None
 ) -> Recipe | None:
-    """A recipe that nobody named, without noise damping where that can be right on no call; see `check_damping`."""
+    """Remove an automatic recipe's noise damping if no call of this pipeline can be damped; see `check_damping`."""
     if recipe is None or _why_never(pipe, architecture, guided) is None:
         return recipe
     return recipe.model_copy(update={"noise_damping": None})
@@ -87,7 +87,7 @@ class Damping:
         self._reported: set[Branches] = set()
 
     def acts_on(self, pipe: Any, unet: nn.Module, sample: Tensor, unconditional: bool) -> Branches | None:
-        """What a call within the span of noise damping holds, where the strong denoiser is needed for it.
+        """Return which branches this call holds if noise damping runs on it, else None.
 
         Args:
             pipe: the pipeline, or None.
@@ -115,7 +115,10 @@ class Damping:
         even = sample.shape[0] % 2 == 0
         if self._guided is not None:
             if self._guided and not even:
-                raise ScaleCrafterError(f"a guided batch is a pair of halves, this one has {sample.shape[0]} samples")
+                raise ScaleCrafterError(
+                    f"a guided batch is a pair of halves, and this one has {sample.shape[0]} samples: "
+                    "pass guided=False to apply, or an even batch"
+                )
             return Branches.PAIR if self._guided else Branches.NONE
         if self._bare:
             return Branches.PAIR if even else Branches.NONE

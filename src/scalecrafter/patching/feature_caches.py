@@ -47,7 +47,7 @@ class DeepCacheFeatures:
         self._strong_features = {}
 
     def end(self, unet: nn.Module) -> None:
-        """DeepCache counts from the next run's first step, as without us."""
+        """Reset DeepCache's step counter."""
         helper = _deep_cache_on(unet)
         if helper is not None:
             helper.start_timestep = None
@@ -68,7 +68,7 @@ class DeepCacheFeatures:
         return helper is not None
 
     def before_structure(self, unet: nn.Module, settings: LayerChanges) -> None:
-        """Before the structure-aware denoiser's evaluation: a whole one where its settings have changed."""
+        """Force a full evaluation if the factors changed since the last step."""
         helper = _deep_cache_on(unet)
         if helper is not None and settings != self._structure:
             helper.start_timestep = None  # its interval begins at this step

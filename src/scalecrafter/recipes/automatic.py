@@ -197,7 +197,7 @@ def deepest_layers(architecture: Architecture, levels: int = 2) -> list[str]:
         RecipeError: for more levels than the U-Net has.
     """
     if levels > architecture.levels:
-        raise RecipeError(f"the {levels} deepest levels are asked for, and this U-Net has {architecture.levels}")
+        raise RecipeError(f"levels is {levels}, and this U-Net has {architecture.levels}: set it to at most that")
     down = [f"down_blocks.{level}" for level in range(architecture.levels - levels, architecture.levels)]
     up = [f"up_blocks.{number}" for number in range(levels)]
     return [*down, "mid_block", *up]

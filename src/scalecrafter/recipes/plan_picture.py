@@ -89,8 +89,8 @@ def plan_picture(plan: Plan) -> str:
         parts += _axis(plan.steps, top)
         top += 58
     if plan.resolved is None:
-        told = "Nothing changes at this size: the model runs as it was trained."
-        parts.append(_text(8, top, told, weight="600"))
+        text = "Nothing changes at this size: the model runs as it was trained."
+        parts.append(_text(8, top, text, weight="600"))
         top += 24
     hatched = any(cell.kernel for _, rows in panels for _, cells in rows for cell in cells)
     legend = "grey: as trained" + ("; hatched: with the larger, dispersed kernel" if hatched else "")
@@ -149,13 +149,13 @@ def _block(name: str) -> str:
 
 def _label(block: str, names: list[str]) -> str:
     first, _, number = block.partition(".")
-    told = f"{_BLOCKS.get(first, first)} {number}".strip()
+    label = f"{_BLOCKS.get(first, first)} {number}".strip()
     if len(names) > 1:
-        return f"{told}: {len(names)} layers"
+        return f"{label}: {len(names)} layers"
     rest = names[0].removeprefix(block).strip(".")
     for long, short in (("resnets.", "resnet "), ("samplers.0.conv", "sampler"), (".conv", " conv ")):
         rest = rest.replace(long, short)
-    return f"{told}: {rest}" if rest else f"{told} layer"
+    return f"{label}: {rest}" if rest else f"{label} layer"
 
 
 def _bars(cells: tuple[_Cell, ...], top: int, largest: float, steps: int) -> list[str]:
@@ -165,15 +165,15 @@ def _bars(cells: tuple[_Cell, ...], top: int, largest: float, steps: int) -> lis
         length = len(list(group))
         left, width = _LABELS + _BARS * start / steps, _BARS * length / steps
         colour = _colour(max(cell.factors), largest)
-        told = f"steps {start + 1}–{start + length}: {cell.texts[0] if cell.texts else 'as trained'}"
+        tooltip = f"steps {start + 1}–{start + length}: {cell.texts[0] if cell.texts else 'as trained'}"
         box = f'x="{left:.1f}" y="{top}" width="{max(width - 1, 1):.1f}" height="{_ROW}" rx="3"'
-        parts.append(f'<g><title>{escape(told)}</title><rect {box} fill="rgb{colour}"/>')
+        parts.append(f'<g><title>{escape(tooltip)}</title><rect {box} fill="rgb{colour}"/>')
         if cell.kernel:
             parts.append(f'<rect {box} fill="url(#dispersed)"/>')
-        fitting = [text for text in cell.texts if len(text) * _CHARACTER <= width - 2]
-        if fitting:
+        labels = [text for text in cell.texts if len(text) * _CHARACTER <= width - 2]
+        if labels:
             ink = "#ffffff" if sum(colour) < 420 else "#1d232d"
-            parts.append(_text(left + width / 2, top + 15, fitting[0], anchor="middle", colour=ink))
+            parts.append(_text(left + width / 2, top + 15, labels[0], anchor="middle", colour=ink))
         parts.append("</g>")
         start += length
     return parts

@@ -83,7 +83,7 @@ class Redilation(_Section):
     def _end_sooner(self) -> Redilation:
         for prefix, until in self.layers_until.items():
             if until > self.until:
-                raise ValueError(f"layers_until of {prefix!r} is {until:g}, after until = {self.until:g}")
+                raise ValueError(f"layers_until of {prefix!r} is {until:g}, after until: give at most {self.until:g}")
         return self
 
 
@@ -111,7 +111,7 @@ class NoiseDamping(_Section):
 
     until: Until
     progressive: bool | None = None
-    """As `[redilation]` has it, unless said here."""
+    """By default as in `[redilation]`."""
     layers: LayerFactors = Field(default_factory=dict)
 
 

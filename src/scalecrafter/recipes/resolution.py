@@ -147,7 +147,9 @@ def resolve(recipe: Recipe, architecture: Architecture, lenient: bool = False) -
     for prefix in redilation.layers_until if redilation else ():
         covered = _covered(plain_ldm_name(prefix), architecture)
         if covered and not redilated.keys() & covered:
-            raise RecipeError(f"[redilation] layers_until of {prefix!r}: no layer below it is re-dilated")
+            raise RecipeError(
+                f"[redilation] layers_until of {prefix!r}: no layer below it is re-dilated, name one that is"
+            )
     return ResolvedRecipe(
         recipe=recipe,
         redilated=redilated,

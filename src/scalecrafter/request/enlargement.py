@@ -42,19 +42,21 @@ def target_size(source: ImageSize, scale: float, asked: ImageSize | None) -> Ima
         ValueError: for a size of another shape, one that enlarges nothing, or one that is too large.
     """
     size = asked or ImageSize(round(source.width * scale), round(source.height * scale))
-    told = f"the picture has {source.width}×{source.height} pixels"
+    source_size = f"the picture has {source.width}×{source.height} pixels"
     if abs(size.width * source.height / (size.height * source.width) - 1) > _SAME_SHAPE:
         best = ImageSize(size.width, max(round(size.width * source.height / source.width), 1))
         raise ValueError(
-            f"{told}, and {size.width}×{size.height} is another shape, in which it would be stretched: "
+            f"{source_size}, and {size.width}×{size.height} is another shape, in which it would be stretched: "
             f"ask for {best.width}x{best.height}"
         )
     if max(size) > LARGEST_SIDE:
-        raise ValueError(f"{told}, and {size.width}×{size.height} is more than {LARGEST_SIDE} a side: ask for less")
+        raise ValueError(
+            f"{source_size}, and {size.width}×{size.height} is more than {LARGEST_SIDE} a side: ask for less"
+        )
     growth = size.width / source.width
     if not 1.0 < growth <= LARGEST_SCALE * (1 + _SAME_SHAPE):
         raise ValueError(
-            f"{told}, and {size.width}×{size.height} is {growth:g} times that: ask for more than 1 and at most "
+            f"{source_size}, and {size.width}×{size.height} is {growth:g} times that: ask for more than 1 and at most "
             f"{LARGEST_SCALE:g} times"
         )
     return size

@@ -52,7 +52,7 @@ class Method:
     source: str
     """Paper and section, or where the practice is from."""
     make: Callable[[Any], Image.Image]
-    """Makes the picture of a `methods.steps.job.Job`."""
+    """Makes the picture of a `methods.steps.job.PictureJob`."""
     make_together: Callable[[Sequence[Any]], list[Image.Image]] | None = None
     """Makes several pictures of one batch key in one call of the pipeline, all of them from noise."""
     enlarge: Callable[[Any, Image.Image], Image.Image] | None = None
@@ -63,7 +63,7 @@ class Method:
     settings: type[MethodSettings] | None = None
     """The class of its own settings; all of them have defaults."""
     without_recipe: str | None = None
-    """The method that it is with the recipe "none"; None where that leaves something to do."""
+    """Method to use instead when the recipe is "none" (for example direct)."""
     default_strength: float = DEFAULT_STRENGTH
     """The strength that acts where a request says none."""
     check: Callable[[Any], None] | None = None

@@ -294,7 +294,7 @@ class Request(BaseModel):
 
         Of its JSON with sorted keys and without empty values (None, an empty text or list), so that a field that is
         added one day does not rename the requests without it.  Of a settled request
-        (`generation.settle`) it names the picture.
+        (`generation.generate.settle`) it names the picture.
         """
         values = {name: value for name, value in self.model_dump(mode="json").items() if value not in (None, "", [])}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

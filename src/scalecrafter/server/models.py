@@ -48,7 +48,7 @@ class Models:
 
 
 def facts_of(architecture: Architecture) -> ModelFacts:
-    """The facts of an architecture; the size as in `generation.settle`."""
+    """The facts of an architecture; the size as in `generation.generate.settle`."""
     return ModelFacts(
         size_multiple=architecture.size_multiple,
         width=architecture.default_size.width,

@@ -48,7 +48,7 @@ def keep_upload(folders: Folders, name: str, data: bytes) -> None:
 
 
 def with_pictures(request: Request, names: Mapping[str, str]) -> Request:
-    """The request with its pictures called by other names; each is known by the SHA-256 that it had, or has."""
+    """Return the request with new file names for its pictures; known hashes are kept."""
     values: dict[str, str | None] = {}
     for field, name in names.items():
         digest = f"{field}_sha256"
@@ -57,9 +57,9 @@ def with_pictures(request: Request, names: Mapping[str, str]) -> Request:
 
 
 def opaque_mask(data: bytes, pixels: int) -> bytes:
-    """The white mask (PNG) that a transparent one means: OpenAI's API redraws what is transparent, we what is white.
+    """Convert an OpenAI-style mask (transparent = redraw) to ours (white = redraw), a PNG.
 
-    A picture that is not transparent anywhere is a white mask already (errors as `_decoded`).
+    A picture without transparent parts is returned as it is (errors as `_decoded`).
     """
     with _decoded("mask", data, pixels) as image:
         if not image.has_transparency_data:

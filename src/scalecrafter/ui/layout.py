@@ -75,7 +75,7 @@ class PageLayout:
         Gradio would find out as well, and print a traceback for each number that is out of its range.
         """
         if function not in self.blocks.fns or len(values) != len(self.blocks.fns[function].inputs):
-            raise ValueError("no function of the page takes these values")
+            raise ValueError("no function of the page takes these values: load the page again")
         for control, value in zip(self.blocks.fns[function].inputs, values, strict=True):
             if isinstance(value, list) and not isinstance(control, gr.BrowserState):
                 raise ValueError(f"{control.label}: a list")

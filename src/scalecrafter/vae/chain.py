@@ -60,7 +60,7 @@ class Chain:
         return place if at_norm else None
 
     def last_branch(self, start: int, stop: int) -> tuple[int, int] | None:
-        """(start of the residual branch that ends at `stop`, its last normalisation behind a convolution), if any."""
+        """If a residual block ends at `stop`, (index of its start, index of its last GroupNorm after a convolution)."""
         if stop == 0 or not isinstance(self.operations[stop - 1], Addition):
             return None
         begin = max(place for place in range(stop) if isinstance(self.operations[place], Residual))

@@ -94,14 +94,14 @@ class Part:
         return max(probe.sizes[-1][0] // 64, 64 // probe.sizes[-1][0])
 
     def hook(self) -> list[Any]:
-        """Put the hooks on; what takes them off again."""
+        """Register the hooks and return their handles."""
         return [
             self._module.register_forward_pre_hook(self._before),
             self._module.register_forward_hook(self._after, always_call=True),
         ]
 
     def outlook(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> tuple[int, TilePlan | None]:
-        """(bytes that all at once adds at its peak, the plan where that is too much), for an input of this shape."""
+        """Return (peak bytes without tiling, tile plan or None if no tiling is needed)."""
         chain = Chain(self._operations, self.channels, (shape[2], shape[3]))
         needed = shape[0] * Estimator(chain, dtype.itemsize, device.type).whole()
         free = free_memory(device) if self._budget == AUTO else None

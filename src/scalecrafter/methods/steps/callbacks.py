@@ -15,7 +15,7 @@ __all__ = ["Cancelled", "ProgressCallback"]
 
 
 class ProgressCallback(PipelineCallback):  # type: ignore[misc]
-    """Tells of each step of a run, and ends the run when asked: `pipe(…, callback_on_step_end=ProgressCallback(tell))`.
+    """Reports each step of a run, and can cancel it: `pipe(…, callback_on_step_end=ProgressCallback(report))`.
 
     A cancelled run ends with `Cancelled` from the pipeline's call, after the step that it is at, so no half-denoised
     picture is decoded.  The pipeline can be called again afterwards, with or without the same callback, and what is

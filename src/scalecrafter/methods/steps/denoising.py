@@ -33,10 +33,9 @@ def denoise(
     progress: Progress | None,
     **start: Any,
 ) -> Tensor:
-    """The pipeline's own call from `start` up to the latents; ancestral schedulers draw from the same generator.
+    """Run the pipeline up to the latents.  `start` overrides the request's arguments.
 
-    What stands in `start` goes before what the request has: the prompts of several pictures, say, which then have a
-    generator each.
+    Ancestral schedulers draw from the same generator.  The prompts of several pictures have a generator each.
     """
     values = {
         "prompt": request.prompt,

@@ -54,10 +54,10 @@ def explained_out_of_memory(request: Request, architecture: Architecture) -> Ite
         if not is_out_of_memory(error):
             raise
         refused = bytes_refused(error)
-        told = f": {readable(refused)} more were needed at once" if refused else ""
+        needed = f": {readable(refused)} more were needed at once" if refused else ""
         tried = [f"{request.dtype or 'the usual'} precision", f"device {request.device}"]
         raise OutOfMemoryError(
-            f"the U-Net ran out of memory at {request.width}×{request.height}{told}. Tried: {', '.join(tried)}. "
+            f"the U-Net ran out of memory at {request.width}×{request.height}{needed}. Tried: {', '.join(tried)}. "
             f"Try next: {_next_settings(request, architecture)}"
         ) from error
 
@@ -88,14 +88,14 @@ def explained_decoding(pipe: Any, latents: Tensor) -> Iterator[None]:
         side = pipe.vae_scale_factor
         height, width = latents.shape[-2] * side, latents.shape[-1] * side
         precision = str(pipe.vae.dtype).removeprefix("torch.")
-        told = f"the VAE ran out of memory decoding {width}×{height} at once in {precision}"
+        problem = f"the VAE ran out of memory decoding {width}×{height} at once in {precision}"
         try:
             needed, _ = decode_memory(pipe.vae, height, width)
         except ModelError as unknown:
-            raise VaeOutOfMemoryError(f"{told}, and tiles do not help, for {unknown}") from error
-        ceiling = max(min(needed // 4, free // 2 if free is not None else needed), 1 << 20)
+            raise VaeOutOfMemoryError(f"{problem}, and tiles do not help, for {unknown}") from error
+        budget = max(min(needed // 4, free // 2 if free is not None else needed), 1 << 20)
         raise VaeOutOfMemoryError(
-            f"{told}: it needed about {readable(needed)}{_of_free(free)}. Try next: --vae-memory {ceiling >> 20}MiB "
+            f"{problem}: it needed about {readable(needed)}{_of_free(free)}. Try next: --vae-memory {budget >> 20}MiB "
             "(tiles, with the same result), or --fit"
         ) from error
     finally:
