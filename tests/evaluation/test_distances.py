@@ -1,4 +1,4 @@
-"""FID and KID against their definitions, written plainly with SciPy and loops."""
+"""FID and KID against a slow reference with SciPy and loops."""
 
 from __future__ import annotations
 

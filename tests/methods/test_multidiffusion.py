@@ -1,4 +1,4 @@
-"""MultiDiffusion inside the pipeline's own call, against the paper's loop written plainly."""
+"""MultiDiffusion inside the pipeline's own call, against a slow reference of the paper's loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The methods of several passes against their loops written plainly, and the sizes that they go through."""
+"""The methods of several passes against slow references of their loops, and the sizes that they go through."""
 
 from __future__ import annotations
 
