@@ -22,8 +22,12 @@ from ..ops.redilation import UNDILATED, redilated_convolution
 _ATTRIBUTE = "_conv_forward"
 
 
-class _Now(threading.local):
-    """What a convolution does in the calls of one thread."""
+_GUARDS_THREADS = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 13)
+"""Whether a compiled graph notices that a thread's own values have changed: torch 2.9 does not, 2.13 does."""
+
+
+class _State:
+    """What a convolution does."""
 
     factors: Factors | None = None
     """Dilation; None leaves the convolution as it is."""
@@ -31,6 +35,10 @@ class _Now(threading.local):
     """R of the dispersion, or None."""
     ran = False
     """Whether the patch was asked since `set`."""
+
+
+class _Now(_State, threading.local):
+    """What it does in the calls of one thread."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Now:
         return _Now()
@@ -43,6 +51,8 @@ class ConvolutionPatch:
         self._convolution = convolution
         self._own = convolution.__dict__.get(_ATTRIBUTE)
         self._now = _Now()
+        self._compiled = self._now if _GUARDS_THREADS else _State()
+        """What a compiled graph reads."""
         self._dispersed: tuple[Any, Tensor] | None = None
 
     def install(self, convolution: nn.Conv2d) -> None:
@@ -59,8 +69,8 @@ class ConvolutionPatch:
 
     def set(self, factors: Factors | None, transform: Tensor | None) -> None:
         """What this thread's next evaluations do.  Ending the dispersion frees its kernel."""
-        now = self._now
-        now.factors, now.transform, now.ran = factors, transform, False
+        for state in (self._now, self._compiled):
+            state.factors, state.transform, state.ran = factors, transform, False
         if transform is None:
             self._dispersed = None
 
@@ -68,7 +78,9 @@ class ConvolutionPatch:
     def was_skipped(self) -> bool:
         """Whether it should have changed an evaluation of this thread, and was not asked since `set`."""
         now = self._now
-        return not now.ran and (now.transform is not None or now.factors not in (None, UNDILATED))
+        return not (now.ran or self._compiled.ran) and (
+            now.transform is not None or now.factors not in (None, UNDILATED)
+        )
 
     @property
     def foreign(self) -> Any:
@@ -91,7 +103,7 @@ class ConvolutionPatch:
         return twin
 
     def __call__(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        now = self._now
+        now = self._compiled if torch.compiler.is_compiling() else self._now
         factors, transform, now.ran = now.factors, now.transform, True
         if transform is not None:
             weight = self._kernel(weight, transform)
