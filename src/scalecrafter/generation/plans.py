@@ -28,4 +28,6 @@ def plan_of(request: Request, **loading: Any) -> Plan:
         scheduler = make_scheduler(request.scheduler, outline.scheduler)
         outline = Outline(outline.unet, scheduler, outline.vae_scale_factor, outline.vae)
     _, (width, height) = settle(request, read_architecture(outline))
-    return plan(outline, height, width, request.steps, request.resolved_recipe())
+    planned = plan(outline, height, width, request.steps, request.resolved_recipe())
+    assert isinstance(planned, Plan)  # an outline has a U-Net
+    return planned

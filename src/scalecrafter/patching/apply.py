@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from torch import nn
+
 from ..errors import ModelError
 from ..recipes.recipe import Recipe
 from ..recipes.resolution import resolve
+from ..transformer.architecture import transformer_of
 from ..unet.architecture import Architecture, find_autoencoder, find_unet, read_architecture
 from ..vae import (
     AUTO,
@@ -25,6 +28,7 @@ from .calls import UNetCalls
 from .damping import check_damping
 from .freeu import published_freeu
 from .installation import Installation, installation_on
+from .transformer import TransformerInstallation, check_options
 from .unet_check import UNetCheck
 
 RecipeLike = Recipe | str | os.PathLike[str]
@@ -43,7 +47,8 @@ def apply(
     A second `apply` replaces the first.  At the native size with the automatic recipe nothing changes, to the bit.
 
     Args:
-        pipe: any diffusers pipeline with a U-Net, the one that is called then, or a bare U-Net.
+        pipe: any diffusers pipeline with a U-Net or with a transformer of a known family, the one that is called
+            then, or a bare U-Net or transformer.
         recipe: a `Recipe`, the name of a shipped one, or a path to a .toml file; it acts at any size.
             None chooses one for each call by the architecture and the size of the latents that arrive.
         freeu: FreeU with the published factors of the architecture, unless the recipe has its own.
@@ -58,33 +63,45 @@ def apply(
         `pipe`.
 
     Raises:
-        RecipeError: for a recipe that would not do what it says on this U-Net.
-        ModelError: for a pipeline without a U-Net, or a memory budget without a VAE or for an unknown one.
+        RecipeError: for a recipe that would not do what it says on this model.
+        ModelError: for a pipeline without a U-Net or a known transformer, or a memory budget without a VAE or for an
+            unknown one.
         ScaleCrafterError: for a memory budget that cannot be read.
     """
-    unet = find_unet(pipe)
+    model = _denoiser(pipe)
     vae = _vae_for(pipe, vae_memory)
-    architecture = read_architecture(pipe)
     chosen = recipe if isinstance(recipe, Recipe) or recipe is None else Recipe.load(recipe)
-    check_damping(chosen, pipe, architecture, guided)
-    resolved = resolve(chosen, architecture) if chosen is not None else None
-    factors = (chosen.freeu if chosen else None) or (published_freeu(architecture) if freeu else None)
+    installation: Installation | TransformerInstallation
+    if transformer_of(pipe) is not None:
+        check_options(freeu, guided)
+        installation = TransformerInstallation(pipe, model, chosen)
+    else:
+        installation = _unet_installation(pipe, model, chosen, freeu, guided)
     remove(pipe)
-    installation = Installation(pipe, unet, architecture, resolved, factors, guided)
-    installation.put_on(unet)
+    installation.put_on(model)
     if vae is not None and not (vae_memory == AUTO and has_vae_memory(vae)):
         apply_vae_memory(vae, vae_memory)
         installation.vae = weakref.ref(vae)
     return pipe
 
 
+def _unet_installation(
+    pipe: Any, unet: nn.Module, chosen: Recipe | None, freeu: bool, guided: bool | None
+) -> Installation:
+    architecture = read_architecture(pipe)
+    check_damping(chosen, pipe, architecture, guided)
+    resolved = resolve(chosen, architecture) if chosen is not None else None
+    factors = (chosen.freeu if chosen else None) or (published_freeu(architecture) if freeu else None)
+    return Installation(pipe, unet, architecture, resolved, factors, guided)
+
+
 def remove(pipe: Any) -> Any:
     """Undo `apply`: everything is exactly as it was.  Does nothing where nothing is applied."""
     check = UNetCheck.of(pipe)
-    for unet in [find_unet(pipe)] if check is None else [check.unet, find_unet(pipe)]:
-        installation = installation_on(unet)
+    for model in [_denoiser(pipe)] if check is None else [check.unet, _denoiser(pipe)]:
+        installation = installation_on(model)
         if installation is not None:
-            installation.remove(unet)
+            installation.remove(model)
     return pipe
 
 
@@ -105,24 +122,24 @@ def set_aside(pipe: Any) -> Iterator[Any]:
 
     Whatever is applied within the block is removed at its end, exceptions included.  The VAE keeps its memory budget.
     """
-    unet = find_unet(pipe)
-    installation = installation_on(unet)
+    model = _denoiser(pipe)
+    installation = installation_on(model)
     with vae_memory_kept(find_autoencoder(pipe)):
         if installation is not None:
-            installation.take_off(unet)
+            installation.take_off(model)
         try:
             yield pipe
         finally:
             check = UNetCheck.of(pipe)
-            for touched in (unet, *([] if check is None else [check.unet])):
+            for touched in (model, *([] if check is None else [check.unet])):
                 remove(touched)
             if installation is not None:
-                installation.put_on(unet)
+                installation.put_on(model)
 
 
 def applied_recipe(pipe: Any) -> Recipe | None:
     """The recipe that was named when ScaleCrafter was applied to `pipe`, if it was."""
-    installation = installation_on(find_unet(pipe))
+    installation = installation_on(_denoiser(pipe))
     return installation.resolved.recipe if installation is not None and installation.resolved else None
 
 
@@ -136,6 +153,12 @@ def calls_of(unet: Any) -> UNetCalls | None:
     """What this thread knows about its calls of a U-Net, for the guider of a modular pipeline; None without `apply`."""
     installation = installation_on(find_unet(unet))
     return installation.calls if installation is not None else None
+
+
+def _denoiser(pipe: Any) -> nn.Module:
+    """What is applied to: the transformer of a pipeline, or else its U-Net."""
+    transformer = transformer_of(pipe)
+    return find_unet(pipe) if transformer is None else transformer
 
 
 def _vae_for(pipe: Any, vae_memory: MemoryBudget) -> Any:

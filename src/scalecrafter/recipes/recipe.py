@@ -8,14 +8,13 @@ from __future__ import annotations
 import math
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
 import tomli_w
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -24,13 +23,14 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from .._util.files import write_whole
 from .._util.sizes import Factors
 from .._util.text import explain, near_names, settings_of, unknown
 from ..errors import RecipeError
+from ..transformer.families import TRANSFORMERS
 from ..unet.families import ANY, FAMILIES
+from .transformer_sections import AttentionTemperature, NativeGrid, Positions, Schedule, Section, Until
 
 LARGEST_FACTOR, LARGEST_KERNEL = 128, 15
 """More helps no picture, and one step would take minutes."""
@@ -55,22 +55,10 @@ def _pair(value: Any) -> Any:
 
 
 LayerFactors = dict[str, Annotated[Factors, BeforeValidator(_pair)]]
+ARCHITECTURES = (*FAMILIES, *TRANSFORMERS, ANY)
 
 
-def _fraction(value: float) -> float:
-    if 0.0 < value <= 1.0:
-        return value
-    raise PydanticCustomError("fraction", "it must be a fraction of the trajectory, above 0 and at most 1")
-
-
-Until = Annotated[float, AfterValidator(_fraction), Field(description="as a fraction, from the noisiest step")]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Redilation(_Section):
+class Redilation(Section):
     """`[redilation]`: dilation factors by module path prefix, for the first part of the trajectory."""
 
     until: Until
@@ -87,7 +75,7 @@ class Redilation(_Section):
         return self
 
 
-class Dispersion(_Section):
+class Dispersion(Section):
     """`[dispersion]`: layers whose 3×3 kernels become larger ones that see twice as far."""
 
     until: Until
@@ -106,7 +94,7 @@ class Dispersion(_Section):
         return value
 
 
-class NoiseDamping(_Section):
+class NoiseDamping(Section):
     """`[noise_damping]`: the strong denoiser's own factors; no layers means the original model."""
 
     until: Until
@@ -115,13 +103,16 @@ class NoiseDamping(_Section):
     layers: LayerFactors = Field(default_factory=dict)
 
 
-class FreeU(_Section):
+class FreeU(Section):
     """`[freeu]`: backbone and skip factors of FreeU (Si et al. 2023, arXiv 2309.11497)."""
 
     b1: float = Field(gt=0)
     b2: float = Field(gt=0)
     s1: float = Field(gt=0)
     s2: float = Field(gt=0)
+
+
+SECTIONS = ("redilation", "dispersion", "noise_damping", "freeu", "positions", "attention", "schedule")
 
 
 class Recipe(BaseModel):
@@ -139,23 +130,41 @@ class Recipe(BaseModel):
     dispersion: Dispersion | None = None
     noise_damping: NoiseDamping | None = None
     freeu: FreeU | None = None
+    native: NativeGrid | None = None
+    """Of a transformer: [height, width] of its trained size in tokens, for all sections that do not say."""
+    positions: Positions | None = None
+    attention: AttentionTemperature | None = None
+    schedule: Schedule | None = None
 
     @field_validator("architecture")
     @classmethod
     def _known_architecture(cls, value: str) -> str:
-        if value in (*FAMILIES, ANY):
+        if value in ARCHITECTURES:
             return value
-        raise ValueError(unknown("architecture", value, (*FAMILIES, ANY)))
+        raise ValueError(unknown("architecture", value, ARCHITECTURES))
 
     @model_validator(mode="after")
     def _does_something(self) -> Recipe:
-        if not (self.redilation or self.dispersion or self.noise_damping or self.freeu):
-            raise ValueError(
-                "this recipe has no effect: give it a [redilation], [dispersion], [noise_damping] or [freeu] section"
-            )
+        if not self.sections:
+            names = ", ".join(f"[{name}]" for name in SECTIONS)
+            raise ValueError(f"this recipe has no effect: give it one of the sections {names}")
+        if self.sections == ("schedule",) and self.schedule and self.schedule.shift == "pipeline":
+            raise ValueError('this recipe has no effect: [schedule] shift = "pipeline" leaves the schedule alone')
         if self.noise_damping and not (self.noise_damping.layers or self.redilation or self.dispersion):
             raise ValueError("[noise_damping] without layers has no effect alone: add [redilation] or [dispersion]")
         return self
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """The names of the sections that it has."""
+        return tuple(name for name in SECTIONS if getattr(self, name) is not None)
+
+    def refuse_sections_besides(self, useful: Collection[str], model: str) -> None:
+        """Raise `RecipeError` for a section that a model (named in words) has no use for."""
+        idle = [f"[{name}]" for name in self.sections if name not in useful]
+        if idle:
+            known = ", ".join(f"[{name}]" for name in SECTIONS if name in useful)
+            raise RecipeError(f"{model} has no use for {' and '.join(idle)} in a recipe: it has one for {known}")
 
     @property
     def damping_is_progressive(self) -> bool:

@@ -27,6 +27,8 @@ from ..unet.ldm_names import plain_ldm_name
 from .recipe import Recipe
 
 T = TypeVar("T")
+UNET_SECTIONS = ("redilation", "dispersion", "noise_damping", "freeu")
+"""What a U-Net has a use for."""
 
 _ONLY_IN_FULL = ("conv_in", "conv_out")
 _TOO_WIDE = ("down_blocks", "up_blocks", "input_blocks", "output_blocks")
@@ -127,8 +129,8 @@ def resolve(recipe: Recipe, architecture: Architecture, lenient: bool = False) -
     """The layers that a recipe's prefixes stand for in this U-Net.
 
     Raises:
-        RecipeError: for a recipe of another architecture, a prefix that matches nothing (unless `lenient`), or a
-            dispersed layer without a 3×3 kernel.
+        RecipeError: for a recipe of another architecture, a section that is for transformers, a prefix that
+            matches nothing (unless `lenient`), or a dispersed layer without a 3×3 kernel.
     """
     if recipe.architecture not in (ANY, architecture.family):
         own = f"of the family {architecture.family}" if architecture.family != ANY else "of none of the known families"
@@ -136,6 +138,7 @@ def resolve(recipe: Recipe, architecture: Architecture, lenient: bool = False) -
             f"the recipe is for the architecture {recipe.architecture}, and this U-Net is {own}: take another recipe "
             f'(scalecrafter recipes list), or a copy with architecture = "any" if its layers are meant for this U-Net'
         )
+    recipe.refuse_sections_besides(UNET_SECTIONS, "a U-Net")
     redilation, dispersion, damping = recipe.redilation, recipe.dispersion, recipe.noise_damping
     dispersed = _match(dict.fromkeys(dispersion.layers), architecture, "dispersion", lenient) if dispersion else {}
     for name in dispersed:
@@ -198,7 +201,7 @@ def _no_match(prefix: str, architecture: Architecture, section: str) -> str:
         or sorted(_prefixes(names), key=lambda n: (n.count("."), n))[:8]
     )
     return (
-        f"[{section}] layer {prefix!r} matches no 3×3 convolution of this U-Net ({architecture.levels} levels, "
+        f"[{section}] layer {prefix!r} matches no 3×3 convolution of this model ({architecture.levels} levels, "
         f"family {architecture.family}); near ones: {', '.join(near)}"
     )
 

@@ -83,7 +83,7 @@ def read_architecture(pipe: Any) -> Architecture:
     config: Mapping[str, Any] = getattr(unet, "config", {})
     levels = len(unet.down_blocks)  # type: ignore[arg-type]
     native = native_grid(config)
-    convolutions = _convolutions(unet)
+    convolutions = convolutions_by_path(unet)
     return Architecture(
         family=family_of(config, levels),
         native_height=native.height,
@@ -121,7 +121,8 @@ def find_autoencoder(pipe: Any) -> Any:
     return None
 
 
-def _convolutions(unet: nn.Module) -> dict[str, tuple[nn.Conv2d, ...]]:
+def convolutions_by_path(unet: nn.Module) -> dict[str, tuple[nn.Conv2d, ...]]:
+    """By module path: every convolution, and the same-shaped half of every LoRA that adapts it."""
     found: dict[str, list[nn.Conv2d]] = {}
     for path, module in unet.named_modules():
         if not isinstance(module, nn.Conv2d):

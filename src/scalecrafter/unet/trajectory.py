@@ -32,7 +32,8 @@ def table_length(scheduler: Any, steps: int, strength: float = 1.0) -> int:
     if scheduler is None:
         return steps
     scheduler = copy.deepcopy(scheduler)
-    scheduler.set_timesteps(steps)
+    shifted = getattr(getattr(scheduler, "config", None), "use_dynamic_shifting", False)
+    scheduler.set_timesteps(steps, **({"mu": 0.0} if shifted else {}))
     skipped: int = max(steps - int(steps * strength), 0) * scheduler.order
     return len(scheduler.timesteps) - skipped
 

@@ -1,0 +1,202 @@
+"""Transformers: positions number by number, and what else a pipeline may have: ControlNet, LoRA, tables' ends."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from torch import Tensor, nn
+
+import scalecrafter
+from scalecrafter import Recipe
+from scalecrafter.ops.rotary import PositionScaling
+
+from ..support.reference_transformers import Reference, by_hand, frequency
+from ..support.tiny_transformers import CASES, embeddings, flow_scheduler, quiet, seeded, tiny_flux
+from .test_transformers import LARGE, NATIVE, close, recipe, same
+
+FLUX = CASES["flux"]
+
+
+@pytest.mark.parametrize("method", ["interpolate", "ntk", "yarn"])
+@pytest.mark.parametrize(
+    ("dim", "theta", "native"), [(56, 10000.0, 64), (48, 256.0, 64), (6, 2000.0, 8), (2, 256.0, 8)]
+)
+def test_frequencies_are_those_of_the_formulas(method: Any, dim: int, theta: float, native: int) -> None:
+    for scale in (0.5, 1.0, 1.25, 4.0):
+        ours = PositionScaling(method, 0.5, 20.0).frequencies(dim, theta, scale, native)
+        for pair, rate in enumerate(ours.tolist()):
+            if dim > 2 or method != "ntk":
+                assert rate == pytest.approx(frequency(pair, dim, theta, scale, method, native, 0.5, 20.0), rel=1e-12)
+
+
+def seen_embedding(pipe: Any, block: nn.Module, run: Any) -> Any:
+    """What the first call of a block gets as rotary embedding."""
+    seen: list[Any] = []
+
+    def look(_module: nn.Module, args: Any, kwargs: Any) -> None:
+        found = kwargs.get("image_rotary_emb", kwargs.get("freqs_cis"))
+        seen.append(found if found is not None else next(x for x in args if isinstance(x, Tensor) and x.is_complex()))
+
+    handle = block.register_forward_pre_hook(look, with_kwargs=True)
+    run(pipe)
+    handle.remove()
+    return seen[0]
+
+
+@pytest.mark.parametrize("method", ["interpolate", "ntk", "yarn"])
+@pytest.mark.parametrize("size", [(12, 10), (16, 8), (7, 20)])
+@pytest.mark.parametrize("family", ["flux", "qwen-image"])
+def test_cos_and_sin_are_those_of_float64(family: str, method: str, size: tuple[int, int]) -> None:
+    case = CASES[family]
+    pipe = case.make()
+    block = pipe.transformer.transformer_blocks[0]
+    with scalecrafter.applied(pipe, recipe=recipe(family, method, "yarn")):
+        ours = seen_embedding(pipe, block, lambda pipe: case.run(pipe, *size))
+    tokens = size[0] * size[1] / 64
+    magnitude = 0.1 * float(torch.tensor(tokens).double().sqrt().log()) + 1 if tokens > 1 else 1.0
+    reference = Reference(method, NATIVE, size, magnitude)
+    own = pipe.transformer.pos_embed
+    if family == "flux":
+        image = [[0, row, column] for row in range(size[0]) for column in range(size[1])]
+        ids = torch.tensor([[0, 0, 0]] * 5 + image)
+        theirs = reference.cos_sin(reference.by_ids(ids, own.axes_dim, own.theta))
+    else:
+        theirs = reference.qwen(5, own.axes_dim, own.theta)
+    for one, other in zip(ours, theirs, strict=True):
+        pairs = (torch.view_as_real(one), torch.view_as_real(other)) if one.is_complex() else (one, other)
+        assert (pairs[0] - pairs[1]).abs().max() <= 1e-6
+
+
+def test_the_caches_of_qwen_are_not_touched() -> None:
+    case = CASES["qwen-image"]
+    pipe = case.make()
+    embedding = pipe.transformer.pos_embed
+    tables = embedding.pos_freqs.clone(), embedding.neg_freqs.clone()
+    before = type(embedding)._compute_video_freqs.cache_info()
+    with scalecrafter.applied(pipe, recipe=recipe("qwen-image")):
+        case.run(pipe, *LARGE)
+    assert type(embedding)._compute_video_freqs.cache_info() == before
+    assert same(embedding.pos_freqs, tables[0])
+    assert same(embedding.neg_freqs, tables[1])
+
+
+@pytest.mark.parametrize(("family", "size"), [("z-image", (40, 34)), ("sd3", (16, 14))])
+def test_sizes_above_a_table_work_where_positions_are_scaled(family: str, size: tuple[int, int]) -> None:
+    case = CASES[family]
+    pipe = case.make()
+    with pytest.raises((IndexError, ValueError)):
+        case.run(pipe, *size)
+    with scalecrafter.applied(pipe, recipe=recipe(family)):
+        assert case.run(pipe, *size).isfinite().all()
+    attention_only = Recipe.from_mapping({"native": list(NATIVE), "attention": {"temperature": 1.2}})
+    with scalecrafter.applied(pipe, recipe=attention_only), pytest.raises((IndexError, ValueError)):
+        case.run(pipe, *size)
+
+
+def flux_with_control() -> Any:
+    """FLUX.1 with a ControlNet, which has positions and attention of its own."""
+    control = seeded(
+        lambda: diffusers.FluxControlNetModel(
+            in_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+            joint_attention_dim=32, pooled_projection_dim=32, axes_dims_rope=[4, 6, 6], guidance_embeds=True,
+        ),
+        seed=5,
+    )  # fmt: skip
+    return control, tiny_flux()
+
+
+def test_a_control_net_gets_the_same_positions() -> None:
+    control, transformer = flux_with_control()
+    ids = torch.tensor([[0.0, row, column] for row in range(12) for column in range(10)])
+    pipe = quiet(diffusers.FluxControlNetPipeline(flow_scheduler(), None, None, None, None, None, transformer, control))
+    arguments = {
+        "hidden_states": embeddings(1, 120, 4, seed=7), "timestep": torch.tensor([0.5]), "img_ids": ids,
+        "txt_ids": torch.zeros(5, 3), "guidance": torch.tensor([3.5]), "return_dict": False,
+        "encoder_hidden_states": embeddings(1, 5, 32), "pooled_projections": embeddings(1, 32),
+    }  # fmt: skip
+    condition = embeddings(1, 120, 4, seed=8)
+    before = control(controlnet_cond=condition, **arguments)[0][0]
+    with scalecrafter.applied(pipe, recipe=recipe("flux", "ntk", 1.2)):
+        ours = control(controlnet_cond=condition, **arguments)[0][0]
+    pipe.transformer = control  # whose parts have the same names
+    with by_hand(pipe, "flux", Reference("ntk", NATIVE, (12, 10)), 1.2):
+        theirs = control(controlnet_cond=condition, **arguments)[0][0]
+    assert close(ours, theirs)
+    assert not close(ours, before)
+    assert same(control(controlnet_cond=condition, **arguments)[0][0], before)
+    assert "_scalecrafter_control" not in control.__dict__
+
+
+def test_text_with_positions_of_its_own_keeps_them() -> None:
+    transformer = tiny_flux()
+    text = torch.tensor([[0.0, place, place] for place in range(5)])
+    image = torch.tensor([[1.0, 5 + row, 5 + column] for row in range(16) for column in range(16)])
+    ids = torch.cat([text, image])
+    cos, sin = transformer.pos_embed(ids)
+    seen: list[Any] = []
+    transformer.transformer_blocks[0].register_forward_pre_hook(
+        lambda _module, _args, kwargs: seen.append(kwargs["image_rotary_emb"]), with_kwargs=True
+    )
+    named = Recipe.from_mapping({"native": [8, 8], "positions": {"method": "interpolate"}})
+    with scalecrafter.applied(transformer, recipe=named):
+        transformer(
+            hidden_states=embeddings(1, 256, 4), encoder_hidden_states=embeddings(1, 5, 32), img_ids=image,
+            pooled_projections=embeddings(1, 32), timestep=torch.tensor([0.9]), txt_ids=text, guidance=torch.ones(1),
+        )  # fmt: skip
+    assert same(seen[0][0][:5], cos[:5])
+    assert same(seen[0][1][:5], sin[:5])
+    halves = torch.cat([image[:, :1], 5 + (image[:, 1:] - 5) / 2], dim=1)
+    expected = transformer.pos_embed(halves)
+    assert (seen[0][0][5:] - expected[0]).abs().max() < 1e-6
+
+
+def test_a_lora_loaded_before_or_after_is_the_same() -> None:
+    from peft import LoraConfig
+
+    pictures = []
+    for first in ("lora", "apply"):
+        pipe = CASES["flux"].make()
+        if first == "apply":
+            scalecrafter.apply(pipe, recipe=recipe("flux"))
+        torch.manual_seed(3)
+        pipe.transformer.add_adapter(LoraConfig(r=2, init_lora_weights=False, target_modules=["to_q", "to_k"]))
+        if first == "lora":
+            scalecrafter.apply(pipe, recipe=recipe("flux"))
+        pictures.append(FLUX.run(pipe, *LARGE))
+    assert same(*pictures)
+
+
+def test_a_copy_of_the_pipeline_is_on_its_own() -> None:
+    pipe = scalecrafter.apply(CASES["flux"].make(), recipe=recipe("flux", schedule={"shift": "native"}))
+    ours = FLUX.run(pipe, *LARGE)
+    twin = copy.deepcopy(pipe)
+    assert same(FLUX.run(twin, *LARGE), ours)
+    scalecrafter.remove(pipe)
+    assert same(FLUX.run(twin, *LARGE), ours)
+
+
+def test_another_scheduler_after_apply_is_told() -> None:
+    pipe = scalecrafter.apply(CASES["flux"].make(), recipe=recipe("flux", schedule={"shift": "native"}))
+    pipe.scheduler = flow_scheduler()
+    with pytest.raises(scalecrafter.ModelError, match=r"pipe\.scheduler is another one"):
+        FLUX.run(pipe, *LARGE)
+
+
+def test_half_precision_runs() -> None:
+    pipe = CASES["flux"].make()
+    pipe.transformer.to(torch.bfloat16)
+    with scalecrafter.applied(pipe, recipe=recipe("flux")):
+        embeds = {name: value.bfloat16() for name, value in FLUX.call.items()}
+        assert FLUX.run(pipe, *LARGE, **embeds).isfinite().all()
+
+
+def test_an_unknown_transformer_is_refused_by_name() -> None:
+    class Stub:
+        transformer = nn.Linear(1, 1)
+
+    with pytest.raises(scalecrafter.ModelError, match=r"does not know the transformer of Stub \(Linear\).*qwen-image"):
+        scalecrafter.apply(Stub())
