@@ -55,8 +55,11 @@ class Case:
         """Latents of pictures of `height` × `width` tokens."""
         generator = [torch.Generator().manual_seed(seed) for seed in range(images)]
         arguments = self.call | {"height": height * self.pixels, "width": width * self.pixels} | changes
-        if images > 1:
-            arguments |= {"num_images_per_prompt": images}
+        for name, value in arguments.items() if images > 1 else ():
+            if isinstance(value, Tensor):
+                arguments[name] = value.repeat(images, *[1] * (value.ndim - 1))
+            elif isinstance(value, list):
+                arguments[name] = value * images
         output = pipe(**arguments, num_inference_steps=STEPS, generator=generator, output_type="latent")
         pictures = output[0]
         return pictures if isinstance(pictures, Tensor) else torch.stack(list(pictures))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import sys
-import weakref
 from collections.abc import Mapping
 from math import exp
 from typing import Any
@@ -62,10 +61,9 @@ def check_schedule(section: Schedule | None, scheduler: Any) -> None:
 class ScheduleHook:
     """In the place of one scheduler's `set_timesteps`."""
 
-    def __init__(self, scheduler: Any, installation: Any) -> None:
+    def __init__(self, scheduler: Any) -> None:
         self._scheduler = scheduler
         self._own = scheduler.__dict__.get(_ATTRIBUTE)
-        self._installation = weakref.ref(installation)
         self.__signature__ = inspect.signature(scheduler.set_timesteps)  # pipelines look at it
 
     def put_on(self) -> None:
@@ -87,8 +85,8 @@ class ScheduleHook:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         scheduler: Any = self._scheduler
         own = self._own or getattr(type(scheduler), _ATTRIBUTE).__get__(scheduler)
-        installation = self._installation()
         pipe, names = calling_pipeline(None, scheduler)
+        installation = uncompiled(getattr(pipe, "transformer", None)).__dict__.get("_scalecrafter") if pipe else None
         height, width = names.get("height"), names.get("width")
         if installation is None or not (isinstance(height, int) and isinstance(width, int)):
             return own(*args, **kwargs)

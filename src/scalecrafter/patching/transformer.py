@@ -114,7 +114,7 @@ class TransformerInstallation:
             self._queries = QueryScale((layer for one in targets for layer in attention_layers(one, kind)), self._now)
             self._queries.refresh()
         if self._scheduler is not None and hasattr(self._scheduler, "set_timesteps"):
-            self._schedule = ScheduleHook(self._scheduler, self)
+            self._schedule = ScheduleHook(self._scheduler)
             self._schedule.put_on()
 
     def take_off(self, transformer: nn.Module) -> None:

@@ -108,10 +108,12 @@ def _query_sources(layer: Any) -> list[nn.Module]:
     """The last modules that the queries of image and text go through: their norms, or else their projections."""
     sources = []
     for norm, projection in (("norm_q", "to_q"), ("norm_added_q", "add_q_proj")):
-        if getattr(layer, projection, None) is None:
-            continue
         source = getattr(layer, norm, None)
         if source is None and getattr(layer, "fused_projections", False):
             raise ModelError("the projections of this transformer are fused: call unfuse_qkv_projections() first")
-        sources.append(getattr(layer, projection) if source is None else source)
+        source = getattr(layer, projection, None) if source is None else source
+        if source is not None:
+            sources.append(source)
+    if not sources:
+        raise ModelError(f"ScaleCrafter does not know where {type(layer).__name__} makes its queries")
     return sources
