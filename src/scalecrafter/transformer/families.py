@@ -10,12 +10,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from .._util.sizes import GridSize
-
-if TYPE_CHECKING:
-    from torch import nn
 
 Embedding = Literal["ids", "shapes", "look-up", "grid", "table"]
 """How positions are computed: rotary from ids that the pipeline passes, from the shapes of the images, by a look-up
@@ -60,7 +57,7 @@ class TransformerFamily:
     empirical_shift: bool = False
     """Whether its pipeline's mu comes from `compute_empirical_mu`, rather than off a line."""
 
-    def matches(self, transformer: nn.Module) -> bool:
+    def matches(self, transformer: Any) -> bool:
         """Whether a module is a transformer, or a ControlNet, of this family."""
         part = part_at(transformer, self.part)
         return (
