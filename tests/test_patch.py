@@ -275,7 +275,7 @@ def test_pipeline_without_unet_is_refused() -> None:
     class Transformed:
         transformer = nn.Linear(2, 2)
 
-    with pytest.raises(ValueError, match=r"needs a convolutional U-Net; Transformed has a transformer \(Linear\)"):
+    with pytest.raises(ValueError, match=r"does not know the transformer of Transformed \(Linear\)"):
         scalecrafter.apply(Transformed())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import diffusers
@@ -15,7 +16,16 @@ from scalecrafter import Recipe
 from scalecrafter.ops.rotary import PositionScaling
 
 from ..support.reference_transformers import Reference, by_hand, frequency
-from ..support.tiny_transformers import CASES, embeddings, flow_scheduler, quiet, seeded, tiny_flux
+from ..support.tiny_transformers import (
+    CASES,
+    embeddings,
+    flow_scheduler,
+    quiet,
+    seeded,
+    tiny_flux,
+    tiny_hunyuan_image,
+    tiny_wan,
+)
 from .test_transformers import LARGE, NATIVE, close, recipe, same
 
 FLUX = CASES["flux"]
@@ -151,6 +161,39 @@ def test_text_with_positions_of_its_own_keeps_them() -> None:
     halves = torch.cat([image[:, :1], 5 + (image[:, 1:] - 5) / 2], dim=1)
     expected = transformer.pos_embed(halves)
     assert (seen[0][0][5:] - expected[0]).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("method", ["interpolate", "ntk", "yarn"])
+@pytest.mark.parametrize(("family", "frames"), [("wan", (3,)), ("hunyuan-image", ())])
+def test_the_predictions_of_wan_and_hunyuan_image_are_those_by_hand(
+    family: str, frames: tuple[int, ...], method: str
+) -> None:
+    wan = family == "wan"
+    transformer = tiny_wan() if wan else tiny_hunyuan_image()
+    patch = 2 if wan else 1
+    arguments = {
+        "hidden_states": embeddings(2, 4, *frames, 12 * patch, 10 * patch), "timestep": torch.tensor([900.0, 900.0]),
+        "encoder_hidden_states": embeddings(2, 5, 32), "return_dict": False,
+    } | ({} if wan else {"encoder_attention_mask": torch.ones(2, 5)})  # fmt: skip
+    before = transformer(**arguments)[0]
+    with scalecrafter.applied(transformer, recipe=recipe(family, method, 1.2)):
+        ours = transformer(**arguments)[0]
+    own = transformer.rope
+    dims, theta = ((own.t_dim, own.h_dim, own.w_dim), 10000.0) if wan else (own.rope_dim, own.theta)
+    places = [[row, column] for row in range(12) for column in range(10)]
+    ids = torch.tensor([[time, *place] for time in range(3) for place in places] if wan else places)
+    reference = Reference(method, NATIVE, LARGE)
+    cos, sin = reference.cos_sin(reference.by_ids(ids, dims, theta, (1, 2) if wan else (0, 1)))
+    plain = own.forward
+    own.forward = lambda _: (cos[None, :, None], sin[None, :, None]) if wan else (cos, sin)
+    holder = SimpleNamespace(transformer=transformer)
+    with by_hand(holder, family, reference, 1.2):
+        theirs = transformer(**arguments)[0]
+    del own.forward
+    assert plain == own.forward
+    assert close(ours, theirs)
+    assert not close(ours, before)
+    assert same(transformer(**arguments)[0], before)
 
 
 def test_a_lora_loaded_before_or_after_is_the_same() -> None:

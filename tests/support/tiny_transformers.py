@@ -160,6 +160,26 @@ def sana_pipeline() -> Any:
     return quiet(diffusers.SanaPipeline(None, None, None, transformer, scheduler))
 
 
+def tiny_wan() -> Any:
+    """Wan's transformer, for video."""
+    return seeded(
+        lambda: diffusers.WanTransformer3DModel(
+            num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, text_dim=WIDTH, freq_dim=16,
+            ffn_dim=32, num_layers=1, rope_max_seq_len=32,
+        )
+    )  # fmt: skip
+
+
+def tiny_hunyuan_image() -> Any:
+    """HunyuanImage's transformer, whose text has no rotary positions."""
+    return seeded(
+        lambda: diffusers.HunyuanImageTransformer2DModel(
+            in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=16, num_layers=1,
+            num_single_layers=1, num_refiner_layers=1, text_embed_dim=WIDTH, rope_axes_dim=(8, 8),
+        )
+    )  # fmt: skip
+
+
 PROMPT = {"prompt_embeds": embeddings(1, TEXT, WIDTH)}
 POOLED = {"pooled_prompt_embeds": embeddings(1, WIDTH, seed=2)}
 NEGATIVE = {"negative_prompt_embeds": embeddings(1, TEXT, WIDTH, seed=3)}

@@ -85,7 +85,7 @@ def read_transformer(pipe: Any, transformer: nn.Module) -> TransformerArchitectu
     family = transformer_family(transformer)
     assert family is not None
     config: Any = getattr(transformer, "config", {})
-    latents = family.latents or int(config.get("patch_size") or 1)
+    latents = family.latents or _patch(transformer)[0]
     factor = getattr(pipe, "vae_scale_factor", None) or getattr(pipe, "vae_scale_factor_spatial", None)
     side = config.get("sample_size") or getattr(pipe, "default_sample_size", None)
     native = family.native
