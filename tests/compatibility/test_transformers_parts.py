@@ -234,3 +234,23 @@ def test_half_precision_runs() -> None:
     with scalecrafter.applied(pipe, recipe=recipe("flux")):
         embeds = {name: value.bfloat16() for name, value in FLUX.call.items()}
         assert FLUX.run(pipe, *LARGE, **embeds).isfinite().all()
+
+
+def test_a_compiled_transformer_needs_two_graphs_and_no_more() -> None:
+    pipe = CASES["flux"].make()
+    with scalecrafter.applied(pipe, recipe=recipe("flux")):
+        eager = FLUX.run(pipe, *LARGE)
+    graphs: list[Any] = []
+
+    def backend(graph: Any, _inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    pipe.transformer.compile(backend=backend)
+    with scalecrafter.applied(pipe, recipe=recipe("flux")):
+        assert same(FLUX.run(pipe, *LARGE), eager)
+        assert len(graphs) == 2  # before and after the positions, which are computed outside
+        assert same(FLUX.run(pipe, *LARGE), eager)
+        assert len(graphs) == 2
+    torch._dynamo.reset()
