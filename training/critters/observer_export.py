@@ -72,10 +72,10 @@ it) and where the mouth belongs was learnt from renders; `observer.json` holds t
 ## What it was trained on
 
 {pictures} renders of our own (`training/critters/observer_*.py`) of none to nine animals from an eighth to the whole of
-the picture, one lone animal in two malformed on purpose: eyes, ears, mouths, tails or heads too many or too few, or a
-melted face. With noise, blur, JPEG, other colours and wavering outlines; a quarter came through the VAE of critters
-with noise on the latents, another, of whole animals whose parts were then not judged, was redrawn by critters from a
-little noise ({touched} pictures of either kind).
+the picture{close_ups}, one lone animal in two malformed on purpose: eyes, ears, mouths,
+tails or heads too many or too few, or a melted face. With noise, blur, JPEG, other colours and wavering outlines; a
+quarter came through the VAE of critters with noise on the latents, another, of whole animals whose parts were then not
+judged, was redrawn by critters from a little noise ({touched} pictures of either kind).
 {steps} steps of {batch} pictures{earlier}.
 
 ## How often it is right
@@ -100,8 +100,10 @@ def write_readme(folder: Path, settings: Mapping[str, Any], thresholds: Mapping[
     """The card of the exported observer, with the figures of its own training."""
     weights = load_file(folder / WEIGHTS)
     earlier = settings.get("earlier steps")
+    detailed = settings.get("world") == "detailed"
     text = README.format(
         **settings,
+        close_ups=", lone ones up to close-ups that the frame cuts (only what is in it is marked)" if detailed else "",
         earlier=f", after {earlier} of an earlier observer with other labels and pictures" if earlier else "",
         parameters=sum(value.numel() for value in weights.values()) / 1e6,
         megabytes=(folder / WEIGHTS).stat().st_size / 1e6,
