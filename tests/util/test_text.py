@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from scalecrafter._util.text import explain, near_names, near_or_all_names, settings_of
+from scalecrafter._util.text import explain, near_names, near_or_all_names, setting_names
 
 
 class Inner(BaseModel):
@@ -32,7 +32,7 @@ class Outer(BaseModel):
 def told(**values: object) -> str:
     with pytest.raises(ValidationError) as raised:
         Outer.model_validate(values)
-    return explain(raised.value, settings_of(Outer))
+    return explain(raised.value, setting_names(Outer))
 
 
 def test_near_names_are_suggested_whatever_their_case() -> None:

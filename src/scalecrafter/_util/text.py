@@ -40,7 +40,7 @@ def explain(error: ValidationError, known: Callable[[Sequence[str]], Sequence[st
 
     Args:
         error: of the validation.
-        known: the settings that there are below a place, as `settings_of(model)`; the outermost are at ().
+        known: the settings that there are below a place, as `setting_names(model)`; the outermost are at ().
     """
     problems = [problem for problem in error.errors() if problem["type"] != "default_factory_not_called"]
     return "; ".join(explain_problem(problem, known) for problem in problems)
@@ -59,7 +59,7 @@ def explain_problem(problem: Mapping[str, Any], known: Callable[[Sequence[str]],
     return f"{place} is {problem['input']!r}: {message[0].lower()}{message[1:]}"
 
 
-def settings_of(model: type[BaseModel]) -> Callable[[Sequence[str]], Sequence[str]]:
+def setting_names(model: type[BaseModel]) -> Callable[[Sequence[str]], Sequence[str]]:
     """The function that maps a place inside a model to the names of the settings there."""
 
     def settings_at(places: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ import typer
 from .._util.extras import need_extra
 from .app import FAILED, Command, app
 from .counting import CountingReporter
-from .generate import check_vae_memory, notices
+from .generate import check_vae_memory_option, notices
 from .options import AUTOMATIC, PictureOptions, VaeMemory, spread_options
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def batch(
         need_extra("batch --ray", "ray")
     elif workers is not None:
         raise typer.BadParameter("workers are for --ray", param_hint="--workers")
-    check_vae_memory(vae_memory)
+    check_vae_memory_option(vae_memory)
     defaults = options.values()
 
     from ..batch.jobs import check_jobs

@@ -12,7 +12,7 @@ from ..generation.checks import check_request
 from ..request.methods import ENLARGING_METHOD, METHODS
 from ..request.request import Request
 from .app import Command, app
-from .generate import check_vae_memory, maker, notices
+from .generate import check_vae_memory_option, maker, notices
 from .options import AUTOMATIC, PictureOptions, VaeMemory, spread_options
 from .output import Reporter, check_output, picture_path
 
@@ -46,7 +46,7 @@ def enlarge(
     values = options.values() | {"image": str(picture), "prompt": prompt}
     request = Request.from_mapping(values | {"enlarge": {"scale": scale, "creativity": creativity}})
     check_output(output)
-    check_vae_memory(vae_memory)
+    check_vae_memory_option(vae_memory)
     check_request(request, options.config)
 
     from ..generation.picture_files import save_picture

@@ -51,7 +51,7 @@ def generate(
     requests = _requests(options, prompt, prompt_file, from_picture)
     several = len(requests) > 1
     check_output(output, several)
-    check_vae_memory(vae_memory)
+    check_vae_memory_option(vae_memory)
     check_request(requests[0], options.config)  # they differ in their prompts alone
 
     from ..generation.picture_files import save_picture
@@ -83,7 +83,7 @@ def _requests(
     return [options.request(line, base) for line in prompts]
 
 
-def check_vae_memory(size: str) -> None:
+def check_vae_memory_option(size: str) -> None:
     """Refuse a --vae-memory that cannot be read, before any work is done (`RequestError`)."""
     try:
         parse_memory_budget(size, "--vae-memory")

@@ -30,6 +30,6 @@ def plan(
         raise RequestError("with the recipe none there is nothing to plan: the pipeline runs as it is")
     check_request(request, config)
 
-    from ..generation.plans import plan_of
+    from ..generation.request_plan import plan_of
 
     print(plan_of(request, config=config, allow_pickle=allow_pickle))

@@ -8,7 +8,7 @@ import typer
 
 from .._util.extras import need_extra
 from .._util.memory import parse_bytes
-from .._util.text import explain, settings_of
+from .._util.text import explain, setting_names
 from ..models.sources import locate
 from ..request.request import RequestError
 from . import serving_options as serving
@@ -99,7 +99,7 @@ def serve(
             grace=grace,
         )
     except ValidationError as error:
-        raise RequestError(explain(error, settings_of(ServerSettings))) from None
+        raise RequestError(explain(error, setting_names(ServerSettings))) from None
     for where in settings.models.values():
         locate(where)
     with listen(host, port) as listening:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from .._util.text import explain, settings_of
+from .._util.text import explain, setting_names
 from ..errors import ModelError
 from .observer_network import NetworkSettings
 from .observer_peaks import Mark
@@ -62,7 +62,7 @@ class ObserverCard(BaseModel):
             return cls.model_validate_json(path.read_text())
         except ValidationError as error:
             raise ModelError(
-                f"{path} is no card of an observer; train or install it anew: {explain(error, settings_of(cls))}"
+                f"{path} is no card of an observer; train or install it anew: {explain(error, setting_names(cls))}"
             ) from error
 
     def network_settings(self) -> NetworkSettings:

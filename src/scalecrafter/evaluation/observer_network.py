@@ -60,7 +60,7 @@ class Unit(nn.Module):
             self.norm = nn.Identity()
 
 
-class Residual(nn.Module):
+class ResidualBlock(nn.Module):
     """Two units with a way past them."""
 
     def __init__(self, width: int) -> None:
@@ -79,10 +79,10 @@ class ObserverNetwork(nn.Module):
         a, b, c, d = settings.widths
         wide = settings.features
         self.stem = nn.Sequential(Unit(12, a // 2 + 8), Unit(a // 2 + 8, a, stride=2))
-        self.level4 = Residual(a)
-        self.level8 = nn.Sequential(Unit(a, b, stride=2), Residual(b), Residual(b))
-        self.level16 = nn.Sequential(Unit(b, c, stride=2), Residual(c), Residual(c))
-        self.level32 = nn.Sequential(Unit(c, d, stride=2), Residual(d))
+        self.level4 = ResidualBlock(a)
+        self.level8 = nn.Sequential(Unit(a, b, stride=2), ResidualBlock(b), ResidualBlock(b))
+        self.level16 = nn.Sequential(Unit(b, c, stride=2), ResidualBlock(c), ResidualBlock(c))
+        self.level32 = nn.Sequential(Unit(c, d, stride=2), ResidualBlock(d))
         self.across32 = Unit(d, wide, 1)
         self.across16, self.join16 = Unit(c, wide, 1), Unit(wide, wide)
         self.across8, self.down8, self.join8 = Unit(b, b, 1), Unit(wide, b, 1), Unit(b, b)

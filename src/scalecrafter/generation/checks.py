@@ -7,9 +7,9 @@ from pathlib import Path
 
 from ..errors import ModelError
 from ..models.sources import FolderFacts, folder_facts, locate
+from ..request.enlarge_source import enlarged_size
 from ..request.inputs import check_inputs
 from ..request.request import Request, RequestError, check_scheduler
-from ..request.source import enlarged_size
 
 
 def check_request(request: Request, config: str | os.PathLike[str] | None = None) -> None:

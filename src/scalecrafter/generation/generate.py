@@ -18,15 +18,15 @@ from PIL import Image
 from ..errors import ModelError
 from ..methods.steps.denoising import Progress
 from ..methods.steps.diagnostics import explained_out_of_memory
-from ..methods.steps.enlarged import enlarged
+from ..methods.steps.enlarging import enlarge_image
 from ..methods.steps.job import PictureJob
 from ..models.schedulers import using_scheduler, viewer_name
 from ..patching.apply import set_aside
 from ..request.batching import batch_key
+from ..request.enlarge_source import enlarged_size, source_size
 from ..request.inputs import composite_mask, digests
 from ..request.methods import METHODS
 from ..request.request import Request, RequestError
-from ..request.source import enlarged_size, source_size
 from ..unet.architecture import Architecture, read_architecture
 from ..vae import AUTO, MemoryBudget, vae_memory_applied
 from . import peak_memory
@@ -121,7 +121,7 @@ def _make(jobs: Sequence[PictureJob]) -> tuple[list[Image.Image], tuple[str, ...
     """The pictures of requests of one batch key, and what was done to the one that was enlarged."""
     first = jobs[0].request
     if first.enlarge is not None:
-        image, notes = enlarged(jobs[0])
+        image, notes = enlarge_image(jobs[0])
         return [image], notes
     method = METHODS[first.method]
     together = method.make_together if len(jobs) > 1 else None

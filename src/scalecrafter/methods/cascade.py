@@ -76,7 +76,7 @@ class CascadeSettings(MethodSettings):
 
 def make(job: PictureJob) -> Image.Image:
     """The picture; at the native size there is one stage, direct inference."""
-    settings = settings_of(job.request)
+    settings = cascade_settings(job.request)
     sizes = job.stage_sizes()
     restarts = _restarts(job.request, settings, len(sizes))
     bars = job.progress_of_passes([1.0, *restarts])
@@ -101,7 +101,7 @@ def enlarge(job: PictureJob, source: Image.Image) -> Image.Image:
 
     request = job.request
     assert request.enlarge is not None
-    settings = settings_of(request)
+    settings = cascade_settings(request)
     sizes = stage_sizes(ImageSize(*source.size), job.size, multiple=1)
     stages = range(len(sizes))
     by_settings = request.settings is not None
@@ -126,7 +126,7 @@ def passes(request: Request, architecture: Architecture) -> list[Pass]:
     """What the picture is made of."""
     from .steps.stages import native_size, stage_sizes
 
-    settings, last = settings_of(request), size_of(request)
+    settings, last = cascade_settings(request), size_of(request)
     before = native_size(architecture, last)
     sizes = stage_sizes(before, last, architecture.size_multiple)
     found: list[Pass] = [Denoising(before, guides(request))]
@@ -140,7 +140,7 @@ def passes(request: Request, architecture: Architecture) -> list[Pass]:
     return [*found, Decoding(last)]
 
 
-def settings_of(request: Request) -> CascadeSettings:
+def cascade_settings(request: Request) -> CascadeSettings:
     """The request's own settings; a strength is another word for the restart of all stages."""
     if request.strength is not None:
         return CascadeSettings(restart=(request.strength,))

@@ -11,9 +11,8 @@ import copy
 import inspect
 import threading
 import weakref
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,7 +24,7 @@ from ..recipes.automatic import automatic_recipe
 from ..recipes.recipe import FreeU
 from ..recipes.resolution import UNCHANGED, LayerChanges, ResolvedRecipe, resolve
 from ..unet.architecture import Architecture, read_architecture
-from ..unet.guided_calls import frames_of, noise_channels
+from ..unet.branches import frames_of, noise_channels
 from ..vae import remove_vae_memory
 from .adapters import adapters_in, refuse_adapters, refuse_skipped
 from .calls import UNetCalls, calling_pipeline, is_unet
@@ -38,7 +37,6 @@ from .unet_check import UNetCheck
 
 _ATTRIBUTE = "_scalecrafter"
 _ATTACHING = threading.Lock()
-Hook = TypeVar("Hook", bound=Callable[..., Any])
 
 
 def installation_on(unet: nn.Module) -> Installation | None:
@@ -46,18 +44,12 @@ def installation_on(unet: nn.Module) -> Installation | None:
     return unet.__dict__.get(_ATTRIBUTE)
 
 
-def _uncompiled(hook: Hook) -> Hook:
-    """The hook, excluded from what torch.compile traces."""
-    disabled: Hook = torch.compiler.disable(hook)  # type: ignore[no-untyped-call]
-    return disabled
-
-
-@_uncompiled
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _before_call(unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     unet.__dict__[_ATTRIBUTE].before(unet, args, kwargs)
 
 
-@_uncompiled
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _after_call(unet: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
     return unet.__dict__[_ATTRIBUTE].after(unet, output)
 

@@ -26,7 +26,7 @@ from pydantic import (
 
 from .._util.files import write_whole
 from .._util.sizes import Factors
-from .._util.text import explain, near_names, settings_of, unknown
+from .._util.text import explain, near_names, setting_names, unknown
 from ..errors import RecipeError
 from ..transformer.families import TRANSFORMERS
 from ..unet.families import ANY, FAMILIES
@@ -190,7 +190,7 @@ class Recipe(BaseModel):
         try:
             return cls.model_validate(dict(data))
         except ValidationError as error:
-            raise RecipeError(f"{source}: {explain(error, settings_of(cls))}") from None
+            raise RecipeError(f"{source}: {explain(error, setting_names(cls))}") from None
 
     @classmethod
     def load(cls, name_or_path: str | os.PathLike[str]) -> Recipe:

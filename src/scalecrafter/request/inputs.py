@@ -13,8 +13,8 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
+from .._util.bit_depth import eight_bit
 from .._util.pictures import LARGEST_PIXELS, open_header
-from .._util.tones import eight_bit
 from .control import Control
 from .request import Request, RequestError
 

@@ -25,8 +25,8 @@ from types import MappingProxyType
 
 from .._util.text import near_names
 from ..recipes.recipe import Recipe, near_recipes, shipped_recipes
+from ..request.enlarge_source import enlarged_size
 from ..request.request import DIRECT, Request, RequestError
-from ..request.source import enlarged_size
 from .changes import ChangeNotifier
 from .database import Database
 from .folders import Folders

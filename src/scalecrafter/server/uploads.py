@@ -13,8 +13,8 @@ from PIL import Image, ImageOps
 from .._util.files import write_whole
 from .._util.pictures import open_header
 from .._util.sizes import ImageSize
+from ..request.enlarge_source import upright_size
 from ..request.request import Request, RequestError
-from ..request.source import upright_size
 from .folders import Folders, make_private
 from .settings import LimitError
 

@@ -82,7 +82,7 @@ def check_has_plan(request: Request) -> None:
 
 
 def _answer(question: str) -> dict[str, Any]:
-    from ..generation.plans import plan_of
+    from ..generation.request_plan import plan_of
     from ..recipes.plan_picture import plan_picture
 
     request = Request.model_validate_json(question)

@@ -1,11 +1,12 @@
-"""How a pipeline guides: whether a call of its U-Net is the pair [unconditional, conditional] that noise damping needs.
+"""What a U-Net call holds, for noise damping: a pair [unconditional, conditional] or not, frames, noise channels.
 
-The pipeline's class says where it never is.  Otherwise the latents of the call decide.
+Whether it is a pair: the pipeline's class says where it never is.  Otherwise the latents of the call decide.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -64,3 +65,31 @@ def _halves_are_equal(sample: Tensor, axis: int, latent_channels: int | None) ->
     latents = sample.narrow(axis, 0, min(latent_channels or channels, channels))
     first, second = latents.chunk(2)
     return first.equal(second)
+
+
+def frames_of(sample: Tensor, config: Mapping[str, Any]) -> int:
+    """How many frames each sample of a U-Net call has; 1 for pictures.
+
+    AnimateDiff and text-to-video call with `(batch, channels, frames, height, width)`, Stable Video Diffusion with
+    `(batch, frames, channels, height, width)`.  The number of channels shows which.
+    """
+    if sample.ndim != 5:
+        return 1
+    channels_first = sample.shape[1] == config.get("in_channels")
+    return sample.shape[2] if channels_first else sample.shape[1]
+
+
+def noise_channels(pipe: Any, unet_config: Mapping[str, Any], output: Tensor) -> int:
+    """How many of the channels of `output` are the prediction; the rest is a learned variance, which is not guided.
+
+    A pipeline's scheduler says whether there is one.  A bare U-Net has one where it makes twice the channels it takes.
+    """
+    channels = output.shape[1]
+    if output.ndim != 4:
+        return channels
+    config = getattr(getattr(pipe, "scheduler", None), "config", None)
+    if config is not None:
+        learned = config.get("variance_type") in ("learned", "learned_range")
+    else:
+        learned = channels == 2 * (unet_config.get("in_channels") or channels)
+    return channels // 2 if learned else channels

@@ -11,7 +11,7 @@ import copy
 import threading
 import warnings
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,13 +30,6 @@ from .walk import operations_of
 _SHARE = 0.8
 """Of the free memory, what an automatic choice uses."""
 _STEP = 1 << 26
-Hook = TypeVar("Hook", bound=Callable[..., Any])
-
-
-def _uncompiled(hook: Hook) -> Hook:
-    """The hook, excluded from what torch.compile traces."""
-    disabled: Hook = torch.compiler.disable(hook)  # type: ignore[no-untyped-call]
-    return disabled
 
 
 class _Turn:
@@ -143,7 +136,7 @@ class Part:
         twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return twin
 
-    @_uncompiled
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _before(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
         self._turn.take()
         self.restore()
@@ -167,7 +160,7 @@ class Part:
         self._children = dict(module._modules)
         module._modules.update(self._stand_ins(plan))
 
-    @_uncompiled
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _after(self, module: nn.Module, arguments: tuple[Any, ...], output: Any) -> Tensor | None:
         self.restore()
         is_outer = not self._repairing

@@ -1,17 +1,38 @@
-"""Steps of enlarging a picture of any size: padding to the model's grid, and keeping the picture's low frequencies."""
+"""Enlarging a picture of any size: padding to the model's grid, the method, and the picture's low frequencies."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import ceil
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from ..._util.sizes import ImageSize
+from ...request.enlarge_source import open_source
+from ...request.methods import METHODS
+
+if TYPE_CHECKING:
+    from .job import PictureJob
 
 _ROUNDS = 4
 """Of correcting the low frequencies: what is added for one of them changes its neighbours a little."""
+
+
+def enlarge_image(job: PictureJob) -> tuple[Image.Image, tuple[str, ...]]:
+    """The request's image, enlarged by its method, and what was done to the image before that."""
+    assert job.request.enlarge is not None
+    source, method = open_source(str(job.request.image)), METHODS[job.request.method]
+    if method.enlarge is not None:
+        picture = method.enlarge(job, source.colours)
+    else:
+        grid = padded_size(job.size, job.architecture.size_multiple)
+        start = padded(source.colours.resize(job.size, Image.Resampling.LANCZOS), grid)
+        request = job.request.model_copy(update={"width": grid.width, "height": grid.height})
+        picture = cut(method.make(replace(job, request=request, start=start)), job.size)
+    return source.dressed(keep_low_frequencies(picture, source.colours, job.request.enlarge.creativity)), source.notes
 
 
 def padded_size(size: ImageSize, multiple: int) -> ImageSize:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from PIL import Image, ImageCms, ImageOps
 
+from .._util.bit_depth import eight_bit
 from .._util.pictures import LARGEST_PIXELS, open_header
 from .._util.sizes import ImageSize
-from .._util.tones import eight_bit
 from .enlargement import target_size
 from .request import Request, RequestError
 
