@@ -104,7 +104,7 @@ class Batch:
             StorageError: the folder cannot be written any more; finished pictures stay.
         """
         self._listener.begin(count_lines(self._jobs))
-        groups = grouped(self._missing(), self._most_together)
+        groups = grouped(self._missing(), self._batch_size)
         for row in execute(groups, self._listener.step):
             self._count(row)
         return self.summary
@@ -156,7 +156,7 @@ class Batch:
             raise found
         return found
 
-    def _most_together(self, task: BatchTask) -> int:
+    def _batch_size(self, task: BatchTask) -> int:
         if self._settings.batch_size is not None:
             return self._settings.batch_size
         request = task.request

@@ -181,7 +181,7 @@ def measured_rows(
         minutes: when to begin no part more.
         rounds: how often at most; None: as often as there is time.
         peers: other implementations by the name that their rows have; they run the published schedule.
-        report: told what is being done.
+        report: called with what is being done.
     """
     started = time.monotonic()
     counts = FlopCounts(counted)

@@ -23,8 +23,8 @@ Passes = Callable[[Request, Architecture], Sequence[Pass]]
 
 def costed_methods() -> Mapping[str, Passes]:
     """By name, what tells the passes of a settled request: the two to compare with, then every method that tells."""
-    told = {name: method.passes for name, method in METHODS.items() if method.passes is not None}
-    return {"direct": told["direct"], PUBLISHED: published_passes} | told
+    found = {name: method.passes for name, method in METHODS.items() if method.passes is not None}
+    return {"direct": found["direct"], PUBLISHED: published_passes} | found
 
 
 def published_passes(request: Request, architecture: Architecture) -> list[Pass]:

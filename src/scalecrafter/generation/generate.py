@@ -124,8 +124,8 @@ def _make(jobs: Sequence[PictureJob]) -> tuple[list[Image.Image], tuple[str, ...
         image, notes = enlarge_image(jobs[0])
         return [image], notes
     method = METHODS[first.method]
-    together = method.make_together if len(jobs) > 1 else None
-    images = together(jobs) if together else [method.make(job) for job in jobs]
+    make_batch = method.make_batch if len(jobs) > 1 else None
+    images = make_batch(jobs) if make_batch else [method.make(job) for job in jobs]
     return [composite_mask(image, job.request) if job.request.mask else image for image, job in zip(images, jobs)], ()
 
 

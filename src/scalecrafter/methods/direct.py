@@ -22,11 +22,11 @@ def make(job: PictureJob) -> Image.Image:
     return job.picture(job.denoise(pipe, **start), pipe)
 
 
-def make_together(jobs: Sequence[PictureJob]) -> list[Image.Image]:
+def make_batch(jobs: Sequence[PictureJob]) -> list[Image.Image]:
     """Several pictures of one batch key."""
-    from .steps.together import denoise_together, pictures
+    from .steps.batch import denoise_batch, pictures
 
-    return pictures(jobs[0].pipe, denoise_together(jobs))
+    return pictures(jobs[0].pipe, denoise_batch(jobs))
 
 
 def passes(request: Request, _architecture: Architecture) -> list[Pass]:
@@ -39,7 +39,7 @@ METHOD = Method(
     summary="the pipeline as it is, at the size asked for",
     source="the baseline of all papers named here",
     make=make,
-    make_together=make_together,
+    make_batch=make_batch,
     passes=passes,
     takes=frozenset({"image", "control"}),
 )

@@ -51,14 +51,14 @@ def make(job: PictureJob) -> Image.Image:
         return job.picture(job.denoise(pipe, **start), pipe)
 
 
-def make_together(jobs: Sequence[PictureJob]) -> list[Image.Image]:
+def make_batch(jobs: Sequence[PictureJob]) -> list[Image.Image]:
     """Several pictures of one batch key, and so of one recipe."""
     from ..patching.apply import applied
-    from .steps.together import denoise_together, pictures
+    from .steps.batch import denoise_batch, pictures
 
     pipe = jobs[0].pipe
     with applied(pipe, recipe=recipe_of(jobs[0]), freeu=jobs[0].request.freeu):
-        return pictures(pipe, denoise_together(jobs))
+        return pictures(pipe, denoise_batch(jobs))
 
 
 def recipe_of(job: PictureJob) -> Recipe | None:
@@ -90,7 +90,7 @@ METHOD = Method(
     summary="re-dilated convolutions, by the request's recipe or the automatic one",
     source="He et al. 2024 (arXiv 2310.07702), section 3",
     make=make,
-    make_together=make_together,
+    make_batch=make_batch,
     passes=passes,
     takes=frozenset({"recipe", "freeu", "image", "control"}),
     settings=ScaleCrafterSettings,

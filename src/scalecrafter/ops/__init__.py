@@ -1,1 +1,1 @@
-"""The method as pure functions of tensors: re-dilation, dispersion, noise-damped guidance, attention entropy."""
+"""Pure functions of tensors: re-dilation, dispersion, noise-damped guidance, attention entropy, rotary positions."""

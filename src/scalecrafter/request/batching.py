@@ -26,7 +26,7 @@ def batch_key(request: Request) -> str | None:
 
     An empty negative prompt is part of the key, since some models take none at all for something else than "".
     """
-    if not METHODS[request.method].make_together or request.scheduler in _SEEDED:
+    if not METHODS[request.method].make_batch or request.scheduler in _SEEDED:
         return None
     fields = type(request).model_fields
     known = _OWN | _SHARED

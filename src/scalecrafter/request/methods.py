@@ -53,7 +53,7 @@ class Method:
     """Paper and section, or where the practice is from."""
     make: Callable[[Any], Image.Image]
     """Makes the picture of a `methods.steps.job.PictureJob`."""
-    make_together: Callable[[Sequence[Any]], list[Image.Image]] | None = None
+    make_batch: Callable[[Sequence[Any]], list[Image.Image]] | None = None
     """Makes several pictures of one batch key in one call of the pipeline, all of them from noise."""
     enlarge: Callable[[Any, Image.Image], Image.Image] | None = None
     """Enlarges a picture of any size in 8-bit RGB to the job's size.  A method that takes an image can do without: it

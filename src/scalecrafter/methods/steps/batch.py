@@ -17,7 +17,7 @@ from .denoising import denoise, picture
 from .job import PictureJob
 
 
-def denoise_together(jobs: Sequence[PictureJob]) -> Tensor:
+def denoise_batch(jobs: Sequence[PictureJob]) -> Tensor:
     """Latents `(pictures, channels, height, width)` of jobs of one batch key (`request.batching`), begun from noise."""
     first = jobs[0]
     starts = [job.from_noise() for job in jobs]
