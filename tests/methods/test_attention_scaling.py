@@ -12,7 +12,8 @@ from torch import Tensor
 
 from scalecrafter import ModelError
 from scalecrafter.generation.generate import generate
-from scalecrafter.patching.attention import entropy_scale, scaled_attention
+from scalecrafter.ops.entropy import entropy_scale
+from scalecrafter.patching.attention import scaled_attention
 from scalecrafter.request.request import Request
 from tests.support.reference_sampling import PROMPT
 from tests.support.tiny_models import NATIVE_LATENTS, tiny_sd_pipeline, tiny_sd_unet

@@ -14,12 +14,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import ceil, log, sqrt
+from math import ceil
 from typing import Any
 
 from torch import Tensor, nn
 
 from ..errors import ModelError
+from ..ops.entropy import entropy_scale
 from ..unet.architecture import Architecture, find_unet, read_architecture
 
 
@@ -45,11 +46,6 @@ def scaled_attention(pipe: Any) -> Iterator[Any]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def entropy_scale(tokens: int, native_tokens: int) -> float:
-    """√(log N / log T), by which the logits are multiplied; 1 where there is only one token."""
-    return sqrt(log(tokens) / log(native_tokens)) if min(tokens, native_tokens) > 1 else 1.0
 
 
 class _Scaling(threading.local):
