@@ -96,8 +96,8 @@ def enlarge(job: PictureJob, source: Image.Image) -> Image.Image:
     """A picture of any size enlarged in stages; its creativity is the restart, unless the settings have one."""
     from PIL import Image
 
-    from .steps.enlarging import at_least_one_step, cut, padded, padded_size
-    from .steps.stages import stage_sizes
+    from .steps.enlarging import cut, padded, padded_size
+    from .steps.stages import at_least_one_step, stage_sizes
 
     request = job.request
     assert request.enlarge is not None
@@ -167,7 +167,7 @@ def check(request: Request) -> None:
 
 def _restarts(request: Request, settings: CascadeSettings, stages: int) -> list[float]:
     """Of each stage the fraction of the trajectory that it runs: one step at least."""
-    from .steps.enlarging import at_least_one_step
+    from .steps.stages import at_least_one_step
 
     return [at_least_one_step(settings.restart_of(stage), request.steps) for stage in range(stages)]
 

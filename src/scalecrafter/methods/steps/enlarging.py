@@ -52,11 +52,6 @@ def cut(picture: Image.Image, size: ImageSize) -> Image.Image:
     return picture.crop((0, 0, size.width, size.height))
 
 
-def at_least_one_step(strength: float, steps: int) -> float:
-    """A strength with which image to image runs one step or more."""
-    return min(max(strength, (1 + 1e-9) / steps), 1.0)
-
-
 def keep_low_frequencies(picture: Image.Image, source: Image.Image, creativity: float) -> Image.Image:
     """The picture with the low frequencies of the one that it was made from.
 

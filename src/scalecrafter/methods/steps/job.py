@@ -20,8 +20,7 @@ from ...request.request import Request
 from ...unet.architecture import Architecture
 from ...unet.trajectory import table_length
 from .denoising import Progress, denoise, draw_noise, picture
-from .enlarging import at_least_one_step
-from .stages import native_size, stage_sizes
+from .stages import at_least_one_step, native_size, stage_sizes
 
 S = TypeVar("S", bound=MethodSettings)
 

@@ -50,3 +50,8 @@ def stage_sizes(first: ImageSize, last: ImageSize, multiple: int) -> list[ImageS
         width, height = (ceil(side / multiple - 1e-9) * multiple for side in ideal)
         sizes.append(ImageSize(width, height))
     return [*sizes, last] if count > 0 else []
+
+
+def at_least_one_step(strength: float, steps: int) -> float:
+    """A strength with which image to image runs one step or more."""
+    return min(max(strength, (1 + 1e-9) / steps), 1.0)
