@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import signal
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +208,7 @@ def test_a_picture_carries_its_request(result: Result, tmp_path: Path) -> None:
     assert read_request(path) == result.request
     with Image.open(path) as image:
         assert image.tobytes() == result.image.tobytes()
-        assert json.loads(image.text[CHUNK])["versions"]["torch"] == torch.__version__
+        assert json.loads(image.text[CHUNK])["versions"]["torch"] == version("torch")
         prompt, negative, settings = image.text["parameters"].split("\n")
     assert (prompt, negative) == ("a blue fox", "Negative prompt: a cat")
     assert settings.startswith("Steps: 3, Sampler: DDIM, CFG scale: 2, Seed: 3, Size: 256x256, Model: critters")

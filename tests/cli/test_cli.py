@@ -266,7 +266,7 @@ def test_the_methods_are_in_the_help(command: str, monkeypatch: pytest.MonkeyPat
 def test_the_defaults_are_in_the_help(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "400")
     page = run("generate", "--help").stdout
-    for default in ("critters", "twice the model's native side", "25", "a random one, which is printed"):
+    for default in ("critters", "those of --image, else twice the native side", "25", "a random one, which is printed"):
         assert f"[default: {default}]" in page
 
 

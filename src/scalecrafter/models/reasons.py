@@ -13,6 +13,9 @@ def reason(error: BaseException | None) -> str:
     """The first useful line of an error; if the error only refers to another one, that one's line."""
     while error is not None and any(text in str(error) for text in _ELSEWHERE):
         error = error.__cause__ or error.__context__
-    if _ADVICE in str(error):
+    chain, one = [str(error)], error
+    while one is not None and (one := one.__cause__ or one.__context__):
+        chain.append(str(one))
+    if any(_ADVICE in text for text in chain):
         return "a file holds more than tensors, which is not read, since that can run code"
     return first_line(error)
