@@ -12,6 +12,10 @@ import pytest
 from PIL import Image
 
 import scalecrafter
+from scalecrafter._util.sizes import check_size
+from scalecrafter.cli.output import check_output
+from scalecrafter.errors import SizeError
+from scalecrafter.request.request import RequestError
 
 SRC = Path(scalecrafter.__file__).parents[1]
 LONGEST = 3.0
@@ -121,3 +125,11 @@ def test_help_shows_whole_names_and_no_type_of_flags_at_80_columns(command: str)
     assert "<bool>" not in printed
     assert "imported:" in printed
     assert "torch" not in printed.partition("imported:")[2]
+
+
+def test_both_wrong_sides_are_named_and_a_name_of_an_ending_alone_is_told() -> None:
+    both = "height 500 is not a multiple of 64 .* 448 and 512; width 300 is neither; .* 256 and 320"
+    with pytest.raises(SizeError, match=both):
+        check_size(height=500, width=300, multiple=64)
+    with pytest.raises(RequestError, match="'.png' has no name before its ending"):
+        check_output(Path(".png"))

@@ -26,10 +26,11 @@ class GridSize(NamedTuple):
 
 def check_size(height: int, width: int, multiple: int) -> None:
     """Raise `SizeError`, naming the two nearest good ones, unless both sides (image pixels) are multiples."""
+    problems = []
     for name, value in (("height", height), ("width", width)):
         if value % multiple or value <= 0:
             below = max(value // multiple * multiple, multiple)
-            raise SizeError(
-                f"{name} {value} is not a multiple of {multiple} (VAE factor × the U-Net's reduction); "
-                f"the nearest good ones are {below} and {below + multiple}"
-            )
+            why = f"not a multiple of {multiple} (VAE factor × the U-Net's reduction)" if not problems else "neither"
+            problems.append(f"{name} {value} is {why}; the nearest good ones are {below} and {below + multiple}")
+    if problems:
+        raise SizeError("; ".join(problems))

@@ -101,6 +101,8 @@ def check_output(output: Path | None, several: bool = False) -> None:
     """Refuse an output that cannot be written, before any work is done (`RequestError`, `UnwritableError`)."""
     folder = Path() if output is None else output
     if output is not None and not is_folder(output, several):
+        if output.name.lower() == ".png":
+            raise RequestError(f"{str(output)!r} has no name before its ending: give one, as fox.png, or a folder")
         if output.suffix.lower() != ".png":
             raise RequestError(f"pictures are written as PNG: let {str(output)!r} end in .png, or name a folder")
         folder = output.parent
