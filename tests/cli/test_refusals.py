@@ -131,5 +131,5 @@ def test_both_wrong_sides_are_named_and_a_name_of_an_ending_alone_is_told() -> N
     both = "height 500 is not a multiple of 64 .* 448 and 512; width 300 is neither; .* 256 and 320"
     with pytest.raises(SizeError, match=both):
         check_size(height=500, width=300, multiple=64)
-    with pytest.raises(RequestError, match="'.png' has no name before its ending"):
+    with pytest.raises(RequestError, match=r"'\.png' has no name before its ending"):
         check_output(Path(".png"))

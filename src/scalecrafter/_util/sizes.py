@@ -26,7 +26,7 @@ class GridSize(NamedTuple):
 
 def check_size(height: int, width: int, multiple: int) -> None:
     """Raise `SizeError`, naming the two nearest good ones, unless both sides (image pixels) are multiples."""
-    problems = []
+    problems: list[str] = []
     for name, value in (("height", height), ("width", width)):
         if value % multiple or value <= 0:
             below = max(value // multiple * multiple, multiple)
