@@ -113,6 +113,7 @@ def test_what_was_done_is_told(pipe: Any, tmp_path: Path) -> None:
     assert enlarge(pipe, path).notes == ("turned it as its EXIF data says",)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.can_enlarge])
 def test_every_method_that_can_enlarges(pipe: Any, method: str, tmp_path: Path) -> None:
     smooth(97, 71).save(tmp_path / "a.png")

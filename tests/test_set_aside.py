@@ -73,6 +73,7 @@ def test_whatever_happens_while_it_is_set_aside_is_undone() -> None:
     assert torch.equal(latents(pipe), before)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "method", ["direct", "upscale", "multidiffusion", "attention-scaling", "cascade", "scalecrafter"]
 )

@@ -71,6 +71,7 @@ def run(*arguments: str) -> tuple[int, str, float]:
     return done.returncode, done.stdout, computed() - before
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -117,6 +118,7 @@ def test_a_refusal_comes_before_torch(arguments: str, told: str) -> None:
     assert set(os.listdir()) == before
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("command", ["generate", "compare", "batch", "eval", "serve", "disperse", "recipes check"])
 def test_help_shows_whole_names_and_no_type_of_flags_at_80_columns(command: str) -> None:
     code, printed, _ = run(*command.split(), "--help")

@@ -69,6 +69,7 @@ def run(pipe: Any, options: dict[str, Any], **more: Any) -> Tensor:
     return pipe("a fox", **options).images
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", PIPELINES)
 def test_every_step_is_told_and_a_cancelled_run_leaves_all_usable(name: str) -> None:
     make, options, steps = PIPELINES[name]

@@ -61,6 +61,7 @@ def late_run(pipe: Any) -> Tensor:
     ).images
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("change", [add_lora, add_another_lora, fuse_lora, write_weights, replace_a_block])
 @pytest.mark.parametrize("recipe", [RECIPE, DISPERSED], ids=["everything", "dispersed"])
 def test_a_change_is_noticed_by_a_run_that_begins_later_than_the_last_one_ended(

@@ -62,6 +62,7 @@ def damage(component: Path, change: Callable[[Weights], Weights]) -> None:
     save_file({name: value.contiguous() for name, value in weights.items()}, file, metadata={"format": "pt"})
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -53,6 +53,7 @@ def inputs(size: tuple[int, int], seed: int = 0) -> tuple[Tensor, int, Tensor]:
     return torch.randn(2, 4, *size, generator=generator), 500, torch.randn(2, 7, 32, generator=generator)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("size", [(32, 32), (24, 40), (16, 8)])
 @pytest.mark.parametrize("processor", [AttnProcessor2_0(), AttnProcessor(), SlicedAttnProcessor(2)])
 @torch.no_grad()

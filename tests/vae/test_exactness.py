@@ -60,6 +60,7 @@ def test_every_sample_of_a_batch_has_its_own_statistics(vae: Any, slicing: bool)
     assert all(difference(one, other) < LIMIT for one, other in zip(tiled, whole, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.bfloat16, 0.06), (torch.float16, 0.01)])
 def test_half_precision_is_as_near_to_float32_as_the_whole_in_half_precision(dtype: torch.dtype, limit: float) -> None:
     latents = noise(1, 4, 16, 16)
