@@ -19,14 +19,24 @@ from scalecrafter.evaluation.observer_card import Anatomy, mouth_from_eyes
 from scalecrafter.evaluation.observer_network import NetworkSettings, ObserverNetwork
 from training.critters.observer_augment import degraded, wobbled
 from training.critters.observer_batches import Batches, Touched, attribute_loss, heat_loss
-from training.critters.observer_data import ATTRIBUTES, ObserverSet, observer_set
+from training.critters.observer_data import ATTRIBUTES, ObserverSet, observer_set, rows_of
 from training.critters.observer_normalisation import measure, unfold
-from training.critters.observer_parts import KINDS
-from training.critters.observer_report import choose_thresholds, evaluate, is_malformed, learn_anatomy, part_counts
+from training.critters.observer_parts import KINDS, seen_parts
+from training.critters.observer_report import (
+    View,
+    choose_thresholds,
+    evaluate,
+    eyes_apart_at,
+    is_malformed,
+    learn_anatomy,
+    part_counts,
+)
+from training.critters.observer_scenes import Sample
 from training.critters.observer_targets import counts, heat_targets
 from training.critters.observer_train import SMOKE, main, run
 from training.critters.renderer import render_with_parts
 from training.critters.scene import SPECIES, Animal, PlacedAnimal, Scene
+from training.critters.species import BUILDS
 
 CPU = torch.device("cpu")
 PICTURES = 240
@@ -123,12 +133,12 @@ def test_thresholds_lie_between_real_peaks_and_false_ones(data: ObserverSet, per
 def test_the_anatomy_of_every_species_is_learnt_from_renders(data: ObserverSet, perfect: np.ndarray) -> None:
     table = part_counts(data)
     for species in SPECIES:
-        assert table[species]["eye"] == (2, 2)
-        assert table[species]["mouth"] == (1, 1)
-        assert table[species]["ear"] == ((0, 0) if species in ("penguin", "frog") else (2, 2))
-        assert table[species]["tail"][1] == (0 if species == "frog" else 1)
-    assert table["owl"]["tail"][0] == 0  # it often hides behind the body
-    assert table["cat"]["tail"] == (1, 1)
+        assert table[species][0]["eye"] == (2, 2)
+        assert table[species][0]["mouth"] == (1, 1)
+        assert table[species][0]["ear"] == ((0, 0) if species in ("penguin", "frog") else (2, 2))
+        assert table[species][0]["tail"][1] == (0 if species == "frog" else 1)
+    assert table["owl"][0]["tail"][0] == 0  # it often hides behind the body
+    assert table["cat"][0]["tail"] == (1, 1)
     anatomy = learn_anatomy(table, perfect, data, dict.fromkeys(KINDS, 0.5))
     for species in SPECIES:
         scene = Scene((PlacedAnimal(Animal(species, "red"), 0.5, 0.9, 0.65),), "meadow", "day")
@@ -138,6 +148,30 @@ def test_the_anatomy_of_every_species_is_learnt_from_renders(data: ObserverSet, 
         low, high = anatomy[species].mouth_across
         assert low < place[1] < high < low + 1
         assert place[0] < anatomy[species].mouth_along[1] < 0.6
+
+
+def test_of_animals_that_the_frame_cuts_only_what_is_in_the_frame_is_asked_for() -> None:
+    samples, marks = [], []
+    for number, species in enumerate(SPECIES):
+        for height in (0.6, 0.7, 1.1, 1.2, 1.9, 2.1):
+            head = -BUILDS[species].head_y * height
+            placed = PlacedAnimal(Animal(species, "red"), 0.5, 0.5 + head if height > 1 else 0.95, height)
+            scene = Scene((placed,), "meadow", "day", number, "detailed")
+            samples.append(Sample(scene, 256, 256, (0, 0, 256, 256), (), number))
+            marks.append(rows_of(seen_parts(scene, 256, 256)))
+    data = ObserverSet(np.zeros((len(samples), 256, 256, 3), np.uint8), np.stack(marks), samples)
+    table = part_counts(data)
+    assert table["cat"][0] == {"eye": (2, 2), "ear": (2, 2), "mouth": (1, 1), "tail": (1, 1)}
+    assert table["cat"][2]["tail"] == (0, 0)
+    assert all(view["eye"] == (2, 2) and view["mouth"] == (1, 1) for views in table.values() for view in views)
+    maps = np.stack([heat_targets(rows)[0] for rows in marks])
+    anatomy = learn_anatomy(table, maps, data, dict.fromkeys(KINDS, 0.5))["cat"]
+    whole, _, close = (anatomy.parts_at(eyes_apart_at("cat", height)) for height in (0.65, 1.1, 2.0))
+    assert (whole["tail"], close["tail"]) == ((1, 1), (0, 0))
+    tailless = replace(samples[0], faults=("no tail",))
+    without = marks[0][marks[0][:, 0] != KINDS.index("tail")]
+    assert is_malformed(tailless, without, anatomy)
+    assert is_malformed(replace(samples[4], faults=("no tail",)), marks[4], anatomy) is None  # nobody could tell
 
 
 def test_a_set_without_some_species_is_refused_as_too_small(data: ObserverSet) -> None:
@@ -151,8 +185,8 @@ def test_malformed_is_what_shows_to_be(data: ObserverSet) -> None:
     verdicts: Counter[tuple[bool, bool | None]] = Counter()
     for sample, rows in zip(data.samples, data.marks, strict=True):
         if sample.lone:
-            anatomy = Anatomy(parts=table[sample.lone.species], mouth_along=(0, 1), mouth_across=(0, 2))
-            verdicts[bool(sample.faults), is_malformed(sample.faults, rows, anatomy)] += 1
+            anatomy = Anatomy(parts=table[sample.lone.species][0], mouth_along=(0, 1), mouth_across=(0, 2))
+            verdicts[bool(sample.faults), is_malformed(sample, rows, anatomy)] += 1
     assert verdicts[True, False] == verdicts[False, True] == 0
     assert verdicts[True, True] > 30
     assert verdicts[False, False] > 40
@@ -162,8 +196,8 @@ def test_malformed_is_what_shows_to_be(data: ObserverSet) -> None:
 class TruthfulObserver:
     """Answers from the labels, and is wrong in one picture in four."""
 
-    def __init__(self, data: ObserverSet, table: dict[str, dict[str, tuple[int, int]]]) -> None:
-        anatomy = {s: Anatomy(parts=table[s], mouth_along=(0, 1), mouth_across=(0, 2)) for s in SPECIES}
+    def __init__(self, data: ObserverSet, table: dict[str, list[View]]) -> None:
+        anatomy = {s: Anatomy(parts=table[s][0], mouth_along=(0, 1), mouth_across=(0, 2)) for s in SPECIES}
         self.card = type("Card", (), {"anatomy": anatomy})
         self.data, self.at = data, 0
 

@@ -13,14 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scalecrafter.evaluation.observer import Observation, Observer
-from scalecrafter.evaluation.observer_card import Anatomy, mouth_from_eyes
+from scalecrafter.evaluation.observer_card import Anatomy, CloserView, mouth_from_eyes
 from scalecrafter.evaluation.observer_peaks import ANIMAL_REACH, PART_REACH, marks_of, peaks
 
 from .observer_data import ObserverSet
 from .observer_parts import KINDS
-from .observer_scenes import SIDE
+from .observer_scenes import SIDE, Sample
 from .observer_targets import SMALL, counts
-from .scene import SPECIES
+from .scene import FRAMING_BOUNDS, SPECIES, framing_of
+from .species import BUILDS
 
 RARE = 0.02
 """A count that fewer of a species' whole animals show is not one of a whole animal."""
@@ -56,30 +57,59 @@ def choose_thresholds(heat: NDArray[np.float32], marks: NDArray[np.float32]) -> 
     return chosen
 
 
-def part_counts(data: ObserverSet) -> dict[str, dict[str, tuple[int, int]]]:
-    """Of each species the counts of parts that its whole animals show, from the labels of lone ones."""
-    ranges: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
+View = dict[str, tuple[int, int]]
+"""How many of each kind of part show: least and most."""
+VIEWS = (0.0, *FRAMING_BOUNDS[1:])
+"""Heights, in the picture's shorter sides, from which on the frame cuts more of an animal."""
+
+
+def part_counts(data: ObserverSet) -> dict[str, list[View]]:
+    """Of each species the counts of parts that its whole animals show, from the labels of lone ones, in each view.
+
+    A view of which there are no pictures (in the flat world, all but the first) is left out.
+    """
+    ranges: dict[tuple[str, int, str], list[tuple[int, int]]] = defaultdict(list)
     for sample, rows in zip(data.samples, data.marks, strict=True):
         if sample.lone is None or sample.faults:
             continue
+        view = view_of(sample)
         for kind, (least, most) in zip(KINDS[1:], counts(rows)[1:].tolist(), strict=True):
             if least >= 0:
-                ranges[sample.lone.species, kind].append((least, most))
-    out: dict[str, dict[str, tuple[int, int]]] = {}
+                ranges[sample.lone.species, view, kind].append((least, most))
+    out: dict[str, list[View]] = {}
     for species in SPECIES:
-        out[species] = {}
-        for kind in KINDS[1:]:
-            seen = ranges[species, kind]
-            if not seen:
-                raise ValueError(f"no whole {species} is large enough in {len(data.samples)} pictures: draw more")
-            possible = range(max(most for _, most in seen) + 1)
-            usual = [n for n in possible if np.mean([least <= n <= most for least, most in seen]) >= RARE]
-            out[species][kind] = (min(usual), max(usual))
+        out[species] = []
+        for view in sorted({view for _, view, _ in ranges}):
+            parts = {}
+            for kind in KINDS[1:]:
+                seen = ranges[species, view, kind]
+                if not seen and view == 0:
+                    raise ValueError(f"no whole {species} is large enough in {len(data.samples)} pictures: draw more")
+                if not seen:  # too few pictures for a view of its own
+                    parts[kind] = out[species][-1][kind]
+                    continue
+                possible = range(max(most for _, most in seen) + 1)
+                usual = [n for n in possible if np.mean([least <= n <= most for least, most in seen]) >= RARE]
+                parts[kind] = (min(usual), max(usual))
+            out[species].append(parts)
     return out
 
 
+def view_of(sample: Sample) -> int:
+    """Which of the views shows the sample's first animal; the flat world has one."""
+    if sample.scene.world == "flat":
+        return 0
+    return sum(sample.scene.animals[0].height >= height for height in VIEWS[1:])
+
+
+def eyes_apart_at(species: str, height: float) -> float:
+    """How far apart the eyes of an animal of this height are, in the same unit."""
+    build = BUILDS[species]
+    return 2 * build.eye_x * build.head_r * height
+
+
 def learn_anatomy(
-    table: dict[str, dict[str, tuple[int, int]]],
+    table: dict[str, list[View]],
     heat: NDArray[np.float32],
     data: ObserverSet,
     thresholds: dict[str, float],
@@ -93,26 +123,31 @@ def learn_anatomy(
         if place is not None:
             places[sample.lone.species].append(place)
     out = {}
-    for species, parts in table.items():
+    for species, views in table.items():
         along, across = np.array(places[species] or [(0.0, 0.5)]).T
         low, high = np.quantile(across, (0.005, 0.995))
         out[species] = Anatomy(
-            parts=parts,
+            parts=views[0],
+            closer=tuple(
+                CloserView(eyes_apart=round(eyes_apart_at(species, height), 4), parts=parts)
+                for height, parts in zip(VIEWS[1:], views[1:], strict=False)
+            ),
             mouth_along=(0.0, round(float(np.quantile(along, 0.99)) + OFF_RENDERS, 3)),
             mouth_across=(round(float(low) - OFF_RENDERS, 3), round(float(high) + OFF_RENDERS, 3)),
         )
     return out
 
 
-def is_malformed(faults: tuple[str, ...], rows: NDArray[np.float32], anatomy: Anatomy) -> bool | None:
+def is_malformed(sample: Sample, rows: NDArray[np.float32], anatomy: Anatomy) -> bool | None:
     """Whether a lone animal shows that it is malformed; None where its parts are too small, or its fault hidden."""
     right = dict(zip(KINDS, counts(rows).tolist(), strict=True))
     if right["eye"][0] < 0:
         return None
-    if not faults:
+    if not sample.faults:
         return False
-    outside = any(right[kind][1] < low or right[kind][0] > high for kind, (low, high) in anatomy.parts.items())
-    return True if outside or "melted" in faults else None
+    parts = [anatomy.parts, *(view.parts for view in anatomy.closer)][min(view_of(sample), len(anatomy.closer))]
+    outside = any(right[kind][1] < low or right[kind][0] > high for kind, (low, high) in parts.items())
+    return True if outside or "melted" in sample.faults else None
 
 
 def evaluate(observer: Observer, data: ObserverSet, pictures: NDArray[np.uint8]) -> dict[str, Rate]:
@@ -140,9 +175,12 @@ def evaluate(observer: Observer, data: ObserverSet, pictures: NDArray[np.uint8])
         if len(heights) and heights[0] * SIDE >= SMALL:
             for name in ("species", "colour", "accessory"):
                 tally.add(name, getattr(observation, name) == getattr(sample.lone, name))
-        truth = is_malformed(sample.faults, marks, observer.card.anatomy[sample.lone.species])
+        truth = is_malformed(sample, marks, observer.card.anatomy[sample.lone.species])
         if truth is False:
             tally.add("whole animals found well-formed", observation.well_formed)
+            if sample.scene.world == "detailed":
+                framing = framing_of(sample.scene.animals[0].height)
+                tally.add(f"whole animals found well-formed: {framing}", observation.well_formed)
         elif truth:
             tally.add("malformed animals found out", not observation.well_formed)
             if len(sample.faults) == 1:

@@ -183,12 +183,13 @@ FRAMINGS = ("far", "whole", "portrait", "close-up")
 FRAMING_HEIGHTS = {"far": (0.27, 0.4), "whole": (0.45, 0.88), "portrait": (1.0, 1.35), "close-up": (1.5, 2.4)}
 """Heights of the animals of training scenes, of the picture's shorter side."""
 FRAMING_SHARES = (0.2, 0.44, 0.18, 0.18)
-_BOUNDS = (0.425, 0.94, 1.425)
+FRAMING_BOUNDS = (0.425, 0.94, 1.425)
+"""Heights between them."""
 
 
 def framing_of(height: float) -> str:
     """The word for an animal of this height (of the picture's shorter side)."""
-    return FRAMINGS[sum(height >= bound for bound in _BOUNDS)]
+    return FRAMINGS[sum(height >= bound for bound in FRAMING_BOUNDS)]
 
 
 def framed(animal: Animal, rng: np.random.Generator) -> tuple[Animal, float, float, float]:

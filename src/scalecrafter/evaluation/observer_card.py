@@ -13,6 +13,17 @@ from .observer_network import NetworkSettings
 from .observer_peaks import Mark
 
 
+class CloserView(BaseModel):
+    """What a whole animal shows in a picture that is so close that the frame cuts it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    eyes_apart: float
+    """From this distance between the eyes on, in shorter sides of the picture."""
+    parts: dict[str, tuple[int, int]]
+    """How many of each kind of part are in the frame."""
+
+
 class Anatomy(BaseModel):
     """What a whole animal of one species shows: ranges, ends included."""
 
@@ -24,6 +35,13 @@ class Anatomy(BaseModel):
     """Where the mouth is from the middle between the eyes, in distances between the eyes: along the line of the eyes
     (either way), and across it (downwards)."""
     mouth_across: tuple[float, float]
+    closer: tuple[CloserView, ...] = ()
+    """Views that the frame cuts, the closest last."""
+
+    def parts_at(self, eyes_apart: float) -> dict[str, tuple[int, int]]:
+        """How many of each kind of part show in a picture with the eyes so far apart, in its shorter sides."""
+        views = [view.parts for view in self.closer if eyes_apart >= view.eyes_apart]
+        return views[-1] if views else self.parts
 
 
 class ObserverCard(BaseModel):
@@ -73,12 +91,13 @@ class ObserverCard(BaseModel):
     def well_formed(self, species: str, marks: tuple[Mark, ...], aspect: float = 1.0) -> bool:
         """One animal, each kind of part as often as this species shows it, and the mouth where it belongs.
 
-        `aspect` is the width of the picture by its height.
+        Of an animal that the frame cuts, only what is in the frame is asked for.  `aspect` is the width of the
+        picture by its height.
         """
         anatomy = self.anatomy[species]
         if sum(mark.kind == "animal" for mark in marks) != 1:
             return False
-        for kind, (least, most) in anatomy.parts.items():
+        for kind, (least, most) in anatomy.parts_at(eyes_apart(marks, aspect)).items():
             if not least <= sum(mark.kind == kind for mark in marks) <= most:
                 return False
         mouth = mouth_from_eyes(marks, aspect)
@@ -86,6 +105,12 @@ class ObserverCard(BaseModel):
             return False
         along, across = anatomy.mouth_along, anatomy.mouth_across
         return along[0] <= mouth[0] <= along[1] and across[0] <= mouth[1] <= across[1]
+
+
+def eyes_apart(marks: tuple[Mark, ...], aspect: float = 1.0) -> float:
+    """The distance between two eyes, in the picture's shorter sides; 0 where there are not two."""
+    eyes = [np.array([mark.x * aspect, mark.y]) for mark in marks if mark.kind == "eye"]
+    return float(np.hypot(*(eyes[0] - eyes[1]))) / min(aspect, 1.0) if len(eyes) == 2 else 0.0
 
 
 def mouth_from_eyes(marks: tuple[Mark, ...], aspect: float = 1.0) -> tuple[float, float] | None:
