@@ -29,7 +29,8 @@ from scalecrafter.evaluation.runs import agree_on_inspector, make_picture, share
 from scalecrafter.evaluation.settings import NATIVE, Choice, EvaluationSettings, Sample, Size
 from scalecrafter.evaluation.store import RunFolder
 from scalecrafter.models.loading import load_pipeline
-from scalecrafter.request.request import DEFAULT_STEPS, Request, parse_size
+from scalecrafter.request.request import DEFAULT_STEPS, Request
+from scalecrafter.request.text import parse_size
 from scalecrafter.unet.architecture import read_architecture
 
 MODEL = "critters"

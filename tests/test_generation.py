@@ -19,7 +19,9 @@ from scalecrafter.errors import OutOfMemoryError, UnwritableError
 from scalecrafter.generation.generate import Result, generate
 from scalecrafter.generation.picture_files import CHUNK, read_request, save_picture
 from scalecrafter.methods.steps.diagnostics import explained_out_of_memory
-from scalecrafter.request.request import SCHEDULERS, Request, RequestError, parse_size, prompts_from_file
+from scalecrafter.request.request import Request, RequestError
+from scalecrafter.request.schedulers import SCHEDULERS
+from scalecrafter.request.text import parse_size, prompts_from_file
 from tests.support.tiny_models import tiny_sd_pipeline, tiny_sdxl_pipeline
 
 RECIPE = '[redilation]\nuntil = 0.5\nlayers = { "mid_block" = 2 }\n'

@@ -14,7 +14,8 @@ from scalecrafter.generation.picture_files import read_metadata, read_request, s
 from scalecrafter.methods.cascade import CascadeSettings
 from scalecrafter.recipes.ablations import ABLATIONS
 from scalecrafter.request.methods import METHODS
-from scalecrafter.request.request import SCHEDULERS, Request, RequestError
+from scalecrafter.request.request import Request, RequestError
+from scalecrafter.request.schedulers import SCHEDULERS
 from tests.support.small_pipeline import small_pipeline
 from tests.support.tiny_models import tiny_sd_pipeline, tiny_sdxl_pipeline
 

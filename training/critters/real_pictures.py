@@ -19,7 +19,7 @@ from scalecrafter.evaluation.inspection import Inspector, make_inspector
 from scalecrafter.evaluation.prompts import Prompt, critters_prompts
 from scalecrafter.evaluation.real_pictures import SHIPPED, SIGNATURE, inspected
 from scalecrafter.evaluation.rows import write_parquet
-from scalecrafter.request.request import parse_size
+from scalecrafter.request.text import parse_size
 
 from .renderer import render
 from .scene import sample_scene

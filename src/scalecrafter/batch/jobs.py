@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ScaleCrafterError
 from ..models.sources import locate
-from ..request.request import Request, RequestError, parse_size
+from ..request.request import Request, RequestError
+from ..request.text import parse_size
 from .storage import as_text, opened
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import typer
 from .._util.files import check_writable, write_whole
 from .._util.sizes import ImageSize
 from ..request.methods import METHODS
-from ..request.request import Request, RequestError, parse_size
+from ..request.request import Request, RequestError
+from ..request.text import parse_size
 from .app import app
 from .output import Reporter
 

@@ -14,7 +14,8 @@ import typer
 from .._util.extras import need_extra
 from ..generation.checks import facts_of_model
 from ..request.methods import METHODS
-from ..request.request import DEFAULT_STEPS, Request, RequestError, parse_size
+from ..request.request import DEFAULT_STEPS, Request, RequestError
+from ..request.text import parse_size
 from .app import Command, app
 from .eval_progress import EvaluationReporter
 from .options import AllowPickle, Config, Guidance, Model, Scheduler, Steps

@@ -14,7 +14,8 @@ import typer
 from .._util.memory import parse_memory_budget
 from ..errors import ScaleCrafterError
 from ..generation.checks import check_request
-from ..request.request import Request, RequestError, prompts_from_file
+from ..request.request import Request, RequestError
+from ..request.text import prompts_from_file
 from .app import Command, app
 from .options import AUTOMATIC, PictureOptions, VaeMemory, spread_options
 from .output import Reporter, check_output, picture_path

@@ -20,11 +20,11 @@ from ..request.request import (
     DEFAULT_MASKED_STRENGTH,
     DEFAULT_STEPS,
     MODELS_GUIDANCE,
-    SCHEDULERS,
     Request,
     RequestError,
-    parse_size,
 )
+from ..request.schedulers import SCHEDULERS
+from ..request.text import parse_size
 
 AUTOMATIC = "auto"
 _NOT_VALUES = ("size", "control", "settings", "ablation", "config", "allow_pickle")

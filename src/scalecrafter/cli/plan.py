@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..generation.checks import check_request
-from ..request.request import DEFAULT_STEPS, DIRECT, Request, RequestError, parse_size
+from ..request.request import DEFAULT_STEPS, DIRECT, Request, RequestError
+from ..request.text import parse_size
 from .app import Command, app
 from .options import AUTOMATIC, AllowPickle, Config, Model, RecipeOption, Scheduler, Size, Steps
 

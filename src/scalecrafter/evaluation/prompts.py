@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
-from ..request.request import RequestError, prompts_from_file
+from ..request.request import RequestError
+from ..request.text import prompts_from_file
 
 ATTRIBUTES = ("species", "colour", "accessory")
 """What a prompt can promise and the observer of critters can see."""

@@ -9,7 +9,8 @@ from ..errors import ModelError
 from ..models.sources import FolderFacts, folder_facts, locate
 from ..request.enlarge_source import enlarged_size
 from ..request.inputs import check_inputs
-from ..request.request import Request, RequestError, check_scheduler
+from ..request.request import Request, RequestError
+from ..request.schedulers import check_scheduler
 
 
 def check_request(request: Request, config: str | os.PathLike[str] | None = None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..request.request import SCHEDULERS, check_scheduler
+from ..request.schedulers import SCHEDULERS, check_scheduler
 from .loading import quiet
 
 _CLASSES: dict[str, tuple[str, dict[str, Any]]] = {

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import (
@@ -27,39 +26,15 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
-from .._util.extras import need_extra
 from .._util.text import explain, unknown
 from ..errors import ScaleCrafterError
 from .control import Control
 from .enlargement import Enlargement, EnlargementLike
 from .methods import DEFAULT_METHOD, DEFAULT_STRENGTH, ENLARGING_METHOD, METHODS, MethodSettings, named
+from .schedulers import SCHEDULERS
 
 if TYPE_CHECKING:
     from ..recipes.recipe import Recipe
-
-SCHEDULERS = {
-    "ddim": "DDIM",
-    "ddpm": "DDPM",
-    "deis": "DEIS",
-    "dpm2": "DPM2",
-    "dpm2-a": "DPM2 a",
-    "dpm++": "DPM++ 2M",
-    "dpm++-karras": "DPM++ 2M Karras",
-    "dpm++-2m-sde": "DPM++ 2M SDE",
-    "dpm++-2s": "DPM++ 2S",
-    "dpm++-sde": "DPM++ SDE",
-    "euler": "Euler",
-    "euler-a": "Euler a",
-    "heun": "Heun",
-    "lcm": "LCM",
-    "lms": "LMS",
-    "pndm": "PLMS",
-    "tcd": "TCD",
-    "unipc": "UniPC",
-}
-"""The schedulers by short name, with the names that image viewers of this field know them by."""
-SCHEDULER_EXTRAS = {"dpm++-sde": "sde", "lms": "mat"}
-"""Those that need a package of an extra."""
 
 DIRECT = "none"
 """As a recipe: without re-dilation.  The method scalecrafter with it is read as the method direct."""
@@ -322,32 +297,6 @@ class Request(BaseModel):
         if recipe is None or self.recipe in shipped_recipes():
             return self
         return self.changed(recipe=recipe.to_toml())
-
-
-def check_scheduler(name: str | None) -> None:
-    """Raise `MissingExtraError` where a scheduler needs a package that is not installed."""
-    if name in SCHEDULER_EXTRAS:
-        need_extra(f"the scheduler {name!r}", SCHEDULER_EXTRAS[name])
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """(width, height) from "1024x768" (`RequestError`)."""
-    width, separator, height = text.lower().replace("×", "x").partition("x")
-    if not (separator and width.strip().isdecimal() and height.strip().isdecimal()):
-        raise RequestError(f"a size is WIDTHxHEIGHT in pixels, as 1024x768, not {text!r}")
-    return int(width), int(height)
-
-
-def prompts_from_file(path: str | os.PathLike[str]) -> list[str]:
-    """The prompts of a text file, one a line; blank lines and lines that begin with # are left out (`RequestError`)."""
-    try:
-        lines = Path(path).read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"cannot read the prompts in {os.fspath(path)!r}: {error}") from None
-    prompts = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    if not prompts:
-        raise RequestError(f"{os.fspath(path)!r} holds no prompt: write one on each line")
-    return prompts
 
 
 def request_fields() -> list[str]:

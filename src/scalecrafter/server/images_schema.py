@@ -14,7 +14,8 @@ from typing import Any
 
 from .._util.text import near_or_all_names
 from ..request.methods import METHODS
-from ..request.request import Request, RequestError, parse_size
+from ..request.request import Request, RequestError
+from ..request.text import parse_size
 
 OWN = ("negative", "method", "recipe", "freeu", "steps", "guidance", "seed", "scheduler", "strength")
 """Fields of `Request` that a client may set by their own names."""

@@ -9,7 +9,8 @@ import copy
 from typing import Any
 
 from ..request.methods import METHODS
-from ..request.request import SCHEDULERS, Request
+from ..request.request import Request
+from ..request.schedulers import SCHEDULERS
 from .failures import ErrorBody
 from .images_schema import FORMATS, OWN, SETTINGS, SETTLED
 from .uploads import PICTURE_FIELDS

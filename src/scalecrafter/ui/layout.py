@@ -12,7 +12,8 @@ import gradio as gr
 
 from ..errors import ScaleCrafterError
 from ..request.methods import DEFAULT_METHOD, METHODS
-from ..request.request import SCHEDULERS, default_guidance
+from ..request.request import default_guidance
+from ..request.schedulers import SCHEDULERS
 from ..server.jobs import Jobs
 from ..server.records import DONE
 from ..server.store import QueueFullError, UnknownJobError
