@@ -5,6 +5,7 @@
     store.py claims.py the jobs in SQLite, for clients and for workers (database.py, records.py)
     worker.py          the process that makes pictures       supervisor.py   starts and replaces such processes
     housekeeping.py    dead workers, old pictures, disk use  changes.py      wakes those who wait for a job
+    conversions.py     pictures in other formats and sizes
     routes_*.py        HTTP; bodies.py, images_schema.py and answers.py hold requests and answers, failures.py errors
     guards.py          keys, other sites' pages, body size   metrics.py      figures for Prometheus
     page.py            what a page for browsers must offer   run.py          with uvicorn

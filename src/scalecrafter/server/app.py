@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from .._version import __version__
-from . import failures, routes_images, routes_jobs, routes_service
+from . import failures, routes_images, routes_jobs, routes_pictures, routes_service
 from .guards import BodyGuard, KeyGuard, SiteGuard
 from .housekeeping import Housekeeper
 from .jobs import Jobs
@@ -78,7 +78,7 @@ def create_app(
     app.state.jobs = jobs
     app.state.stop_waiting = stop_waiting
     failures.install(app)
-    for routes in (routes_images, routes_jobs, routes_service):
+    for routes in (routes_images, routes_jobs, routes_pictures, routes_service):
         app.include_router(routes.router)
 
     # A request passes the middleware that was added last first.

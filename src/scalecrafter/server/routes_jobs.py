@@ -32,7 +32,10 @@ async def submit_job(request: Request, service: TheService) -> JobState:
         if isinstance(data, dict) and data.get(field) is not None:
             files[field] = await asyncio.to_thread(image_bytes, field, data[field])
             data = {name: value for name, value in data.items() if name != field}
-    given = parse_images_request(data, service.settings.default_model, files)
+    enlarging = isinstance(data, dict) and data.get("enlarge") is not None
+    if enlarging:
+        data = _with_enlargement(data)
+    given = parse_images_request(data, service.settings.default_model, files, enlarging=enlarging)
     job = await service.submit(given, files, request.headers.get("idempotency-key"))
     return job_state(await asyncio.to_thread(service.jobs.get, job), str(request.base_url))
 
@@ -92,6 +95,13 @@ async def _news(service: Service, before: ServerJob | None, now: ServerJob, base
                 yield _event("preview", {"index": picture.position, "step": picture.step, "image": url})
     if before is None or _statuses(before) != _statuses(now):
         yield _event(now.status if now.is_final else "status", job_state(now, base).model_dump())
+
+
+def _with_enlargement(data: dict[str, Any]) -> dict[str, Any]:
+    """A body with what its `enlarge` says as parameters of `/v1/images/enlarge`; a number alone is the scale."""
+    how = data["enlarge"]
+    how = how if isinstance(how, dict) else {"scale": how}
+    return {name: value for name, value in data.items() if name != "enlarge"} | how
 
 
 def _statuses(job: ServerJob) -> list[Any]:

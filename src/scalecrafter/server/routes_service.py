@@ -1,4 +1,4 @@
-"""Finished pictures, health checks and figures."""
+"""Health checks and figures."""
 
 from __future__ import annotations
 
@@ -6,28 +6,14 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import JSONResponse, Response
 
 from . import spec
 from .answers import Health
-from .failures import ApiError
 from .service import Service, the_service
 
 router = APIRouter()
 TheService = Annotated[Service, Depends(the_service)]
-
-
-@router.get("/v1/files/{name}", response_class=FileResponse, responses=spec.PICTURE)
-async def get_picture(name: str, service: TheService) -> FileResponse:
-    """A finished picture: PNG, with its whole request inside."""
-    try:
-        path = service.jobs.picture_path(name.removesuffix(".png"))
-    except ValueError:
-        path = None
-    if path is None or not name.endswith(".png") or not await asyncio.to_thread(path.is_file):
-        raise ApiError(404, f"there is no picture {name!r}: it does not exist, or has expired")
-    headers = {"Cache-Control": "private, max-age=86400, immutable", "X-Content-Type-Options": "nosniff"}
-    return FileResponse(path, media_type="image/png", headers=headers)
 
 
 @router.get("/healthz")

@@ -33,12 +33,23 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     }.items()
 }
 EVENTS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
-PICTURE: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
-    404: {"model": ErrorBody, "description": "no such picture"},
-    401: {"model": ErrorBody, "description": "no valid API key"},
-    403: {"model": ErrorBody, "description": "another site's web page"},
-}
+_BYTES = {"schema": {"type": "string", "format": "binary"}}
+
+
+def _file_answers(missing: str, *kinds: str) -> dict[int | str, dict[str, Any]]:
+    """The answers of an address of a picture."""
+    return {
+        200: {"content": dict.fromkeys(kinds, _BYTES)},
+        404: {"model": ErrorBody, "description": missing},
+        401: {"model": ErrorBody, "description": "no valid API key"},
+        403: {"model": ErrorBody, "description": "another site's web page"},
+        422: {"model": ErrorBody, "description": "a parameter of the address is wrong"},
+    }
+
+
+PICTURE = _file_answers("no such picture", "image/png", "image/jpeg", "image/webp")
+PREVIEW = _file_answers("no such preview", "image/jpeg")
+INPUT = _file_answers("no such job or picture", "image/png", "image/jpeg", "image/webp")
 METRICS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
     401: {"model": ErrorBody, "description": "no valid API key"},
@@ -92,14 +103,16 @@ def _body(kind: str, extra: dict[str, Any], required: list[str]) -> dict[str, An
 _FILE = {"type": "string", "format": "binary", "description": "PNG, JPEG or WebP"}
 _TEXT_IMAGE = {"type": "string", "description": "base64 or data URL of a PNG, JPEG or WebP file"}
 GENERATION_BODY = _body("application/json", {}, ["prompt"])
-ENLARGE_BODY = _body(
-    "multipart/form-data",
-    {
-        "image": _FILE,
-        "scale": {"type": "number", "exclusiveMinimum": 1, "maximum": 8, "default": 2, "description": "unless size"},
-        "creativity": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.3, "description": "0: keep it"},
-    },
-    ["image"],
-)
+_ENLARGING: dict[str, Any] = {
+    "scale": {"type": "number", "exclusiveMinimum": 1, "maximum": 8, "default": 2, "description": "unless size"},
+    "creativity": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.3, "description": "0: keep it"},
+}
+ENLARGE_BODY = _body("multipart/form-data", {"image": _FILE, **_ENLARGING}, ["image"])
 EDIT_BODY = _body("multipart/form-data", dict.fromkeys(PICTURE_FIELDS, _FILE), ["prompt", "image"])
-JOB_BODY = _body("application/json", dict.fromkeys(PICTURE_FIELDS, _TEXT_IMAGE), ["prompt"])
+_ENLARGE = {
+    "type": ["object", "null"],
+    "properties": _ENLARGING,
+    "additionalProperties": False,
+    "description": "enlarge the image instead of drawing one; the prompt may be left out then",
+}
+JOB_BODY = _body("application/json", {**dict.fromkeys(PICTURE_FIELDS, _TEXT_IMAGE), "enlarge": _ENLARGE}, [])
