@@ -9,11 +9,12 @@ from pathlib import Path
 from PIL import ExifTags, Image
 
 from .._util.pictures import open_header
-from ..generation.picture_files import VIEWER_CHUNK
 
 MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "webp": "image/webp"}
 """By the ending of a picture's address."""
 USUAL_QUALITY = 92
+_SETTINGS = "parameters"
+"""The text chunk for image viewers, `generation.picture_files.VIEWER_CHUNK`; that module would bring torch."""
 _DECODING = threading.Lock()
 """Only one picture is decoded at a time: a page of small pictures needs the memory of one large one."""
 
@@ -36,7 +37,7 @@ def converted(path: Path, ending: str, side: int | None = None, quality: int = U
     """
     file = BytesIO()
     with _DECODING, open_header(path) as image:
-        profile, settings = image.info.get("icc_profile"), image.info.get(VIEWER_CHUNK)
+        profile, settings = image.info.get("icc_profile"), image.info.get(_SETTINGS)
         picture: Image.Image = image
         if side is not None:
             picture.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
