@@ -26,10 +26,10 @@ from ..vae import (
 )
 from .calls import UNetCalls
 from .damping import check_damping
+from .denoiser_check import DenoiserCheck
 from .freeu import published_freeu
 from .installation import Installation, installation_on
 from .transformer import TransformerInstallation, check_options
-from .unet_check import UNetCheck
 
 RecipeLike = Recipe | str | os.PathLike[str]
 
@@ -97,8 +97,8 @@ def _unet_installation(
 
 def remove(pipe: Any) -> Any:
     """Undo `apply`: everything is exactly as it was.  Does nothing where nothing is applied."""
-    check = UNetCheck.of(pipe)
-    for model in [_denoiser(pipe)] if check is None else [check.unet, _denoiser(pipe)]:
+    check = DenoiserCheck.of(pipe)
+    for model in [_denoiser(pipe)] if check is None else [check.model, _denoiser(pipe)]:
         installation = installation_on(model)
         if installation is not None:
             installation.remove(model)
@@ -130,8 +130,8 @@ def set_aside(pipe: Any) -> Iterator[Any]:
         try:
             yield pipe
         finally:
-            check = UNetCheck.of(pipe)
-            for touched in (model, *([] if check is None else [check.unet])):
+            check = DenoiserCheck.of(pipe)
+            for touched in (model, *([] if check is None else [check.model])):
                 remove(touched)
             if installation is not None:
                 installation.put_on(model)

@@ -6,43 +6,18 @@ scheduler and guidance are those of the pipeline that calls, and nothing about a
 
 from __future__ import annotations
 
-import sys
 import threading
 import weakref
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..recipes.resolution import LayerChanges, ResolvedRecipe
 from ..unet.trajectory import Trajectory
 from .damping import Branches
 from .feature_caches import DeepCacheFeatures
-
-
-def calling_pipeline(unet: nn.Module) -> Any:
-    """The pipeline whose method called `unet`, found on the stack; None for a loop outside of any pipeline."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        code = frame.f_code
-        if code.co_argcount and code.co_varnames[0] == "self" and runs(owner := frame.f_locals.get("self"), unet):
-            return owner
-        frame = frame.f_back  # type: ignore[assignment]
-    return None
-
-
-def runs(pipe: Any, unet: nn.Module) -> bool:
-    """Whether an object is a pipeline with this U-Net."""
-    own = {} if isinstance(pipe, nn.Module) else getattr(pipe, "__dict__", {})
-    return "scheduler" in own and is_unet(own.get("unet"), unet)
-
-
-def is_unet(module: Any, unet: nn.Module) -> bool:
-    """Whether a module is this U-Net, or a wrapper around it (of torch.compile or DistributedDataParallel)."""
-    while module is not None and module is not unet:
-        module = getattr(module, "_orig_mod", None) or getattr(module, "module", None)
-    return module is unet
 
 
 def _nobody() -> None:

@@ -27,13 +27,14 @@ from ..unet.architecture import Architecture, read_architecture
 from ..unet.branches import frames_of, noise_channels
 from ..vae import remove_vae_memory
 from .adapters import adapters_in, refuse_adapters, refuse_skipped
-from .calls import UNetCalls, calling_pipeline, is_unet
+from .callers import calling_pipeline, is_model
+from .calls import UNetCalls
 from .convolution import ConvolutionPatch, refused_pickle
 from .damping import Branches, Damping, with_possible_damping
+from .denoiser_check import DenoiserCheck
 from .feature_caches import refuse_feature_caches
 from .freeu import install_freeu, restore_freeu
 from .module_tree import ModuleTree, WeightSamples
-from .unet_check import UNetCheck
 
 _ATTRIBUTE = "_scalecrafter"
 _ATTACHING = threading.Lock()
@@ -97,13 +98,13 @@ class Installation:
         unet.__dict__[_ATTRIBUTE] = self
         pipe = self._owner(unet)
         if pipe is not None:
-            UNetCheck.put_on(pipe, unet)
+            DenoiserCheck.put_on(pipe, "unet", unet)
 
     def take_off(self, unet: nn.Module) -> None:
         """Leave the U-Net as `put_on` found it."""
         pipe = self._pipe() if self._pipe is not None else None
         if pipe is not None:
-            UNetCheck.take_off(pipe)
+            DenoiserCheck.take_off(pipe)
         self.calls.features.end(unet)
         for handle in self._handles:
             handle.remove()
@@ -196,11 +197,11 @@ class Installation:
         """The pipeline that `apply` was called with, while it has this U-Net."""
         pipe = self._pipe() if self._pipe is not None else None
         own = getattr(pipe, "unet", None)
-        return pipe if own is None or is_unet(own, unet) else None
+        return pipe if own is None or is_model(own, unet) else None
 
     def _caller(self, unet: nn.Module) -> Any:
         """The pipeline that calls now; None for a bare U-Net."""
-        pipe = None if self._bare else calling_pipeline(unet)
+        pipe = None if self._bare else calling_pipeline(lambda parts: is_model(parts.get("unet"), unet))[0]
         return self._owner(unet) if pipe is None else pipe
 
     def _attach(self, unet: nn.Module) -> None:

@@ -7,35 +7,16 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Mapping
 from math import exp
 from typing import Any
-
-from torch import nn
 
 from ..errors import ModelError, RecipeError
 from ..recipes.transformer_sections import Schedule
 from ..recipes.transformers import ResolvedTransformer
 from ..transformer.architecture import TransformerArchitecture, uncompiled
+from .callers import calling_pipeline
 
 _ATTRIBUTE = "set_timesteps"
-
-
-def calling_pipeline(model: nn.Module | None, scheduler: Any = None) -> tuple[Any, Mapping[str, Any]]:
-    """The pipeline that runs `model` or `scheduler` now, found on the stack, and the local names of its call."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        code = frame.f_code
-        if code.co_argcount and code.co_varnames[0] == "self":
-            owner = frame.f_locals.get("self")
-            attributes = {} if isinstance(owner, nn.Module) else getattr(owner, "__dict__", {})
-            parts = [attributes[name] for name in ("transformer", "controlnet") if name in attributes]
-            parts = [uncompiled(one) for part in parts for one in getattr(part, "nets", [part])]
-            ours = attributes.get("scheduler") is scheduler if model is None else any(one is model for one in parts)
-            if parts and ours and "scheduler" in attributes:
-                return owner, frame.f_locals
-        frame = frame.f_back  # type: ignore[assignment]
-    return None, {}
 
 
 def shifts_by_size(scheduler: Any) -> bool:
@@ -85,7 +66,7 @@ class ScheduleHook:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         scheduler: Any = self._scheduler
         own = self._own or getattr(type(scheduler), _ATTRIBUTE).__get__(scheduler)
-        pipe, names = calling_pipeline(None, scheduler)
+        pipe, names = calling_pipeline(lambda parts: "transformer" in parts and parts["scheduler"] is scheduler)
         installation = uncompiled(getattr(pipe, "transformer", None)).__dict__.get("_scalecrafter") if pipe else None
         height, width = names.get("height"), names.get("width")
         if installation is None or not (isinstance(height, int) and isinstance(width, int)):

@@ -6,6 +6,7 @@ attention and the convolutions do in that call.  The scheduler's `set_timesteps`
 
 from __future__ import annotations
 
+import copy
 import inspect
 import os
 import weakref
@@ -33,8 +34,10 @@ from ..transformer.trajectory import call_place, largest_value
 from ..unet.architecture import convolutions_by_path
 from ..unet.trajectory import table_length
 from ..vae import remove_vae_memory
-from .convolution import ConvolutionPatch
-from .schedule import ScheduleHook, calling_pipeline, check_schedule, native_mu, shifts_by_size
+from .callers import Parts, calling_pipeline, is_model
+from .convolution import ConvolutionPatch, refused_pickle
+from .denoiser_check import DenoiserCheck
+from .schedule import ScheduleHook, check_schedule, native_mu, shifts_by_size
 from .transformer_parts import CallChanges, EmbeddingPatch, QueryScale
 
 RecipeLike = Recipe | str | os.PathLike[str]
@@ -50,6 +53,23 @@ def _before_call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
 
 
 _before_call = torch.compiler.disable(_before_call)  # type: ignore[no-untyped-call]
+
+
+class _Link:
+    """From a ControlNet to the installation on its transformer, held weakly; a copied one leads to the copied."""
+
+    def __init__(self, installation: TransformerInstallation) -> None:
+        self._to = weakref.ref(installation)
+
+    def __call__(self) -> TransformerInstallation | None:
+        return self._to()
+
+    def __reduce__(self) -> Any:
+        raise refused_pickle()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Link:
+        installation = self._to()
+        return _Link(memo.get(id(installation), installation))
 
 
 class TransformerInstallation:
@@ -97,7 +117,7 @@ class TransformerInstallation:
         targets = [transformer, *(one for ref in self._controls if (one := ref()) is not None)]
         for target in targets:
             if target is not transformer:
-                target.__dict__[_CONTROL] = weakref.ref(self)
+                target.__dict__[_CONTROL] = _Link(self)
             self._handles.append(target.register_forward_pre_hook(_before_call, with_kwargs=True))
             embedding = embedding_of(target, kind)
             if embedding is not None and not isinstance(embedding, EmbeddingPatch):
@@ -116,10 +136,16 @@ class TransformerInstallation:
         if self._scheduler is not None and hasattr(self._scheduler, "set_timesteps"):
             self._schedule = ScheduleHook(self._scheduler)
             self._schedule.put_on()
+        pipe = self._pipe() if self._pipe is not None else None
+        if pipe is not None:
+            DenoiserCheck.put_on(pipe, "transformer", transformer)
 
     def take_off(self, transformer: nn.Module) -> None:
         """Leave the transformer as `put_on` found it."""
         self._now.clear()
+        pipe = self._pipe() if self._pipe is not None else None
+        if pipe is not None:
+            DenoiserCheck.take_off(pipe)
         for handle in self._handles:
             handle.remove()
         for ref in self._controls:
@@ -161,7 +187,7 @@ class TransformerInstallation:
         parameters = list(inspect.signature(type(target).forward).parameters)[1:]
         named = dict(zip(parameters, args, strict=False)) | kwargs
         grid = image_grid(kind, target, named)
-        pipe, _ = calling_pipeline(target)
+        pipe, _ = calling_pipeline(lambda parts: _is_in(parts, target))
         pipe = pipe or (self._pipe() if self._pipe is not None else None)
         scheduler = getattr(pipe, "scheduler", None)
         resolved = self.resolved_for(grid, scheduler)
@@ -187,11 +213,34 @@ class TransformerInstallation:
         if pipe is not None and any(_CONTROL not in one.__dict__ for one in control_networks(pipe)):
             raise ModelError(f"pipe.controlnet is another one {again}")
 
+    def __reduce__(self) -> Any:
+        raise refused_pickle()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TransformerInstallation:
+        """That of a copied transformer: its pipeline and ControlNets are the copied ones, where they were copied."""
+        twin = memo[id(self)] = object.__new__(type(self))
+        pipe = self._pipe() if self._pipe is not None else None
+        controls = [one for ref in self._controls if (one := ref()) is not None]
+        state = {key: value for key, value in self.__dict__.items() if key not in ("_pipe", "_controls", "vae")}
+        twin.__dict__.update(copy.deepcopy(state, memo))
+        copied = memo.get(id(pipe))
+        twin._pipe = None if copied is None else weakref.ref(copied)
+        twin._controls = [weakref.ref(memo.get(id(one), one)) for one in controls]
+        vae = self.vae() if self.vae is not None else None
+        twin.vae = None if vae is None else weakref.ref(memo.get(id(vae), vae))
+        return twin
+
     def _set_convolutions(self, resolved: ResolvedTransformer | None, layers: LayerChanges) -> None:
         recipe = resolved.convolutions if resolved is not None else None
         transform = recipe.transform if recipe is not None and layers.dispersed else None
         for path, _, patch in self._patches:
             patch.set(layers.factors.get(path), transform if path in layers.dispersed else None)
+
+
+def _is_in(parts: Parts, target: nn.Module) -> bool:
+    """Whether a pipeline of these parts has a transformer or ControlNet."""
+    found = [parts[name] for name in ("transformer", "controlnet") if name in parts]
+    return any(is_model(one, target) for part in found for one in getattr(part, "nets", [part]))
 
 
 def check_options(freeu: bool, guided: bool | None) -> None:
