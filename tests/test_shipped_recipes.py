@@ -7,7 +7,11 @@ by this file's own list of what a block holds, not by the library's matching of 
 
 from __future__ import annotations
 
+import math
+
 import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 
 import scalecrafter
 from scalecrafter import Recipe
@@ -16,6 +20,9 @@ from tests.support.tiny_models import sd15_unet_meta, sd21_unet_meta, sdxl_unet_
 
 UNETS = {"sd15": sd15_unet_meta(), "sd21": sd21_unet_meta(), "sdxl": sdxl_unet_meta()}
 Blocks = dict[str, float]
+
+FOR_TRANSFORMERS = {"flux-4096x4096-i-max": math.log(6), "flux-4096x4096-hiflow": 1.15}
+"""By name, mu: the logarithm of I-Max's second time shift; the pipeline's own at 1024² for HiFlow."""
 
 DOWN_TO_UP = ("down1", "down2", "down3", "mid", "up0", "up1", "up2")
 SD_LARGE: Blocks = {"down1": 2, "down2": 3, "down3": 4, "mid": 4, "up0": 4, "up1": 3, "up2": 2}
@@ -65,7 +72,23 @@ def spelt_out(blocks: Blocks, levels: int) -> dict[str, tuple[float, float]]:
 
 
 def test_all_published_recipes_are_shipped_and_no_others() -> None:
-    assert set(shipped_recipes()) == set(PUBLISHED)
+    assert set(shipped_recipes()) == {*PUBLISHED, *FOR_TRANSFORMERS}
+
+
+@pytest.mark.parametrize("name", FOR_TRANSFORMERS)
+def test_a_recipe_for_flux_has_the_figures_of_its_source(name: str) -> None:
+    with torch.device("meta"):
+        transformer = FluxTransformer2DModel(num_layers=1, num_single_layers=1)
+    pipe = FluxPipeline(FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True), *[None] * 5, transformer)
+    plan = scalecrafter.plan(pipe, 4096, 4096, 30, recipe=name)
+    assert plan.scales(0) == plan.scales(29) == (4.0, 4.0)
+    assert plan.temperature(0) == pytest.approx(math.sqrt(math.log(256 * 256) / math.log(64 * 64)))
+    assert plan.mu == pytest.approx(FOR_TRANSFORMERS[name])
+    scaling = plan.changes(0).positions.scaling
+    rates = scaling.frequencies(56, 10000.0, 4.0, 64)
+    for pair, rate in enumerate(rates.tolist()):  # clipped at interpolation
+        plain, stretched = 10000 ** (-2 * pair / 56), (10000 * 10) ** (-2 * pair / 56)
+        assert rate == pytest.approx(max(stretched, plain / 4), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

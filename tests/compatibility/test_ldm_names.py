@@ -70,7 +70,7 @@ def test_every_name_is_the_one_that_diffusers_reads_checkpoints_by(family: str) 
     assert all(converted[f"{path}.{kind}"] is tensor for (path, kind), tensor in tensors.items())
 
 
-@pytest.mark.parametrize("name", shipped_recipes())
+@pytest.mark.parametrize("name", [name for name in shipped_recipes() if name.split("-")[0] in UNETS])
 def test_a_published_recipe_in_original_names_is_the_same_recipe(name: str) -> None:
     """Every layer of the published lists, written layer by layer in either naming."""
     recipe = Recipe.load(name)

@@ -228,6 +228,16 @@ def test_another_scheduler_after_apply_is_told() -> None:
         FLUX.run(pipe, *LARGE)
 
 
+def test_another_transformer_after_apply_is_told() -> None:
+    pipe = scalecrafter.apply(CASES["flux"].make(), recipe=recipe("flux"))
+    own, pipe.transformer = pipe.transformer, tiny_flux()
+    with pytest.raises(scalecrafter.ModelError, match=r"pipe\.transformer is another one"):
+        FLUX.run(pipe, *LARGE)
+    scalecrafter.remove(pipe)
+    assert FLUX.run(pipe, *LARGE).isfinite().all()
+    assert "_scalecrafter" not in own.__dict__
+
+
 def test_half_precision_runs() -> None:
     pipe = CASES["flux"].make()
     pipe.transformer.to(torch.bfloat16)

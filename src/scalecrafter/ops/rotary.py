@@ -26,6 +26,8 @@ class PositionScaling:
     """YaRN: pairs that turn less often than this over the native axis are interpolated."""
     beta: float = 32.0
     """YaRN: pairs that turn more often than this keep their frequency."""
+    factor: float | None = None
+    """NTK: theta times this at any scale, with no frequency below interpolation's (I-Max, HiFlow)."""
 
     def frequencies(self, dim: int, theta: float, scale: float, native: float) -> Tensor:
         """The frequencies of one axis `(dim / 2,)`; `native` is the axis' number of tokens in training."""
@@ -37,6 +39,10 @@ class PositionScaling:
             return plain
         if self.method == "interpolate":
             return plain / scale
+        if self.method == "ntk" and self.factor is not None:
+            return torch.maximum(
+                plain * self.factor ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim), plain / scale
+            )
         if self.method == "ntk":
             return plain * ntk_factors(dim, theta, scale)
         return yarn_frequencies(plain, scale, native, self.alpha, self.beta)

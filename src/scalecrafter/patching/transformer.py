@@ -68,8 +68,10 @@ class _Link:
         raise refused_pickle()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Link:
+        twin = memo[id(self)] = object.__new__(_Link)
         installation = self._to()
-        return _Link(memo.get(id(installation), installation))
+        twin._to = self._to if installation is None else weakref.ref(memo.get(id(installation), installation))
+        return twin
 
 
 class TransformerInstallation:

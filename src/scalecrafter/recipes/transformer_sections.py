@@ -47,10 +47,14 @@ class Positions(Section):
     method: Literal["interpolate", "ntk", "yarn"] = "yarn"
     alpha: float = 1.0
     beta: float = 32.0
+    factor: float | None = Field(default=None, ge=1.0)
+    """NTK: what theta is multiplied by at any scale, where the frequencies end at those of interpolation."""
     native: NativeGrid | None = None
 
     @model_validator(mode="after")
-    def _ordered(self) -> Positions:
+    def _consistent(self) -> Positions:
+        if self.factor is not None and self.method != "ntk":
+            raise ValueError(f'factor has no effect with method = "{self.method}": it is for "ntk"')
         if self.beta <= self.alpha:
             raise ValueError(f"beta is {self.beta:g}: it must be above alpha, which is {self.alpha:g}")
         return self

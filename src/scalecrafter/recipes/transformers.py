@@ -61,7 +61,7 @@ class ResolvedTransformer:
         scaling, magnitude, temperature = None, 1.0, None
         native = self._native(positions)
         if positions and place < _exact(positions.until) and (grid.height > native.height or grid.width > native.width):
-            scaling = PositionScaling(positions.method, positions.alpha, positions.beta)
+            scaling = PositionScaling(positions.method, positions.alpha, positions.beta, positions.factor)
         trained = self._native(attention)
         tokens, native_tokens = grid.height * grid.width, trained.height * trained.width
         if attention and place < _exact(attention.until) and tokens > native_tokens:
