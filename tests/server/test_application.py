@@ -58,7 +58,7 @@ def app(settings: ServerSettings) -> Iterator[FastAPI]:
         f"Bearer {KEY[:-1]}",
     ],
 )
-@pytest.mark.parametrize("path", ["/v1/models", "/metrics", "/openapi.json", "/nowhere", "/"])
+@pytest.mark.parametrize("path", ["/v1/models", "/metrics", "/v1/jobs", "/nowhere", "/"])
 def test_without_a_key_nothing_is_told(settings: ServerSettings, header: str | None, path: str) -> None:
     asked = client(settings.model_copy(update={"keys": (SecretStr(KEY), SecretStr(OTHER))}))
     headers = {} if header is None else {"Authorization": header.encode("latin-1")}

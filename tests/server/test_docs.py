@@ -35,3 +35,5 @@ def test_the_examples_work_as_they_are_typed(server: Running, tmp_path: Path) ->
     assert f"{server.url}/v1/files/" in said[0]
     assert said[1].count("/v1/files/") == 2
     assert "event: done" in said[2]
+    assert '"object":"list"' in said[2]
+    assert '"deleted":true' in said[2]

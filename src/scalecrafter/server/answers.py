@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -75,6 +77,27 @@ class JobState(BaseModel):
     """Pictures in the queue that are made first."""
     pictures: list[PictureState]
     error: ErrorDetail | None = None
+    request: dict[str, Any]
+    """Everything that was asked for, in the words of `scalecrafter generate`; image and mask by their digests."""
+
+
+class JobPage(BaseModel):
+    """Some jobs, newest first, as OpenAI's API has lists."""
+
+    object: str = "list"
+    data: list[JobState]
+    first_id: str | None
+    last_id: str | None
+    """Ask for the jobs `after` this one."""
+    has_more: bool
+
+
+class RemovedJob(BaseModel):
+    """That a job, or a picture of it, is gone."""
+
+    id: str
+    object: str = "job.deleted"
+    deleted: bool = True
 
 
 class Health(BaseModel):
@@ -96,6 +119,18 @@ def job_state(job: ServerJob, base: str) -> JobState:
         ahead=job.ahead,
         pictures=[_picture_state(picture, base) for picture in job.pictures],
         error=_error(job.failure.message, job.failure.is_clients) if job.failure else None,
+        request=job.request.model_dump(mode="json", exclude={"dtype", "device"}, exclude_none=True),
+    )
+
+
+def job_page(jobs: Sequence[ServerJob], limit: int, base: str) -> JobPage:
+    """A page of at most `limit` jobs; one job beyond that shows that there are more."""
+    data = [job_state(job, base) for job in jobs[:limit]]
+    return JobPage(
+        data=data,
+        first_id=data[0].id if data else None,
+        last_id=data[-1].id if data else None,
+        has_more=len(jobs) > limit,
     )
 
 

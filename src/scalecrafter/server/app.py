@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from .._version import __version__
-from . import failures, routes_images, routes_jobs, routes_pictures, routes_service
+from . import failures, reference_page, routes_images, routes_jobs, routes_pictures, routes_service
 from .guards import BodyGuard, KeyGuard, SiteGuard
 from .housekeeping import Housekeeper
 from .jobs import Jobs
@@ -82,11 +82,13 @@ def create_app(
         app.include_router(routes.router)
 
     # A request passes the middleware that was added last first.
-    if own_page is None:
-        app.add_middleware(KeyGuard, keys=settings.keys)
-    else:
+    if own_page is not None:
         app.add_middleware(PageSwitch, page=own_page)
-        app.add_middleware(KeyGuard, keys=settings.keys, is_page=own_page.owns)
+
+    def is_page(path: str) -> bool:
+        return path in reference_page.PATHS or (own_page is not None and own_page.owns(path))
+
+    app.add_middleware(KeyGuard, keys=settings.keys, is_page=is_page)
     if settings.origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST", "DELETE"], allow_headers=["*"]

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import ScaleCrafterError
 
-VERSION = 2
+VERSION = 3
 _SCHEMA = """
 CREATE TABLE jobs (
     id TEXT PRIMARY KEY,
@@ -24,9 +24,12 @@ CREATE TABLE jobs (
     request TEXT NOT NULL,           -- JSON; its pictures are names in the uploads
     repeat_key TEXT UNIQUE,          -- of submissions that may arrive twice
     change INTEGER NOT NULL,         -- number of the last change to the job or its pictures
-    model TEXT NOT NULL              -- ServerSettings.model_key, or of version 1 the model's name
+    model TEXT NOT NULL,             -- ServerSettings.model_key, or of version 1 the model's name
+    key TEXT NOT NULL DEFAULT '',    -- whose it is: records.Client
+    client TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE INDEX jobs_by_change ON jobs (change);
+CREATE INDEX jobs_by_client ON jobs (key, client);
 CREATE TABLE pictures (
     number INTEGER PRIMARY KEY AUTOINCREMENT,    -- the order of the queue
     id TEXT NOT NULL UNIQUE,
@@ -79,6 +82,13 @@ CREATE TABLE models (model TEXT PRIMARY KEY, facts TEXT NOT NULL) STRICT;
 DELETE FROM workers;
 ALTER TABLE workers ADD COLUMN models TEXT NOT NULL DEFAULT '[]';
 """
+_FROM_VERSION_2 = """
+ALTER TABLE jobs ADD COLUMN key TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN client TEXT NOT NULL DEFAULT '';
+CREATE INDEX jobs_by_client ON jobs (key, client);
+"""
+_STEPS = {0: (_SCHEMA,), 1: (_FROM_VERSION_1, _FROM_VERSION_2), 2: (_FROM_VERSION_2,)}
+"""Version of a store → what brings it to the present one."""
 
 
 class StoreError(ScaleCrafterError):
@@ -150,7 +160,7 @@ class Database:
                     f"the store {str(self.path)!r} is of version {version}, and this scalecrafter reads {VERSION}: "
                     "name another folder with --data"
                 )
-            for statement in (_FROM_VERSION_1 if version else _SCHEMA).split(";\n"):
+            for statement in "".join(_STEPS[version]).split(";\n"):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {VERSION}")
 

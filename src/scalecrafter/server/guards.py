@@ -18,10 +18,16 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .failures import ApiError
+from .records import Client
 
+CLIENT_HEADER = "X-Client-Id"
+"""A secret that a client made up, by which it finds its own jobs again."""
+_KEY = "scalecrafter.key"
+"""In an ASGI scope: the digest of the request's API key."""
 OPEN_PATHS = ("/healthz", "/readyz", "/v1/files/")
 """Paths that need no key: health checks, and pictures, whose addresses cannot be guessed."""
 _DRAINING = 1.0
@@ -48,7 +54,10 @@ class KeyGuard:
         self._digests = [_digest(key.get_secret_value()) for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._digests and not _is_open(scope["path"]) and not self._has_key(scope):
+        key = self._key(scope) if scope["type"] == "http" and self._digests else None
+        if key is not None:
+            scope[_KEY] = key.hex()
+        elif scope["type"] == "http" and self._digests and not _is_open(scope["path"]):
             message = "no valid API key: send one of this server's as the header `Authorization: Bearer KEY`"
             how = 'Basic realm="ScaleCrafter: any name, and an API key as the password"'
             answer = ApiError(
@@ -58,7 +67,8 @@ class KeyGuard:
             return
         await self._app(scope, receive, send)
 
-    def _has_key(self, scope: Scope) -> bool:
+    def _key(self, scope: Scope) -> bytes | None:
+        """The digest of the request's key, if it is one of this server's."""
         kind, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
         kinds = {"bearer"}
         if self._is_page(scope["path"]) and kind.lower() == "basic":
@@ -66,7 +76,13 @@ class KeyGuard:
         digest = _digest(given.strip())
         # All keys are compared, and by their digests, so the time depends on none of them.
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        return any(matches) and kind.lower() in kinds
+        return digest if any(matches) and kind.lower() in kinds else None
+
+
+def client_of(request: HTTPConnection) -> Client:
+    """Who sends a request that has passed `KeyGuard`."""
+    name = request.headers.get(CLIENT_HEADER, "").strip()
+    return Client(request.scope.get(_KEY, ""), _digest(name).hex() if name else "")
 
 
 class SiteGuard:

@@ -13,6 +13,7 @@ from .claims import give_up, recover, unserved
 from .database import Database
 from .folders import Folders
 from .records import DONE, QUEUED, RUNNING
+from .removal import remove_job, remove_upload
 from .settings import ServerSettings
 from .worker_lock import is_dead
 
@@ -80,7 +81,7 @@ class Housekeeper:
             "SELECT job FROM pictures GROUP BY job HAVING max(finished) < ? AND sum(status IN (?, ?)) = 0",
             before, QUEUED, RUNNING,
         ):  # fmt: skip
-            self._remove(row["job"])
+            remove_job(self.database, self.folders, row["job"])
 
     def _bytes(self) -> int:
         """Of pictures, uploads and the store."""
@@ -96,18 +97,8 @@ class Housekeeper:
         )  # fmt: skip
         if row is None:
             return False
-        self._remove(row["job"])
+        remove_job(self.database, self.folders, row["job"])
         return True
-
-    def _remove(self, job: str) -> None:
-        pictures = [row["id"] for row in self.database.rows("SELECT id FROM pictures WHERE job = ?", job)]
-        uploads = [row["name"] for row in self.database.rows("SELECT name FROM uploads WHERE job = ?", job)]
-        with self.database.writing() as connection:
-            connection.execute("DELETE FROM jobs WHERE id = ?", (job,))
-        for picture in pictures:
-            self.folders.picture(picture).unlink(missing_ok=True)
-        for upload in uploads:
-            self._remove_upload(self.folders.upload(upload))
 
     def _sweep(self) -> None:
         """Files that no job names: those of a process that was killed."""
@@ -117,13 +108,7 @@ class Housekeeper:
                 path.unlink(missing_ok=True)
         for path in self.folders.uploads.iterdir():
             if _is_old(path):
-                self._remove_upload(path)
-
-    def _remove_upload(self, path: Path) -> None:
-        """Remove an upload that no job names."""
-        with self.database.writing(durable=False):  # so that no job begins to name it meanwhile
-            if self.database.row("SELECT 1 FROM uploads WHERE name = ? LIMIT 1", path.name) is None:
-                path.unlink(missing_ok=True)
+                remove_upload(self.database, self.folders, path.name)
 
     def _run(self) -> None:
         removed = time.monotonic()

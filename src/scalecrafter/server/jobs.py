@@ -8,6 +8,8 @@
     jobs.preview(picture.id)                    # JPEG bytes of the latest preview, while the picture is being made
     jobs.picture_path(picture.id)               # its PNG, once picture.status is "done"
     jobs.cancel(job)
+    jobs.newest(client, limit=20)               # a client's jobs, newest first
+    jobs.remove(job)                            # with its pictures; or one picture of it
 
 All but `watch` may block for some milliseconds: on an event loop, call them with `asyncio.to_thread`. A wrong request
 raises the errors of the command line (`RequestError` and its kin), `LimitError`, `UnknownModelError`, `QueueFullError`
@@ -30,7 +32,8 @@ from ..request.request import DIRECT, Request, RequestError
 from .changes import ChangeNotifier
 from .database import Database
 from .folders import Folders
-from .records import ServerJob
+from .records import NOBODY, Client, ServerJob
+from .removal import remove_job, remove_picture
 from .settings import ServerSettings
 from .store import Store
 from .uploads import PICTURE_FIELDS, keep_upload, upload_name, upload_size, with_pictures
@@ -58,6 +61,7 @@ class Jobs:
         pictures: int = 1,
         files: Mapping[str, bytes] = MappingProxyType({}),
         repeat_key: str | None = None,
+        client: Client = NOBODY,
     ) -> str:
         """Accept a job.
 
@@ -67,6 +71,7 @@ class Jobs:
             pictures: how many. Their seeds count up from the request's.
             files: the contents of the request's `image` and `mask`, whose names do not matter then.
             repeat_key: a second submission with the same key returns the job of the first one.
+            client: who may list it.
 
         Raises:
             RequestError, RecipeError, SizeError, LimitError, UnknownModelError: what is wrong with it.
@@ -98,7 +103,7 @@ class Jobs:
                 keep_upload(self.folders, names[field], data)
 
         limit = self.settings.limits.queue
-        return self.store.add(request, pictures, limit, tuple(names.values()), repeat_key, write_uploads)[0]
+        return self.store.add(request, pictures, limit, tuple(names.values()), repeat_key, write_uploads, client)[0]
 
     def check_model(self, name: str) -> None:
         """Raise `UnknownModelError`, with the names of the models, for a model that is not served."""
@@ -116,6 +121,18 @@ class Jobs:
         """Cancel the unfinished pictures of a job; the finished ones stay (`UnknownJobError`)."""
         self.store.cancel(job)
         return self.store.job(job)
+
+    def newest(self, client: Client, limit: int, after: str | None = None) -> list[ServerJob]:
+        """At most `limit` of a client's jobs, newest first; with `after`, older ones than that (`UnknownJobError`)."""
+        return self.store.newest(client, limit, after)
+
+    def remove(self, job: str, position: int | None = None) -> None:
+        """Remove a job with its pictures, or its picture at one position, for good (`UnknownJobError`)."""
+        self.store.job(job)
+        if position is None:
+            remove_job(self.store.database, self.folders, job)
+        else:
+            remove_picture(self.store.database, self.folders, job, position)
 
     def preview(self, picture: str) -> bytes | None:
         """The latest preview of a picture that is being made: a small JPEG."""

@@ -15,6 +15,20 @@ FINAL = frozenset({DONE, FAILED, CANCELLED})
 
 
 @dataclass(frozen=True)
+class Client:
+    """Who submits a job, and so may list it. Whoever has the id of a job may see and cancel it."""
+
+    key: str = ""
+    """Digest of its API key; empty on a server without keys."""
+    name: str = ""
+    """Digest of a secret that it made up for itself, as a browser may; empty without one."""
+
+
+NOBODY = Client()
+"""A client without a key and a name."""
+
+
+@dataclass(frozen=True)
 class Failure:
     """Why a picture was not made."""
 

@@ -65,7 +65,7 @@ async def retrieve_model(model: str, service: TheService) -> ModelCard:
 async def _make(
     request: Request, response: Response, service: Service, given: ImagesRequest, files: dict[str, bytes]
 ) -> ImagesAnswer:
-    job = await service.submit(given, files, request.headers.get("idempotency-key"))
+    job = await service.submit(given, files, request)
     files.clear()  # they are on the disk; many clients may wait here
     response.headers["X-Job-Id"] = job
     state = await _finished(service.jobs, job)

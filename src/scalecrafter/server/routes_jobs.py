@@ -8,16 +8,18 @@ import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import StreamingResponse
 
 from . import spec
-from .answers import JobState, job_state
+from .answers import JobPage, JobState, RemovedJob, job_page, job_state
 from .bodies import read_json
 from .failures import ApiError
+from .guards import client_of
 from .images_schema import image_bytes, parse_images_request
 from .records import RUNNING, ServerJob
 from .service import Service, the_service
+from .store import UnknownJobError
 
 router = APIRouter(responses=spec.ERRORS)
 TheService = Annotated[Service, Depends(the_service)]
@@ -36,8 +38,20 @@ async def submit_job(request: Request, service: TheService) -> JobState:
     if enlarging:
         data = _with_enlargement(data)
     given = parse_images_request(data, service.settings.default_model, files, enlarging=enlarging)
-    job = await service.submit(given, files, request.headers.get("idempotency-key"))
+    job = await service.submit(given, files, request)
     return job_state(await asyncio.to_thread(service.jobs.get, job), str(request.base_url))
+
+
+@router.get("/v1/jobs")
+async def list_jobs(
+    request: Request,
+    service: TheService,
+    limit: Annotated[int, Query(ge=1, le=100, description="jobs of one page")] = 20,
+    after: Annotated[str | None, Query(description="id of the last job of the page before")] = None,
+) -> JobPage:
+    """The client's own jobs, newest first: those of its API key, or of its `X-Client-Id`."""
+    jobs = await asyncio.to_thread(service.jobs.newest, client_of(request), limit + 1, after)
+    return job_page(jobs, limit, str(request.base_url))
 
 
 @router.get("/v1/jobs/{job}")
@@ -52,9 +66,23 @@ async def cancel_job(job: str, request: Request, service: TheService) -> JobStat
     return job_state(await asyncio.to_thread(service.jobs.cancel, job), str(request.base_url))
 
 
+@router.delete("/v1/jobs/{job}/pictures")
+async def remove_job(job: str, service: TheService) -> RemovedJob:
+    """Remove a job and its pictures for good, finished or not."""
+    await asyncio.to_thread(service.jobs.remove, job)
+    return RemovedJob(id=job)
+
+
+@router.delete("/v1/jobs/{job}/pictures/{index}")
+async def remove_picture(job: str, index: Annotated[int, Path(ge=0, le=99)], service: TheService) -> RemovedJob:
+    """Remove one picture of a job for good, and with its last picture the job."""
+    await asyncio.to_thread(service.jobs.remove, job, index)
+    return RemovedJob(id=job)
+
+
 @router.get("/v1/jobs/{job}/events", response_class=StreamingResponse, responses=spec.EVENTS)
 async def watch_job(job: str, request: Request, service: TheService) -> StreamingResponse:
-    """Server-sent events: `status`, `progress`, `preview`, and at the end `done`, `failed` or `cancelled`."""
+    """Server-sent events: `status`, `progress`, `preview`; then `done`, `failed`, `cancelled` or `removed`."""
     await asyncio.to_thread(service.jobs.get, job)
     if service.streams >= service.settings.limits.streams:
         message = f"{service.streams} clients watch jobs already: use GET /v1/jobs/{job} now and then"
@@ -71,6 +99,9 @@ async def _stream(service: Service, job: str, base: str) -> AsyncIterator[str]:
             events = [event async for event in _news(service, before, state, base)]
             yield "".join(events) or ": still there\n\n"
             before = state
+    except UnknownJobError:
+        yield _event("removed", {"job": job})
+    else:
         if before is not None and not before.is_final:
             yield _event("stopping", {"job": job})
     finally:

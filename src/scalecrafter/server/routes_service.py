@@ -5,15 +5,23 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
-from fastapi.responses import JSONResponse, Response
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from . import spec
 from .answers import Health
+from .reference_page import POLICY, reference_page
 from .service import Service, the_service
 
 router = APIRouter()
 TheService = Annotated[Service, Depends(the_service)]
+
+
+@router.get("/docs", response_class=HTMLResponse, include_in_schema=False)
+async def docs(request: Request) -> HTMLResponse:
+    """This API, as a page to read."""
+    page = reference_page(request.app.openapi(), str(request.base_url))
+    return HTMLResponse(page, headers={"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"})
 
 
 @router.get("/healthz")

@@ -12,9 +12,11 @@ from math import ceil
 from fastapi import Request
 
 from .failures import ApiError
+from .guards import client_of
 from .images_schema import ImagesRequest
 from .jobs import Jobs
 from .metrics import Metrics
+from .records import Client
 from .settings import ServerSettings
 from .store import QueueFullError
 
@@ -33,12 +35,14 @@ class Service:
     streams: int = 0
     """Clients that watch jobs now."""
 
-    async def submit(self, given: ImagesRequest, files: Mapping[str, bytes], repeat_key: str | None) -> str:
-        """Accept a job; its id (`ApiError` 429 with Retry-After when the queue is full)."""
+    async def submit(self, given: ImagesRequest, files: Mapping[str, bytes], request: Request) -> str:
+        """Accept a job that arrived with this HTTP request; its id (`ApiError` 429 when the queue is full)."""
+        client = client_of(request)
+        repeat_key = request.headers.get("idempotency-key")
         if repeat_key is not None:
-            repeat_key = _repeat_key(repeat_key, given, files)
+            repeat_key = _repeat_key(repeat_key, client, given, files)
         try:
-            return await asyncio.to_thread(self.jobs.submit, given.request, given.pictures, files, repeat_key)
+            return await asyncio.to_thread(self.jobs.submit, given.request, given.pictures, files, repeat_key, client)
         except QueueFullError as error:
             wait = await asyncio.to_thread(self._seconds_until_a_place)
             raise ApiError(429, str(error), headers={"Retry-After": str(wait)}) from None
@@ -55,11 +59,13 @@ def the_service(request: Request) -> Service:
     return service
 
 
-def _repeat_key(given: str, what: ImagesRequest, files: Mapping[str, bytes]) -> str:
-    """A digest of an Idempotency-Key and the request with it: another request never has the same."""
+def _repeat_key(given: str, client: Client, what: ImagesRequest, files: Mapping[str, bytes]) -> str:
+    """A digest of an Idempotency-Key, who sent it, and the request: another request never has the same."""
     if len(given) > _LONGEST_KEY:
         raise ApiError(400, f"the Idempotency-Key is longer than {_LONGEST_KEY} characters")
-    digest = hashlib.sha256(repr((given, what.request.model_dump_json(), what.pictures)).encode("utf-8", "replace"))
+    digest = hashlib.sha256(
+        repr((given, client, what.request.model_dump_json(), what.pictures)).encode("utf-8", "replace")
+    )
     for name, data in sorted(files.items()):
         digest.update(name.encode() + hashlib.sha256(data).digest())
     return digest.hexdigest()

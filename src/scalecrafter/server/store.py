@@ -10,15 +10,20 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 
-from ..request.request import LARGEST_SEED, Request
+from ..request.request import LARGEST_SEED, Request, RequestError
 from .database import Database, changed, count
-from .records import CANCELLED, QUEUED, RUNNING, ModelFacts, QueuedPicture, ServerJob
+from .records import CANCELLED, NOBODY, QUEUED, RUNNING, Client, ModelFacts, QueuedPicture, ServerJob
 
 _PICTURE = (
     "id, position, seed, status, step, steps, preview_number, error, clients_fault, seconds, width, height, number"
 )
+
+
+_NEWEST = 1 << 62
+"""Beyond every row."""
 
 
 class QueueFullError(Exception):
@@ -56,6 +61,7 @@ class Store:
         uploads: Sequence[str] = (),
         repeat_key: str | None = None,
         write_uploads: Callable[[], None] = lambda: None,
+        client: Client = NOBODY,
     ) -> tuple[str, bool]:
         """Accept a job: when this returns, it is on the disk.
 
@@ -66,6 +72,7 @@ class Store:
             uploads: names of the uploads that the request starts from.
             repeat_key: if a job has this key already, that job is the answer.
             write_uploads: writes the uploads. It is called only if the job is accepted.
+            client: whose job it is.
 
         Returns:
             The job's id, and whether it is new.
@@ -86,8 +93,12 @@ class Store:
                 raise QueueFullError(waiting, limit)
             write_uploads()
             connection.execute(
-                "INSERT INTO jobs VALUES (?, ?, ?, ?, 0, ?)",
-                (job, time.time(), request.model_dump_json(), repeat_key, self._key(request.model)),
+                "INSERT INTO jobs (id, created, request, repeat_key, change, model, key, client) "
+                "VALUES (?, ?, ?, ?, 0, ?, ?, ?)",
+                (
+                    *(job, time.time(), request.model_dump_json(), repeat_key, self._key(request.model)),
+                    *(client.key, client.name),
+                ),
             )
             connection.executemany("INSERT INTO uploads VALUES (?, ?)", [(job, name) for name in uploads])
             for position in range(pictures):
@@ -105,7 +116,36 @@ class Store:
         row = self.database.row("SELECT * FROM jobs WHERE id = ?", job)
         if row is None:
             raise UnknownJobError(job)
-        rows = self.database.rows(f"SELECT {_PICTURE} FROM pictures WHERE job = ? ORDER BY position", job)
+        return self._job(row)
+
+    def newest(self, client: Client, limit: int, after: str | None = None) -> list[ServerJob]:
+        """A client's jobs, newest first.
+
+        Args:
+            client: one with a key and no name has all jobs of its key; one without both, those of nobody in particular.
+            limit: the most.
+            after: only jobs that are older than this one (`UnknownJobError`).
+        """
+        mine, values = "key = ?", [client.key]
+        if client.name or not client.key:
+            mine, values = "key = ? AND client = ?", [client.key, client.name]
+        below = _NEWEST
+        if after is not None:
+            last = self.database.row("SELECT rowid FROM jobs WHERE id = ?", after)
+            if last is None:
+                raise UnknownJobError(after)
+            below = int(last["rowid"])
+        found: list[ServerJob] = []
+        query = f"SELECT rowid, * FROM jobs WHERE {mine} AND rowid < ? ORDER BY rowid DESC LIMIT ?"
+        while len(found) < limit and (rows := self.database.rows(query, *values, below, limit - len(found))):
+            for row in rows:
+                with suppress(RequestError):  # of a version that could make what this one cannot
+                    found.append(self._job(row))
+            below = rows[-1]["rowid"]
+        return found
+
+    def _job(self, row: sqlite3.Row) -> ServerJob:
+        rows = self.database.rows(f"SELECT {_PICTURE} FROM pictures WHERE job = ? ORDER BY position", row["id"])
         first = next((picture["number"] for picture in rows if picture["status"] == QUEUED), None)
         ahead = 0
         if first is not None:
