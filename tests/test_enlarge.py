@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image
 
 import scalecrafter
 from scalecrafter._util.sizes import ImageSize
@@ -17,21 +17,13 @@ from scalecrafter.generation.picture_files import read_request, save_picture
 from scalecrafter.methods.steps.enlarging import cut, keep_low_frequencies, padded, padded_size
 from scalecrafter.request.methods import METHODS
 from scalecrafter.request.request import Request, RequestError
+from tests.support.picture_kinds import KINDS, PROFILE, smooth, transparent, turned
 from tests.support.tiny_models import tiny_sd_pipeline
-
-PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 @pytest.fixture(scope="module")
 def pipe() -> Any:
     return tiny_sd_pipeline()
-
-
-def smooth(width: int, height: int) -> Image.Image:
-    """A picture without fine detail."""
-    y, x = np.mgrid[:height, :width] / max(width, height)
-    channels = [127 + 100 * np.sin(5 * x + k) * np.cos(4 * y - k) for k in range(3)]
-    return Image.fromarray(np.rint(np.stack(channels, -1)).astype(np.uint8))
 
 
 def psnr(first: Image.Image, second: Image.Image) -> float:
@@ -43,55 +35,10 @@ def enlarge(pipe: Any, path: Path, **values: Any) -> Any:
     return generate(pipe, Request.from_mapping({"image": str(path), "enlarge": 2, "steps": 3, "seed": 1} | values))
 
 
-def turned(folder: Path) -> tuple[Path, Image.Image]:
-    picture, exif = smooth(50, 70), Image.Exif()
-    exif[0x0112] = 6
-    picture.save(folder / "a.jpg", exif=exif, quality=95)
-    return folder / "a.jpg", picture.transpose(Image.Transpose.ROTATE_270)
-
-
-def transparent(folder: Path) -> tuple[Path, Image.Image]:
-    picture = smooth(61, 47).convert("RGBA")
-    picture.putalpha(Image.linear_gradient("L").resize(picture.size))
-    picture.save(folder / "a.png", icc_profile=PROFILE)
-    return folder / "a.png", picture
-
-
-def saved(name: str, picture: Image.Image, **options: Any) -> Any:
-    def make(folder: Path) -> tuple[Path, Image.Image]:
-        picture.save(folder / name, **options)
-        return folder / name, picture.convert("RGB")
-
-    return make
-
-
-def sixteen_bits(folder: Path) -> tuple[Path, Image.Image]:
-    ramp = np.linspace(0, 65535, 60 * 40).reshape(40, 60)
-    Image.fromarray(ramp.astype(np.uint16)).save(folder / "a.png")
-    return folder / "a.png", Image.fromarray(np.rint(ramp / 257).astype(np.uint8)).convert("RGB")
-
-
-KINDS = {
-    "png": saved("a.png", smooth(64, 48)),
-    "grey": saved("a.png", smooth(64, 48).convert("L")),
-    "jpeg-turned": turned,
-    "webp": saved("a.webp", smooth(63, 49), lossless=True),
-    "avif": saved("a.avif", smooth(64, 48), quality=100),
-    "tiff": saved("a.tiff", smooth(40, 33)),
-    "bmp": saved("a.bmp", smooth(40, 33)),
-    "gif-of-two-frames": saved("a.gif", smooth(64, 48).convert("P"), save_all=True, append_images=[smooth(64, 48)]),
-    "heic": saved("a.heic", smooth(64, 48), quality=100),
-    "cmyk": saved("a.jpg", smooth(64, 48).convert("CMYK"), quality=100),
-    "palette": saved("a.png", smooth(64, 48).convert("P", palette=Image.Palette.ADAPTIVE)),
-    "transparent": transparent,
-    "sixteen-bits": sixteen_bits,
-}
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_picture_of_any_kind_keeps_its_shape_and_its_low_frequencies(pipe: Any, kind: str, tmp_path: Path) -> None:
     if kind == "heic":
-        pytest.importorskip("pillow_heif").register_heif_opener()
+        pytest.importorskip("pillow_heif")
     path, picture = KINDS[kind](tmp_path)
     made = enlarge(pipe, path, enlarge={"scale": 2, "creativity": 0}).image
     assert made.size == (2 * picture.width, 2 * picture.height)

@@ -114,7 +114,7 @@ def test_edit_starts_from_the_uploaded_picture(client: openai.OpenAI, tiny: Path
     [
         (b"not a picture", "image cannot be read"),
         (photo()[:300], "image cannot be read"),
-        (photo(kind="BMP"), "image cannot be read"),
+        (photo(kind="PPM"), "image cannot be read"),
         (photo((513, 512), "JPEG"), "513x512 pixels"),
     ],
 )

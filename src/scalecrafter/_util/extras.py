@@ -17,6 +17,7 @@ PACKAGES = {
         "prometheus_client": "prometheus-client",
     },
     "batch": {"pyarrow": "pyarrow", "fsspec": "fsspec"},
+    "heic": {"pillow_heif": "pillow-heif"},
     "ui": {"gradio": "Gradio"},
     "ray": {"ray": "Ray"},
 }  # fmt: skip

@@ -24,6 +24,11 @@ class GridSize(NamedTuple):
     width: int
 
 
+def nearest_size(size: ImageSize, multiple: int) -> ImageSize:
+    """The nearest size of which both sides are multiples."""
+    return ImageSize(*(max(round(side / multiple), 1) * multiple for side in size))
+
+
 def check_size(height: int, width: int, multiple: int) -> None:
     """Raise `SizeError`, naming the two nearest good ones, unless both sides (image pixels) are multiples."""
     problems: list[str] = []

@@ -23,7 +23,7 @@ from ..methods.steps.job import PictureJob
 from ..models.schedulers import using_scheduler, viewer_name
 from ..patching.apply import set_aside
 from ..request.batching import batch_key
-from ..request.enlarge_source import enlarged_size, source_size
+from ..request.enlarge_source import enlarged_size, open_source, source_size
 from ..request.inputs import composite_mask, digests
 from ..request.methods import METHODS
 from ..request.request import Request, RequestError
@@ -110,7 +110,8 @@ def generate_many(
     ):
         jobs = [PictureJob(pipe, architecture, one, _generator(one), progress) for one in settled]
         images, notes = _make(jobs)
-        notes += _size_notes(requests[0], first)
+        if first.image is not None and first.enlarge is None:
+            notes = _like_its_image(images[0], requests[0], first)
         environment = _environment(pipe)
     seconds = (time.perf_counter() - started) / len(settled)
     peak = peak_memory.peak(pipe)
@@ -129,14 +130,17 @@ def _make(jobs: Sequence[PictureJob]) -> tuple[list[Image.Image], tuple[str, ...
     return [composite_mask(image, job.request) if job.request.mask else image for image, job in zip(images, jobs)], ()
 
 
-def _size_notes(request: Request, settled: Request) -> tuple[str, ...]:
-    """That the size was chosen by the picture it starts from, where that has another."""
-    if request.image is None or request.width is not None or request.enlarge is not None:
-        return ()
-    own, made = source_size(request.image), (settled.width, settled.height)
-    if own == made:
-        return ()
-    return (f"its image has {own.width}×{own.height} pixels: drawn at {made[0]}×{made[1]}, the nearest good size",)
+def _like_its_image(picture: Image.Image, request: Request, settled: Request) -> tuple[str, ...]:
+    """Give a picture the colour profile of the image that it was made from; what was done to that image."""
+    source = open_source(str(request.image))
+    if source.profile is not None:
+        picture.info["icc_profile"] = source.profile
+    notes = source.notes if source.alpha is None else (*source.notes, "put its image on white, where it is transparent")
+    own, made = source.colours.size, (settled.width, settled.height)
+    if request.width is not None or own == made:
+        return notes
+    size = f"its image has {own[0]}×{own[1]} pixels: drawn at {made[0]}×{made[1]}, the nearest good size"
+    return (*notes, size)
 
 
 def _check_draws_prompts(pipe: Any) -> None:

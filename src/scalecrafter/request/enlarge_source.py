@@ -1,14 +1,14 @@
-"""A picture of the user's own, as it is enlarged: its colours, its transparency and its colour profile."""
+"""A picture of the user's own: its colours, its transparency and its colour profile."""
 
 from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from pathlib import Path
 
 from PIL import Image, ImageCms, ImageOps
 
 from .._util.bit_depth import eight_bit
+from .._util.extras import MissingExtraError
 from .._util.pictures import LARGEST_PIXELS, open_header
 from .._util.sizes import ImageSize
 from .enlargement import target_size
@@ -17,7 +17,6 @@ from .request import Request, RequestError
 _TURNED = {5, 6, 7, 8}
 """Values of EXIF's orientation with which width and height change places."""
 _ORIENTATION = 0x0112
-_HEIF = (".heic", ".heif", ".hif")
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,13 @@ class SourcePicture:
     notes: tuple[str, ...]
     """What was done to it."""
 
+    @property
+    def on_white(self) -> Image.Image:
+        """Its colours, and white where it is transparent."""
+        if self.alpha is None:
+            return self.colours
+        return Image.composite(self.colours, Image.new("RGB", self.colours.size, "white"), self.alpha)
+
     def dressed(self, picture: Image.Image) -> Image.Image:
         """An enlarged picture with this one's transparency and profile."""
         if self.alpha is not None:
@@ -45,7 +51,7 @@ class SourcePicture:
 
 def source_size(path: str) -> ImageSize:
     """The size of a picture, upright, from its header (`RequestError`)."""
-    with _opened(path) as image:
+    with open_file("image", path) as image:
         return upright_size(image)
 
 
@@ -75,7 +81,7 @@ def open_source(path: str) -> SourcePicture:
         RequestError: for what cannot be read.
     """
     notes = []
-    with _opened(path) as image:
+    with open_file("image", path) as image:
         try:
             if getattr(image, "n_frames", 1) > 1:
                 notes.append("took the first of its frames")
@@ -100,28 +106,31 @@ def open_source(path: str) -> SourcePicture:
     return SourcePicture(colours, alpha, profile, tuple(notes))
 
 
-def _opened(path: str) -> Image.Image:
-    if Path(path).suffix.lower() in _HEIF:
-        _register_heif(path)
+def open_file(what: str, path: str) -> Image.Image:
+    """A picture of which only the header is decoded.
+
+    Args:
+        what: its part in the request, for messages.
+        path: of the file.
+
+    Raises:
+        RequestError: for what cannot be read, or has more pixels than `LARGEST_PIXELS`.
+    """
     try:
         image = open_header(path)
     except FileNotFoundError:
-        raise RequestError(f"there is no image {path!r}") from None
+        raise RequestError(f"there is no {what} {path!r}") from None
+    except MissingExtraError as error:
+        raise RequestError(f"cannot read the {what} {path!r}: {error}") from None
     except (OSError, SyntaxError, ValueError) as error:
-        raise RequestError(f"cannot read the image {path!r}: {error}") from None
+        raise RequestError(f"cannot read the {what} {path!r}: {error}") from None
     if image.width * image.height > LARGEST_PIXELS:
+        image.close()
         raise RequestError(
-            f"the image {path!r} has {image.width}×{image.height} pixels, and at most {LARGEST_PIXELS:,} can be read"
+            f"the {what} {path!r} has {image.width}×{image.height} pixels, and at most {LARGEST_PIXELS:,} in all can "
+            "be read: give a smaller one"
         )
     return image
-
-
-def _register_heif(path: str) -> None:
-    try:
-        from pillow_heif import register_heif_opener
-    except ImportError:
-        raise RequestError(f"{path!r} is HEIC, which needs another package: pip install 'scalecrafter[heic]'") from None
-    register_heif_opener()
 
 
 def _from_cmyk(image: Image.Image, profile: bytes | None) -> Image.Image:

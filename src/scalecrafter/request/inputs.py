@@ -14,8 +14,8 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from .._util.bit_depth import eight_bit
-from .._util.pictures import LARGEST_PIXELS, open_header
 from .control import Control
+from .enlarge_source import open_file, open_source
 from .request import Request, RequestError
 
 _SAME_SHAPE = 0.02
@@ -55,9 +55,8 @@ def check_inputs(request: Request) -> None:
 
 
 def open_image(request: Request, size: tuple[int, int]) -> Image.Image:
-    """The image to start from, in RGB at `size` (width, height)."""
-    image = open_picture("image", str(request.image)).convert("RGB")
-    return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
+    """The image to start from, in RGB at `size` (width, height); white where it is transparent."""
+    return ImageOps.fit(open_source(str(request.image)).on_white, size, Image.Resampling.LANCZOS)
 
 
 def open_control(control: Control, size: tuple[int, int]) -> Image.Image:
@@ -118,12 +117,7 @@ def open_picture(what: str, path: str, decode: bool = True) -> Image.Image:
         RequestError: for what cannot be read, or has more pixels than `LARGEST_PIXELS`.
     """
     try:
-        with open_header(path) as image:
-            if image.width * image.height > LARGEST_PIXELS:
-                raise RequestError(
-                    f"the {what} {path!r} has {image.width}×{image.height} pixels, and at most {LARGEST_PIXELS:,} in "
-                    "all can be read: give a smaller one"
-                )
+        with open_file(what, path) as image:
             return eight_bit(ImageOps.exif_transpose(image)) if decode else image
     except RequestError:
         raise

@@ -21,6 +21,8 @@ class ImageData(BaseModel):
     seed: int
     width: int
     height: int
+    notes: list[str]
+    """What was done to the picture that it was made from."""
 
 
 class ImagesAnswer(BaseModel):
@@ -61,6 +63,7 @@ class PictureState(BaseModel):
     seconds: float | None = None
     width: int | None = None
     height: int | None = None
+    notes: list[str]
     error: ErrorDetail | None = None
 
 
@@ -142,6 +145,7 @@ def image_data(picture: QueuedPicture, path: Path, base: str, formats: tuple[str
         seed=picture.seed,
         width=picture.width or 0,
         height=picture.height or 0,
+        notes=[*picture.notes],
     )
 
 
@@ -163,6 +167,7 @@ def _picture_state(picture: QueuedPicture, base: str) -> PictureState:
         seconds=picture.seconds,
         width=picture.width,
         height=picture.height,
+        notes=[*picture.notes],
         error=_error(failure.message, failure.is_clients) if failure else None,
     )
 

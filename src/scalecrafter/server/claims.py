@@ -29,6 +29,8 @@ class FinishedPicture:
     bytes: int
     width: int
     height: int
+    notes: tuple[str, ...] = ()
+    """What was done to the picture that it was made from."""
 
 
 _OLDEST = (
@@ -94,8 +96,11 @@ class Claims:
         with self.database.writing() as connection:
             updated = connection.execute(
                 "UPDATE pictures SET status = ?, worker = NULL, preview = NULL, step = steps, seconds = ?, bytes = ?, "
-                "width = ?, height = ?, finished = ? WHERE id = ? AND worker = ? AND status = ?",
-                (DONE, made.seconds, made.bytes, made.width, made.height, time.time(), *self._mine(claim)),
+                "width = ?, height = ?, notes = ?, finished = ? WHERE id = ? AND worker = ? AND status = ?",
+                (
+                    *(DONE, made.seconds, made.bytes, made.width, made.height),
+                    *(json.dumps(made.notes), time.time(), *self._mine(claim)),
+                ),
             )
             if updated.rowcount:
                 count(connection, "done")

@@ -50,7 +50,8 @@ CREATE TABLE pictures (
     bytes INTEGER,
     width INTEGER,
     height INTEGER,
-    finished REAL
+    finished REAL,
+    notes TEXT NOT NULL DEFAULT '[]' -- JSON list of what was done to the image that it starts from
 ) STRICT;
 CREATE INDEX pictures_by_job ON pictures (job, position);
 CREATE INDEX pictures_by_status ON pictures (status, number);
@@ -85,6 +86,7 @@ ALTER TABLE workers ADD COLUMN models TEXT NOT NULL DEFAULT '[]';
 _FROM_VERSION_2 = """
 ALTER TABLE jobs ADD COLUMN key TEXT NOT NULL DEFAULT '';
 ALTER TABLE jobs ADD COLUMN client TEXT NOT NULL DEFAULT '';
+ALTER TABLE pictures ADD COLUMN notes TEXT NOT NULL DEFAULT '[]';
 CREATE INDEX jobs_by_client ON jobs (key, client);
 """
 _STEPS = {0: (_SCHEMA,), 1: (_FROM_VERSION_1, _FROM_VERSION_2), 2: (_FROM_VERSION_2,)}

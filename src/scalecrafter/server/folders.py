@@ -12,10 +12,11 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from .._util.pictures import FORMATS
 from .database import StoreError
 
 _ID = re.compile(r"[0-9a-f]{32}")
-_UPLOAD = re.compile(r"[0-9a-f]{64}\.(png|jpg|webp)")
+_UPLOAD = re.compile(rf"[0-9a-f]{{64}}\.({'|'.join(sorted(set(FORMATS.values())))})")
 
 
 class Folders:

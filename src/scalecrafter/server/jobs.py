@@ -81,17 +81,19 @@ class Jobs:
         self.settings.limits.check(request, pictures)
         recipe = _without_files(request.recipe)
         request = request.changed(recipe=recipe, dtype=self.settings.dtype, device=self.settings.device)
-        facts = self.store.facts(request.model)
-        if facts is not None:
-            request = facts.settle(request)
-            self.settings.limits.check(request, pictures)
         uploads = {
             field: files[field] if field in files else _read(field, getattr(request, field))
             for field in PICTURE_FIELDS
             if getattr(request, field) is not None
         }
+        own = upload_size("image", uploads["image"], self.settings.limits.pixels) if request.image else None
+        facts = self.store.facts(request.model)
+        if facts is not None:
+            settled = facts.settle(request, own)
+            self.settings.limits.check(settled, pictures)
+            # The size of its image stays open, so that its worker can say what it came to.
+            request = settled if own is None or request.width is not None else request
         if request.enlarge is not None:
-            own = upload_size("image", uploads["image"], self.settings.limits.pixels)
             size = enlarged_size(request, own)
             request = request.changed(width=size.width, height=size.height)
             self.settings.limits.check(request, pictures)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
-from .._util.sizes import check_size
+from .._util.sizes import ImageSize, check_size, nearest_size
 from ..request.request import Request
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
@@ -59,13 +60,15 @@ class QueuedPicture:
     """How long it took, if it is done."""
     width: int | None
     height: int | None
+    notes: tuple[str, ...]
+    """What was done to the picture that it was made from."""
 
     @classmethod
     def from_row(cls, row: sqlite3.Row) -> QueuedPicture:
         """A picture from its row in the store."""
         failure = None if row["error"] is None else Failure(row["error"], bool(row["clients_fault"]))
-        plain = {name: row[name] for name in cls.__dataclass_fields__ if name != "failure"}
-        return cls(failure=failure, **plain)
+        plain = {name: row[name] for name in cls.__dataclass_fields__ if name not in ("failure", "notes")}
+        return cls(failure=failure, notes=tuple(json.loads(row["notes"])), **plain)
 
 
 @dataclass(frozen=True)
@@ -124,10 +127,21 @@ class ModelFacts(BaseModel):
     """Of a picture without a size in its request, in image pixels."""
     height: int
 
-    def settle(self, request: Request) -> Request:
-        """The request with its size, if it had none (`SizeError` for one that the model cannot make)."""
+    def settle(self, request: Request, image: ImageSize | None = None) -> Request:
+        """The request with its size, if it had none, as `generation.generate.settle` has it.
+
+        Args:
+            request: of this model.
+            image: the size of the picture that it starts from.
+
+        Raises:
+            SizeError: for a size that the model cannot make.
+        """
         if request.enlarge is not None:
             return request  # any size will do
+        if request.width is None and image is not None:
+            size = nearest_size(image, self.size_multiple)
+            return request.changed(width=size.width, height=size.height)
         if request.width is None or request.height is None:
             return request.changed(width=self.width, height=self.height)
         check_size(request.height, request.width, self.size_multiple)

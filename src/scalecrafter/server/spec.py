@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from .._util.pictures import FORMATS_TEXT
 from ..request.methods import METHODS
 from ..request.request import Request
 from ..request.schedulers import SCHEDULERS
@@ -100,8 +101,8 @@ def _body(kind: str, extra: dict[str, Any], required: list[str]) -> dict[str, An
     return {"requestBody": {"required": True, "content": {kind: {"schema": schema}}}}
 
 
-_FILE = {"type": "string", "format": "binary", "description": "PNG, JPEG or WebP"}
-_TEXT_IMAGE = {"type": "string", "description": "base64 or data URL of a PNG, JPEG or WebP file"}
+_FILE = {"type": "string", "format": "binary", "description": FORMATS_TEXT}
+_TEXT_IMAGE = {"type": "string", "description": f"base64 or data URL of a file: {FORMATS_TEXT}"}
 GENERATION_BODY = _body("application/json", {}, ["prompt"])
 _ENLARGING: dict[str, Any] = {
     "scale": {"type": "number", "exclusiveMinimum": 1, "maximum": 8, "default": 2, "description": "unless size"},

@@ -18,7 +18,8 @@ from .database import Database, changed, count
 from .records import CANCELLED, NOBODY, QUEUED, RUNNING, Client, ModelFacts, QueuedPicture, ServerJob
 
 _PICTURE = (
-    "id, position, seed, status, step, steps, preview_number, error, clients_fault, seconds, width, height, number"
+    "id, position, seed, status, step, steps, preview_number, error, clients_fault, seconds, width, height, notes, "
+    "number"
 )
 
 

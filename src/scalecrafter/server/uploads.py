@@ -10,8 +10,9 @@ from io import BytesIO
 
 from PIL import Image, ImageOps
 
+from .._util.extras import MissingExtraError
 from .._util.files import write_whole
-from .._util.pictures import open_header
+from .._util.pictures import FORMATS, FORMATS_TEXT, open_header
 from .._util.sizes import ImageSize
 from ..request.enlarge_source import upright_size
 from ..request.request import Request, RequestError
@@ -22,13 +23,12 @@ PICTURE_FIELDS = ("image", "mask")
 """Those fields of a request that are pictures."""
 _DECODING = threading.Lock()
 """Only one picture is decoded at a time: many uploads at once need no more memory than one."""
-_ENDINGS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 
 
 def upload_name(field: str, data: bytes, pixels: int) -> str:
     """The name under which a picture is kept (errors as `_decoded`)."""
     with _decoded(field, data, pixels) as image:
-        return f"{hashlib.sha256(data).hexdigest()}.{_ENDINGS[str(image.format)]}"
+        return f"{hashlib.sha256(data).hexdigest()}.{FORMATS[str(image.format)]}"
 
 
 def upload_size(field: str, data: bytes, pixels: int) -> ImageSize:
@@ -78,7 +78,7 @@ def _decoded(field: str, data: bytes, pixels: int) -> Iterator[Image.Image]:
 
     Args:
         field: what it is sent as, for errors.
-        data: a whole PNG, JPEG or WebP file.
+        data: a whole file of one of the `FORMATS`.
         pixels: the most that it may have. The header says how many, before it is decoded.
 
     Raises:
@@ -87,13 +87,15 @@ def _decoded(field: str, data: bytes, pixels: int) -> Iterator[Image.Image]:
     """
     with _DECODING:
         try:
-            image = open_header(BytesIO(data), tuple(_ENDINGS))
+            image = open_header(BytesIO(data), tuple(FORMATS))
             width, height = image.size
             if width * height <= pixels:
                 image.load()
+        except MissingExtraError as error:
+            raise RequestError(f"{field} is HEIC, which this server cannot read: send a JPEG ({error})") from None
         except Exception as error:  # Pillow's decoders raise nearly anything for damaged files
             raise RequestError(
-                f"{field} cannot be read ({type(error).__name__}): send a whole PNG, JPEG or WebP file"
+                f"{field} cannot be read ({type(error).__name__}): send a whole {FORMATS_TEXT} file"
             ) from None
         if width * height > pixels:
             raise LimitError(f"{field} has {width}x{height} pixels: this server takes at most {pixels:,} in all")

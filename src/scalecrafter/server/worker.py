@@ -130,21 +130,25 @@ class PictureWorker:
     def _generate(self, claim: Claim, target: Path) -> FinishedPicture:
         from ..generation.generate import generate
         from ..generation.picture_files import save_picture
+        from ..request.enlarge_source import source_size
         from ..unet.architecture import read_architecture
         from .models import facts_of
         from .progress import ProgressReporter
 
         pipe = self.models.get(claim.request.model)
-        request = facts_of(read_architecture(pipe)).settle(claim.request)
-        self.settings.limits.check(request)
-        progress = ProgressReporter(self.claims, claim, pipe.vae, self._must_stop, lambda: self._lost)
+        request = claim.request
         names = {field: getattr(request, field) for field in PICTURE_FIELDS if getattr(request, field) is not None}
         paths = {field: str(self.folders.upload(name)) for field, name in names.items()}
+        own = source_size(paths["image"]) if "image" in paths else None
+        settled = facts_of(read_architecture(pipe)).settle(request, own)
+        self.settings.limits.check(settled)
+        request = request if own is not None else settled  # what its image decides is left to be decided, and told
+        progress = ProgressReporter(self.claims, claim, pipe.vae, self._must_stop, lambda: self._lost)
         result = generate(pipe, with_pictures(request, paths), progress, vae_memory=self.settings.vae_memory)
         # The picture must not show where this server keeps its files.
         result = dataclasses.replace(result, request=with_pictures(result.request, names))
         make_private(save_picture(result, target))
-        return FinishedPicture(result.seconds, target.stat().st_size, *result.image.size)
+        return FinishedPicture(result.seconds, target.stat().st_size, *result.image.size, result.notes)
 
     def _must_stop(self) -> bool:
         if not self.stop.is_set():

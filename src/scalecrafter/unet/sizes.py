@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .._util.sizes import GridSize, ImageSize, check_size
+from .._util.sizes import GridSize, ImageSize, check_size, nearest_size
 
 AUTOENCODERS = ("vae", "movq", "vqvae")
 """What diffusers' pipelines call the part that turns latents into pictures."""
@@ -41,8 +41,7 @@ class ModelSizes:
 
     def nearest_size(self, size: ImageSize) -> ImageSize:
         """The size that the model can make which is nearest to this one."""
-        multiple = self.size_multiple
-        return ImageSize(*(max(round(side / multiple), 1) * multiple for side in size))
+        return nearest_size(size, self.size_multiple)
 
     def grid_size(self, size: ImageSize) -> GridSize:
         """The size in latent pixels of a size in image pixels."""
