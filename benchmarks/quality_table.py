@@ -32,12 +32,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", type=Path, metavar="PICTURES.parquet")
     parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--features", default="imagenet", help="that the files hold beside the observer's")
     options = parser.parse_args()
     found = [read_parquet(file) for file in options.files]
     runs = [json.loads(metadata[RUN]) for _, metadata in found]
     all_of = {name: ", ".join(dict.fromkeys(run["shared"][name] for run in runs)) for name in MAY_DIFFER}
 
-    store, inspector = RunFolder(options.output), make_inspector("critters", observe=True)
+    store, inspector = RunFolder(options.output), make_inspector(options.features, observe=True)
     command = f"python -m benchmarks.quality_table {' '.join(map(str, options.files))}"
     store.claim(runs[0]["shared"] | all_of, runs[0]["choices"], command, ", ".join(runs[0]["machines"]))
     agree_on_inspector(store, inspector, lambda _done, _total: None, again=False)

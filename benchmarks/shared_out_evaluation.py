@@ -33,7 +33,7 @@ from scalecrafter.request.request import DEFAULT_STEPS, Request
 from scalecrafter.request.text import parse_size
 from scalecrafter.unet.architecture import read_architecture
 
-MODEL = "critters"
+MODEL, FEATURES = "critters", "imagenet"
 
 
 def settings_of(cell: str) -> EvaluationSettings:
@@ -69,7 +69,7 @@ def load() -> Any:
 
 def work(folder: Path, cells: list[str], taken: Any, deadline: float) -> None:
     """Make pictures until there are none left or the time is over; `taken` counts those that some process has."""
-    pipe, store, inspector = load(), RunFolder(folder), make_inspector(MODEL, observe=True)
+    pipe, store, inspector = load(), RunFolder(folder), make_inspector(FEATURES, observe=True)
     samples = jobs_of(cells, read_architecture(pipe).native_size)
     while time.time() < deadline:
         with taken.get_lock():
@@ -96,7 +96,7 @@ def main() -> None:
         command = f"python -m benchmarks.shared_out_evaluation {cell}"
         machine = f"{where}, {options.workers} processes"
         store.claim(shared_settings(pipe, settings), shared_choices(settings), command, machine)
-    agree_on_inspector(store, make_inspector(MODEL, observe=True), lambda _done, _total: None, again=False)
+    agree_on_inspector(store, make_inspector(FEATURES, observe=True), lambda _done, _total: None, again=False)
 
     context = multiprocessing.get_context("spawn")
     taken = context.Value("i", 0)

@@ -75,7 +75,10 @@ def test_eval_prints_its_tables_and_measures_what_was_asked_for(model: str) -> N
     result = run(*arguments(model, "--method", "direct", "--method", "upscale"))
     assert result.stdout.split() == [str(Path("run") / f"report.{ending}") for ending in ("md", "csv", "json")]
     assert cells() == {("direct", 256): 2, ("upscale", 256): 2}
-    assert "4/4 pictures" in result.stderr
+    assert "2 pictures a method tell little" in result.stderr
+    told = result.stderr[result.stderr.index("4 pictures to make") :]
+    assert "2 × direct 256×128, about" in told
+    assert told.index("in all") < told.index("4/4 pictures")
     with Image.open("run/sheets/256x128-upscale.png") as sheet:
         assert sheet.format == "PNG"
     text = Path("run/report.md").read_text()
@@ -181,7 +184,7 @@ def test_report_only_looks_at_the_pictures_that_are_there(model: str) -> None:
         (["--size", "250x128"], "192 and 256"),
         (["--size", "big"], "WIDTHxHEIGHT"),
         (["--pictures", "1"], "at least 2"),
-        (["--features", "pixels"], "critters, inception, none"),
+        (["--features", "pixels"], "imagenet, critters, inception, none"),
         (["--prompts", "none.txt"], "cannot read the prompts"),
         (["--recipe", "none.toml"], "none.toml"),
         (["--variant", "none.toml"], "cannot read the variant"),

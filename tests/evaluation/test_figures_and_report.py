@@ -16,7 +16,7 @@ from PIL import Image, ImageFilter
 
 from scalecrafter.evaluation.distances import fid
 from scalecrafter.evaluation.figures import CellFigures, measure, measure_cell
-from scalecrafter.evaluation.inspection import Inspector
+from scalecrafter.evaluation.inspection import FeatureExtractor, Inspector
 from scalecrafter.evaluation.intervals import Interval
 from scalecrafter.evaluation.real_pictures import SHIPPED, SIGNATURE, real_rows
 from scalecrafter.evaluation.reporting import report
@@ -72,9 +72,9 @@ def test_distances_are_over_equally_many_pictures_on_both_sides() -> None:
     ours, real, native = some_rows(9), some_rows(6, seed=1), some_rows(30, seed=2)
     found = measure_cell("direct", SIZE, ours, real, native)
     assert (found.compared_real, found.compared_native) == (6, 9)
-    features = [[seen.metrics.features for seen in side] for side in (ours[:6], real)]
+    features = [[seen.metrics.features["critters"].whole for seen in side] for side in (ours[:6], real)]
     assert found.figures["fid_real"] == fid(*features)
-    features = [[seen.metrics.features for seen in side] for side in (ours, native[:9])]
+    features = [[seen.metrics.features["critters"].whole for seen in side] for side in (ours, native[:9])]
     assert found.figures["fid_native"] == fid(*features)
 
 
@@ -95,14 +95,14 @@ def test_the_distance_of_crops_sees_the_blur_that_reduced_features_do_not() -> N
         pixels = np.asarray(picture.resize((32, 32), Image.Resampling.BOX), np.float32)
         return np.array([pixels.mean(), pixels.std(), np.abs(np.diff(pixels, axis=0)).mean()], np.float32) / 255
 
-    reduced = Inspector("inception", None, statistics, 32)
+    reduced = Inspector("imagenet", None, {"imagenet": FeatureExtractor(statistics, 32)})
     real, sharp, blurred = rows(12, 1), rows(12, 2), rows(12, 2, enlarged=True)
     cells = [measure_cell("a", (128, 128), side, real, ()) for side in (sharp, blurred)]
-    crops, whole = ([cell.figures[key] for cell in cells] for key in ("fid_crops", "fid_real"))
+    crops, whole = ([cell.figures[key] for cell in cells] for key in ("fid_crops_imagenet", "fid_real_imagenet"))
     assert cells[0].compared_crops == 12
     assert crops[1].low > crops[0].high
     assert whole[1].low < whole[0].high
-    features = [[view for one in side for view in one.metrics.crops] for side in (sharp, real)]
+    features = [[view for one in side for view in one.metrics.features["imagenet"].crops] for side in (sharp, real)]
     assert crops[0] == fid(*features, each=4, resamples=500)
 
 
@@ -221,6 +221,7 @@ def test_markdown_has_methods_by_size_and_a_table_a_size() -> None:
     assert "| method | 512×512 | 1024×1024 |" in text
     assert "| cascade | 50 % (25–75) | – |" in text
     assert "| method | pictures | FID_b |" in text
+    assert "**4 pictures a method tell little" in text
     assert "Real pictures: those in x. Pictures on each side: 8 for FID_b and KID_b." in text
     assert "- model: tiny" in text
     assert "scalecrafter eval" in text
@@ -271,7 +272,7 @@ def test_the_report_of_a_run_is_complete_and_can_be_made_again(tmp_path: Path) -
         assert [path.name for path in written] == ["report.md", "report.csv", "report.json"]
     names = {str(path.relative_to(store.folder)) for path in store.folder.rglob("*") if path.is_file()}
     assert {
-        "pictures.parquet", "plots/rates.png", "plots/distances.png", "plots/texture-and-cost.png",
+        "pictures.parquet", "plots/rates.png", "plots/distances-critters.png", "plots/texture-and-cost.png",
         "plots/spectrum-256x128.png", "plots/spectrum-128x128.png",
         "sheets/256x128-direct.png", "sheets/256x128-upscale.png", "sheets/128x128-native.png",
     } <= names  # fmt: skip

@@ -11,7 +11,16 @@ from PIL import Image
 
 from scalecrafter.errors import ScaleCrafterError
 from scalecrafter.evaluation.inception import load_inception, resized
-from scalecrafter.evaluation.inspection import CROPS, Inspector, PictureMetrics, crops, make_inspector, same_signature
+from scalecrafter.evaluation.inspection import (
+    CROPS,
+    FeatureExtractor,
+    Inspector,
+    PictureMetrics,
+    agreeing,
+    crops,
+    make_inspector,
+    same_signature,
+)
 from scalecrafter.request.request import RequestError
 from tests.support.disc_observer import DiscObserver, disc_inspector, draw
 
@@ -20,7 +29,7 @@ def test_findings_are_the_observers_with_the_spectrum_of_the_picture() -> None:
     found = disc_inspector().inspect(draw(2, "blue"))
     assert (found.animals, found.parts, found.one_object, found.well_formed) == (2, {"eye": 4}, False, False)
     assert found.attributes == {"species": "disc", "colour": "blue", "accessory": "none"}
-    assert len(found.features) == 6
+    assert len(found.features["critters"].whole) == 6
     assert found.top_octave > 0
     assert disc_inspector().inspect(draw(1)).well_formed is True
 
@@ -32,7 +41,7 @@ def test_findings_survive_json() -> None:
 
 def test_without_an_observer_nothing_is_counted() -> None:
     found = make_inspector("none", observe=False).inspect(draw(1))
-    assert (found.animals, found.one_object, found.features, found.attributes) == (None, None, [], {})
+    assert (found.animals, found.one_object, found.features, found.attributes) == (None, None, {}, {})
     assert found.spectrum
 
 
@@ -40,9 +49,10 @@ def test_an_extractor_of_its_own_gives_the_features_and_the_observer_still_count
     def brightness(picture: Image.Image) -> NDArray[np.float32]:
         return np.asarray(picture, np.float32).mean(axis=(0, 1))
 
-    found = Inspector("inception", DiscObserver(), brightness).inspect(draw(1))
+    found = Inspector("imagenet", DiscObserver(), {"imagenet": FeatureExtractor(brightness)}).inspect(draw(1))
     assert found.animals == 1
-    assert found.features == pytest.approx(brightness(draw(1)), rel=1e-5)
+    assert found.features["imagenet"].whole == pytest.approx(brightness(draw(1)), rel=1e-5)
+    assert found.features["critters"] == disc_inspector().inspect(draw(1)).features["critters"]
 
 
 def test_crops_are_the_middles_of_the_quarters_as_they_are() -> None:
@@ -69,26 +79,32 @@ def test_pictures_that_features_see_whole_have_no_crops(side: int) -> None:
 
 def test_crops_have_the_features_of_a_picture_of_their_own() -> None:
     whole = Image.fromarray(np.random.default_rng(0).integers(0, 255, (160, 192, 3)).astype(np.uint8))
-    inspector = Inspector("critters", DiscObserver(), side=64)
-    found = inspector.inspect(whole)
+    inspector = Inspector("critters", DiscObserver(), observers_side=64)
+    found = inspector.inspect(whole).features["critters"]
     assert len(found.crops) == CROPS
     for features, crop in zip(found.crops, crops(whole, 64), strict=True):
-        assert features == pytest.approx(inspector.inspect(crop).features, rel=1e-3)  # kept in half precision
-    own = Inspector("inception", DiscObserver(), lambda picture: np.asarray(picture, np.float32).mean(axis=(0, 1)), 64)
-    assert own.inspect(whole).crops[3] == pytest.approx(np.asarray(crops(whole, 64)[3]).mean(axis=(0, 1)), rel=1e-3)
+        alone = inspector.inspect(crop).features["critters"].whole
+        assert features == pytest.approx(alone, rel=1e-3)  # kept in half precision
+    mean = FeatureExtractor(lambda picture: np.asarray(picture, np.float32).mean(axis=(0, 1)), 64)
+    own = Inspector("imagenet", DiscObserver(), {"imagenet": mean}).inspect(whole).features["imagenet"]
+    assert own.crops[3] == pytest.approx(np.asarray(crops(whole, 64)[3]).mean(axis=(0, 1)), rel=1e-3)
 
 
 def test_another_examiner_has_another_signature_and_rounding_has_not() -> None:
     ours = disc_inspector().signature()
     assert same_signature(ours, disc_inspector().signature())
-    assert same_signature(ours, [value * (1 + 1e-5) for value in ours])
-    other = Inspector("critters", DiscObserver(), lambda picture: np.asarray(picture, np.float32).std(axis=(0, 1)))
-    assert not same_signature(ours, other.signature())
+    rounded = {name: [value * (1 + 1e-5) for value in values] for name, values in ours.items()}
+    assert same_signature(rounded, ours)
+    assert same_signature([*rounded["critters"], *rounded["animals"]], ours)  # as version 0.1 wrote it
+    extractor = FeatureExtractor(lambda picture: np.asarray(picture, np.float32).std(axis=(0, 1)))
+    other = Inspector("imagenet", DiscObserver(), {"imagenet": extractor}).signature()
+    assert not same_signature(ours, other)
+    assert agreeing(ours, other) == {"critters", "animals"}
     assert not same_signature(ours, make_inspector("none", observe=False).signature())
 
 
 def test_unknown_features_are_refused_with_the_known_ones() -> None:
-    with pytest.raises(RequestError, match="critters, inception, none"):
+    with pytest.raises(RequestError, match="imagenet, critters, inception, none"):
         make_inspector("incepton", observe=False)
 
 

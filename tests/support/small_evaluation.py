@@ -6,11 +6,13 @@ python -m tests.support.small_evaluation FOLDER PICTURES THREADS
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from scalecrafter.evaluation.estimate import PlannedCell
 from scalecrafter.evaluation.inspection import Inspector
 from scalecrafter.evaluation.prompts import Prompt
 from scalecrafter.evaluation.runs import agree_on_inspector, make_pictures, shared_choices, shared_settings
@@ -28,10 +30,14 @@ class Notes:
     """A listener that writes down what it is told."""
 
     def __init__(self) -> None:
+        self.cells: list[PlannedCell] = []
         self.begun: list[tuple[int, int]] = []
         self.made: list[tuple[str, tuple[int, int], int]] = []
         self.steps: list[tuple[str, int, int]] = []
         self.seconds: list[float] = []
+
+    def planned(self, cells: Sequence[PlannedCell]) -> None:
+        self.cells += cells
 
     def begin(self, done: int, total: int) -> None:
         self.begun.append((done, total))

@@ -3,7 +3,8 @@
     python -m training.critters.real_pictures --size 640x640 --output FOLDER      pictures for `eval --real FOLDER`
     python -m training.critters.real_pictures --ship                              the figures that the package carries
 
-The second is to be run again whenever the observer changes: its features are among the figures.
+The second is to be run again whenever the world or the observer changes: its features are among the figures, beside
+those of ImageNet.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from scalecrafter.request.text import parse_size
 from .renderer import render
 from .scene import sample_scene
 
-COUNT = 256
+COUNT = 128
 SIZES = ("256x256", "512x512", "640x640", "1024x512", "512x1024", "1024x1024")
 """Native, and 4, 6.25, 8 (both ways) and 16 times its pixels."""
 TARGET = Path("src/scalecrafter/evaluation/real") / SHIPPED.name
@@ -69,7 +70,7 @@ def main() -> None:
     options = parser.parse_args()
     sizes = options.size or list(SIZES)
     if options.ship:
-        write_figures(TARGET, sizes, options.count, make_inspector("critters", observe=True))
+        write_figures(TARGET, sizes, options.count, make_inspector("imagenet", observe=True))
     else:
         for size in sizes:
             write_pictures(options.output, size, options.count)

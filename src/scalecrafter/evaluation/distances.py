@@ -78,13 +78,29 @@ def _triangle(centred: Floats) -> Floats:
     return triangle
 
 
-def kid(features: Any, reference: Any, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+def kid(features: Any, reference: Any, *, each: int = 1, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
     """Kernel distance of two sets of features (Bińkowski et al. 2018, arXiv 1801.01401) with its bootstrap interval.
 
     Unbiased, so it may come out below 0; arguments and errors as for `fid`. In a resample, a picture paired with its
-    own copy has no information about the kernel between different pictures: such pairs are left out.
+    own copy has no information about the kernel between different pictures: such pairs are left out.  So are pairs of
+    crops of one picture (`each`), which are more alike than those of two.
     """
     ours, theirs = _pair(features, reference)
+    size = len(ours) // each
+    within = (_of_pictures(_kernel(ours, ours), each), _of_pictures(_kernel(theirs, theirs), each))
+    between = _of_pictures(_kernel(ours, theirs), each)
+    if each == 1:
+        value = _published_kid(ours, theirs, seed)
+    else:
+        once = np.ones((1, size))
+        value = float(_weighted_kid(within, between, (once, once))[0])
+    weights, others = (resampled_counts(size, s, resamples).astype(np.float64) for s in (seed, seed + 1))
+    low, high = percentiles(_weighted_kid(within, between, (weights, others)))
+    return Interval(value, low, high)
+
+
+def _published_kid(ours: Floats, theirs: Floats, seed: int) -> float:
+    """As torchmetrics computes it."""
     from torchmetrics.image.kid import KernelInceptionDistance
 
     size = len(ours)
@@ -93,18 +109,26 @@ def kid(features: Any, reference: Any, *, seed: int = 0, resamples: int = RESAMP
         warnings.simplefilter("ignore", UserWarning)  # that it keeps all features, which are few
         torch.manual_seed(seed)
         metric = KernelInceptionDistance(feature=_Ready(ours.shape[1]), subsets=subsets, subset_size=subset_size)
-        value = _updated(metric, ours, theirs).compute()[0].item()
-    weights = resampled_counts(size, seed, resamples).astype(np.float64)
-    reference_weights = resampled_counts(size, seed + 1, resamples).astype(np.float64)
-    between = np.einsum("ri,ij,rj->r", weights, _kernel(ours, theirs), reference_weights, optimize=True) / size**2
-    resampled = _within(ours, weights) + _within(theirs, reference_weights) - 2 * between
-    low, high = percentiles(resampled)
-    return Interval(value, low, high)
+        return float(_updated(metric, ours, theirs).compute()[0].item())
 
 
-def _within(features: Floats, weights: Floats) -> Floats:
+def _weighted_kid(within: tuple[Floats, Floats], between: Floats, weights: tuple[Floats, Floats]) -> Floats:
+    """The distance for each row of weights of the two sides, from the mean kernels between pictures."""
+    across = np.einsum("ri,ij,rj->r", weights[0], between, weights[1], optimize=True)
+    total = weights[0].sum(axis=1) * weights[1].sum(axis=1)
+    distance: Floats = _within(within[0], weights[0]) + _within(within[1], weights[1]) - 2 * across / total
+    return distance
+
+
+def _of_pictures(kernel: Floats, each: int) -> Floats:
+    """The mean kernel between the views of one picture and those of another, `each` in a row belonging to one."""
+    pictures: Floats = kernel.reshape(len(kernel) // each, each, -1, each).mean(axis=(1, 3))
+    return pictures
+
+
+def _within(kernel: Floats, weights: Floats) -> Floats:
     """Mean kernel over pairs of different pictures, for each row of weights; 0 where a resample drew only one."""
-    kernel = _kernel(features, features)
+    kernel = kernel.copy()
     np.fill_diagonal(kernel, 0.0)
     pairs = weights.sum(axis=1) ** 2 - (weights**2).sum(axis=1)
     total = np.einsum("ri,ij,rj->r", weights, kernel, weights, optimize=True)

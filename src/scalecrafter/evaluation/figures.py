@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import chain
 
 from .distances import fid, kid
-from .inspection import CROPS
-from .intervals import RESAMPLES, Interval, bootstrap, bootstrap_difference
+from .inspection import CROPS, OBSERVERS
+from .intervals import RESAMPLES, Interval, bootstrap, bootstrap_difference, bootstrap_root_mean_square
 from .prompts import ATTRIBUTES
 from .rows import PictureRow
 from .settings import NATIVE, REAL, Size
-from .spectrum import sharpness
+from .spectrum import OCTAVES, octaves, sharpness
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,47 @@ class Kind:
     better: str
     """"more", "less" or "none" (neither)."""
     percent: bool = False
+    thousandfold: bool = False
+    """Whether a thousand times the figure is shown."""
     digits: int = 2
     unit: str = ""
+
+
+JUDGES = {
+    OBSERVERS: "the observer's features",
+    "imagenet": "ImageNet features (EfficientNet-Lite0)",
+    "inception": "the features of Inception-v3",
+}
+"""What the distances are in: names of features, of `inspection.FEATURES`."""
+
+
+def distance_key(figure: str, judge: str) -> str:
+    """The key of a distance ("kid_real") in the features of a judge; the observer's has no suffix."""
+    return figure if judge == OBSERVERS else f"{figure}_{judge}"
+
+
+def _distances(judge: str) -> tuple[Kind, ...]:
+    suffix, where = "" if judge == OBSERVERS else f" ({judge})", f", in {JUDGES[judge]}"
+    crops = f"of {CROPS} crops a picture, not reduced, to real ones"
+    texts = (
+        ("fid_real", "FID_r", "Fréchet distance to real pictures of the same size"),
+        ("kid_real", "KID_r", "kernel distance × 1000 to real pictures of the same size"),
+        ("fid_crops", "FID_c", f"Fréchet distance {crops}; {RESAMPLES // CROPS} resamples"),
+        ("kid_crops", "KID_c", f"kernel distance × 1000 {crops}"),
+        ("fid_native", "FID_b", "Fréchet distance to the model's own native pictures"),
+        ("kid_native", "KID_b", "kernel distance × 1000 to the model's own native pictures"),
+    )
+    return tuple(
+        Kind(
+            distance_key(figure, judge),
+            heading + suffix,
+            meaning + where,
+            "less",
+            thousandfold=figure.startswith("kid"),
+            digits=1 if figure.startswith("kid") else 2,
+        )
+        for figure, heading, meaning in texts
+    )
 
 
 KINDS = (
@@ -36,13 +75,10 @@ KINDS = (
     Kind("species", "species", "pictures whose species is the prompt's", "more", percent=True),
     Kind("colour", "colour", "pictures whose colour is the prompt's", "more", percent=True),
     Kind("accessory", "accessory", "pictures whose accessory, or having none, is the prompt's", "more", percent=True),
-    Kind("fid_real", "FID_r", "Fréchet distance to real pictures of the same size", "less"),
-    Kind("kid_real", "KID_r", "kernel distance to real pictures of the same size", "less", digits=4),
-    Kind("fid_crops", "FID_c", f"Fréchet distance of {CROPS} crops a picture, not reduced, to real ones; "
-         f"{RESAMPLES // CROPS} resamples", "less"),
-    Kind("fid_native", "FID_b", "Fréchet distance to the model's own native pictures", "less"),
-    Kind("kid_native", "KID_b", "kernel distance to the model's own native pictures", "less", digits=4),
+    *chain.from_iterable(_distances(judge) for judge in JUDGES),
     Kind("sharpness", "sharpness", "log2 of power in the top octave over that of real pictures", "none"),
+    Kind("spectrum", "spectrum", f"root mean square, over the finest {OCTAVES} octaves, of log2 of power over that of "
+         "real pictures", "less"),
     Kind("seconds", "seconds", "seconds a picture, median", "less", digits=1),
     Kind("peak_memory", "memory", "peak memory of a picture in GiB, median", "less", unit=" GiB"),
 )  # fmt: skip
@@ -128,19 +164,21 @@ def measure_cell(
     found["seconds"] = bootstrap(_known([row.seconds for row in rows]), "median", seed=seed)
     peaks = [row.peak_memory / 2**30 for row in rows if row.peak_memory is not None]
     found["peak_memory"] = bootstrap(peaks, "median", seed=seed)
-    compared = {}
-    for side, reference in (("real", real), ("native", native)):
-        ours, theirs = _comparable(rows, reference)
-        compared[side] = len(ours)
-        if len(ours):
-            found[f"fid_{side}"] = fid(ours, theirs, seed=seed)
-            found[f"kid_{side}"] = kid(ours, theirs, seed=seed)
-    ours, theirs = _comparable(rows, real, crops=True)
-    compared["crops"] = len(ours) // CROPS
-    if len(ours):
-        found["fid_crops"] = fid(ours, theirs, each=CROPS, seed=seed, resamples=RESAMPLES // CROPS)
+    compared = {"real": 0, "native": 0, "crops": 0}
+    for judge in JUDGES:
+        for side, reference, crops in (("real", real, False), ("native", native, False), ("crops", real, True)):
+            ours, theirs = _comparable(rows, reference, judge, crops=crops)
+            if len(ours):
+                each = CROPS if crops else 1
+                compared[side] = max(compared[side], len(ours) // each)
+                options = {"each": each, "seed": seed}
+                fewer = RESAMPLES // each
+                found[distance_key(f"fid_{side}", judge)] = fid(ours, theirs, **options, resamples=fewer)
+                found[distance_key(f"kid_{side}", judge)] = kid(ours, theirs, **options)
     light = [sharpness([row.metrics.top_octave for row in side]) for side in (rows, real)]
     found["sharpness"] = bootstrap_difference(*light, seed=seed)
+    power = [octaves([row.metrics.spectrum for row in side]) if side else () for side in (rows, real)]
+    found["spectrum"] = bootstrap_root_mean_square(*power, seed=seed)
     known = {key: interval for key, interval in found.items() if interval is not None}
     return CellFigures(method, size, len(rows), known, compared["real"], compared["native"], compared["crops"])
 
@@ -157,14 +195,18 @@ def _as_promised(row: PictureRow, attribute: str) -> bool | None:
 
 
 def _comparable(
-    rows: Sequence[PictureRow], reference: Sequence[PictureRow], *, crops: bool = False
+    rows: Sequence[PictureRow], reference: Sequence[PictureRow], judge: str, *, crops: bool = False
 ) -> tuple[list[list[float]], list[list[float]]]:
     """The features of equally many pictures on both sides, the first of each; none where there are fewer than two.
 
     With `crops`, those of every picture's crops, one after the other.
     """
-    views = [[row.metrics.crops if crops else [row.metrics.features] for row in side] for side in (rows, reference)]
-    ours, theirs = ([view for view in side if view and all(view)] for side in views)
+    views: list[list[list[list[float]]]] = []
+    for side in (rows, reference):
+        seen = [row.metrics.features[judge] for row in side if judge in row.metrics.features]
+        of_side = [features.crops if crops else [features.whole] for features in seen]
+        views.append([view for view in of_side if view and all(view)])
+    ours, theirs = views
     number = min(len(ours), len(theirs))
     if number < 2:
         return [], []

@@ -7,20 +7,22 @@ not reduced, have features of their own (for the FID of crops, as in DemoFusion,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from ..request.request import RequestError
 from .inception import Extractor
 from .spectrum import spectrum
 
-FEATURES = ("critters", "inception", "none")
-"""Where the features for distances come from; "none": there are no distances."""
+FEATURES = ("imagenet", "critters", "inception", "none")
+"""Where the features for distances come from; "none": there are no distances.  An observer's own are always there."""
+OBSERVERS = "critters"
+"""The name of the features that are the observer's."""
 
 CROPS = 4
 """Of a picture, that have features of their own."""
@@ -53,6 +55,16 @@ class ObserverLike(Protocol):
     def observe(self, pictures: Any) -> Sequence[ObservationLike]: ...
 
 
+class Features(BaseModel):
+    """The features that one network sees in a picture."""
+
+    model_config = ConfigDict(frozen=True)
+
+    whole: list[float]
+    crops: list[list[float]] = []
+    """Of each of `crops(picture)`."""
+
+
 class PictureMetrics(BaseModel):
     """The metrics of one picture. What is not known is None or empty."""
 
@@ -63,41 +75,62 @@ class PictureMetrics(BaseModel):
     one_object: bool | None = None
     well_formed: bool | None = None
     attributes: dict[str, str] = {}
-    features: list[float] = []
-    crops: list[list[float]] = []
-    """Features of each of `crops(picture)`."""
+    features: dict[str, Features] = {}
+    """By name, of `FEATURES`."""
     spectrum: list[float]
     top_octave: float
+
+    @model_validator(mode="before")
+    @classmethod
+    def _features_by_name(cls, data: Any) -> Any:
+        """Rows of version 0.1 have features of one kind only, without its name."""
+        if not isinstance(data, Mapping) or not isinstance(data.get("features"), list):
+            return data
+        values = dict(data)
+        whole, crops = values.pop("features"), values.pop("crops", [])
+        name = "inception" if len(whole) == _INCEPTIONS else OBSERVERS
+        return {**values, "features": {name: {"whole": whole, "crops": crops}} if whole else {}}
+
+
+_INCEPTIONS = 2048
+"""How many features inception has."""
+
+Signature = dict[str, list[float]]
+"""What an inspector sees in a fixed picture: by name of features, and its count under "animals"."""
+
+
+@dataclass(frozen=True)
+class FeatureExtractor:
+    """A network's features."""
+
+    extract: Extractor
+    side: int = 0
+    """Side of the square that it sees, in pixels; 0: unknown, and crops have no features."""
+    step: float | None = None
+    """Features are kept as multiples of it, which makes their files small; None: as they are."""
 
 
 @dataclass(frozen=True)
 class Inspector:
-    """Inspects pictures with an observer, an extractor of features, both or neither."""
+    """Inspects pictures with an observer, extractors of features, both or neither."""
 
     name: str
     """Of `FEATURES`, for the report."""
     observer: ObserverLike | None = None
-    extractor: Extractor | None = None
-    """None: the observer's own features are taken, if there is one."""
-    side: int = 0
-    """Side of the square that the extractor sees, in pixels; 0: unknown, and crops have no features."""
+    """Its own features are kept under `OBSERVERS`."""
+    extractors: Mapping[str, FeatureExtractor] = field(default_factory=dict)
+    """Of other features, by name."""
+    observers_side: int = 0
+    """Side of the square that the observer sees, as `FeatureExtractor.side`."""
 
     def inspect(self, picture: Image.Image) -> PictureMetrics:
         """The metrics of a picture: RGB, with sides of at least 16 pixels."""
         picture = picture.convert("RGB")
-        views = [picture, *crops(picture, self.side)]
-        seen: ObservationLike | None = None
-        if self.extractor is not None:
-            seen = self.observer.observe([picture])[0] if self.observer is not None else None
-            features = [self.extractor(view) for view in views]
-        elif self.observer is not None:
-            seen, *of_crops = self.observer.observe(views)
-            features = [seen.features, *(other.features for other in of_crops)]
-        else:
-            features = [np.zeros(0, np.float32)]
-        light = spectrum(picture)
         known: dict[str, Any] = {}
-        if seen is not None:
+        features: dict[str, Features] = {}
+        if self.observer is not None:
+            seen, *of_crops = self.observer.observe([picture, *crops(picture, self.observers_side)])
+            features[OBSERVERS] = _features(seen.features, [other.features for other in of_crops])
             known = {
                 "animals": int(seen.animals),
                 "parts": {kind: int(number) for kind, number in seen.parts.items()},
@@ -105,20 +138,26 @@ class Inspector:
                 "well_formed": bool(seen.well_formed),
                 "attributes": {"species": seen.species, "colour": seen.colour, "accessory": seen.accessory},
             }
+        for name, one in self.extractors.items():
+            views = [one.extract(view) for view in (picture, *crops(picture, one.side))]
+            if one.step is not None:
+                views = [np.round(view / one.step) * one.step for view in views]
+            features[name] = _features(views[0], views[1:])
+        light = spectrum(picture)
         return PictureMetrics(
-            features=_short(features[0]),
-            crops=[_short(np.float16(view)) for view in features[1:]],
+            features=features,
             spectrum=_short(light.power),
             top_octave=_short([light.top_octave])[0],
             **known,
         )
 
-    def signature(self) -> list[float]:
+    def signature(self) -> Signature:
         """Its metrics of a fixed picture. Two inspectors with the same signature are the same (`same_signature`)."""
         shade = np.add.outer(np.arange(96), np.arange(96))
         colours = np.stack([shade % 64 * 4, shade // 2 % 48 * 5, np.abs(shade - 96) * 2], axis=-1)
         found = self.inspect(Image.fromarray(colours.astype(np.uint8)))
-        return [*found.features, *([] if found.animals is None else [float(found.animals)])]
+        counted = {} if found.animals is None else {"animals": [float(found.animals)]}
+        return {**{name: features.whole for name, features in found.features.items()}, **counted}
 
 
 def crops(picture: Image.Image, side: int) -> list[Image.Image]:
@@ -132,8 +171,29 @@ def crops(picture: Image.Image, side: int) -> list[Image.Image]:
     return [picture.crop((left, top, left + side, top + side)) for top in tops for left in lefts]
 
 
-def same_signature(left: Sequence[float], right: Sequence[float]) -> bool:
-    """Whether two signatures come from the same inspector, on machines that round differently."""
+def same_signature(left: Any, right: Signature) -> bool:
+    """Whether two signatures come from the same inspector, on machines that round differently.
+
+    The left one may have been read from a file of version 0.1.
+    """
+    named = _by_name(left)
+    return named.keys() == right.keys() and agreeing(named, right) == set(right)
+
+
+def agreeing(left: Any, right: Signature) -> set[str]:
+    """The parts of two signatures that come from the same network; arguments as of `same_signature`."""
+    named = _by_name(left)
+    return {name for name in named.keys() & right.keys() if _alike(named[name], right[name])}
+
+
+def _by_name(signature: Any) -> Mapping[str, Sequence[float]]:
+    """A signature of version 0.1 is a list: the observer's features, then its count."""
+    if isinstance(signature, Mapping):
+        return signature
+    return {OBSERVERS: signature[:-1], "animals": signature[-1:]}
+
+
+def _alike(left: Sequence[float], right: Sequence[float]) -> bool:
     if len(left) != len(right):
         return False
     tolerance = 0.01 * (float(np.abs(left).max()) if len(left) else 0.0)
@@ -144,8 +204,8 @@ def make_inspector(features: str, observe: bool) -> Inspector:
     """The inspector for features of that name (one of `FEATURES`).
 
     Args:
-        features: "critters" (the observer's own, offline), "inception" or "none".
-        observe: whether to count and name what pictures show; "critters" always does.
+        features: "imagenet" (offline), "critters" (the observer's own, offline), "inception" or "none".
+        observe: whether to count and name what pictures show, with the observer's features; "critters" always does.
 
     Raises:
         RequestError: the name is unknown.
@@ -154,21 +214,24 @@ def make_inspector(features: str, observe: bool) -> Inspector:
     if features not in FEATURES:
         raise RequestError(f"there are no features {features!r}: take one of {', '.join(FEATURES)}")
     observer: ObserverLike | None = None
-    if observe or features == "critters":
+    extractors, side = {}, 0
+    if observe or features == OBSERVERS:
         from .observer import WORKING_SIDE, load_observer
 
-        observer = load_observer()
+        observer, side = load_observer(), WORKING_SIDE
     if features == "inception":
         from .inception import SIDE, load_inception
 
-        return Inspector(features, observer, load_inception(), SIDE)
-    if features == "none":
-        return Inspector(features, observer, _no_features)
-    return Inspector(features, observer, side=WORKING_SIDE)
+        extractors[features] = FeatureExtractor(load_inception(), SIDE)
+    elif features == "imagenet":
+        from .imagenet import SIDE, STEP, load_imagenet
+
+        extractors[features] = FeatureExtractor(load_imagenet(), SIDE, STEP)
+    return Inspector(features, observer, extractors, side)
 
 
-def _no_features(_: Image.Image) -> NDArray[np.float32]:
-    return np.zeros(0, np.float32)
+def _features(whole: Any, of_crops: Sequence[Any]) -> Features:
+    return Features(whole=_short(whole), crops=[_short(np.float16(view)) for view in of_crops])
 
 
 def _short(values: Any) -> list[float]:

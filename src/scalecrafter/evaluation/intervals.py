@@ -63,6 +63,32 @@ def bootstrap_difference(left: Any, right: Any, *, seed: int = 0, resamples: int
     return Interval(float(samples[0].mean() - samples[1].mean()), low, high)
 
 
+def bootstrap_root_mean_square(left: Any, right: Any, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval | None:
+    """The root mean square over columns of the difference of two mean rows, both resampled by themselves.
+
+    Args:
+        left: `(pictures, columns)`.
+        right: `(other pictures, columns)`.
+        seed: of the resampling.
+        resamples: how many.
+
+    Returns:
+        None where either side is empty.  Resampling adds to a figure that cannot be below 0, so the interval is the
+        spread of the resampled figures moved onto the figure itself.
+    """
+    samples = [np.asarray(values, dtype=np.float64) for values in (left, right)]
+    if not all(sample.size for sample in samples):
+        return None
+    means = [
+        resampled_counts(len(sample), seed + index, resamples) @ sample / len(sample)
+        for index, sample in enumerate(samples)
+    ]
+    value = float(np.sqrt(((samples[0].mean(axis=0) - samples[1].mean(axis=0)) ** 2).mean()))
+    resampled = np.sqrt(((means[0] - means[1]) ** 2).mean(axis=1))
+    low, high = percentiles(resampled - resampled.mean())
+    return Interval(value, max(value + low, 0.0), max(value + high, 0.0))
+
+
 def percentiles(resampled: Floats) -> tuple[float, float]:
     """The ends of the middle 95 % of resampled figures."""
     low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])

@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 
 from .._util.files import write_whole
-from .figures import KINDS, CellFigures, Kind
+from .figures import JUDGES, KINDS, CellFigures, Kind
 from .rows import PictureRow
 from .settings import NATIVE, REAL, Size
 from .spectrum import BINS, TOP_OCTAVE
+from .tables import DISTANCES
 
 SHEETS_OF_BARS = {
     "rates": ("one_object", "well_formed", "animals"),
     "attributes": ("species", "colour", "accessory"),
-    "distances": ("fid_real", "kid_real", "fid_crops", "fid_native", "kid_native"),
-    "texture-and-cost": ("sharpness", "seconds", "peak_memory"),
+    **{f"distances-{judge}": keys for judge, keys in zip(JUDGES, DISTANCES, strict=True)},
+    "texture-and-cost": ("sharpness", "spectrum", "seconds", "peak_memory"),
 }
 _KIND = {kind.key: kind for kind in KINDS}
 
@@ -60,7 +61,7 @@ def _bars(measured: Sequence[CellFigures], kinds: Sequence[Kind], colours: Mappi
             ticks.append((position + (len(cells) - 1) / 2, f"{size[0]}×{size[1]}"))
             for cell in cells:
                 found = cell.figures[kind.key]
-                scale = 100 if kind.percent else 1
+                scale = 100 if kind.percent else 1000 if kind.thousandfold else 1
                 error = [[scale * (found.value - found.low)], [scale * (found.high - found.value)]]
                 axes.bar(position, scale * found.value, 0.9, color=colours[cell.method], label=cell.method)
                 axes.errorbar(position, scale * found.value, np.maximum(error, 0), color="black", capsize=2, lw=0.8)

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from ..request.inputs import open_picture
 from ..request.request import RequestError
-from .inspection import Inspector, same_signature
+from .inspection import OBSERVERS, Inspector, PictureMetrics, agreeing
 from .prompts import Prompt
 from .rows import PictureRow, read_parquet
 from .settings import REAL, Size
@@ -66,10 +66,27 @@ def real_rows(
     if not shipped.is_file():
         return [], f"no figures of real renders are installed: {render}"
     rows, metadata = read_parquet(shipped)
-    if not same_signature(json.loads(metadata[SIGNATURE]), inspector.signature()):
+    signature = inspector.signature()
+    same = agreeing(json.loads(metadata[SIGNATURE]), signature) - {"animals"}
+    if not same:
         return [], f"the shipped figures of real renders are of another observer or other features: {render}"
-    found = [row for row in rows if (row.width, row.height) == size][:limit]
-    return found, "shipped figures of real renders" if found else f"no real renders of {name} ship: {render}"
+    found = [
+        row.model_copy(update={"metrics": _of_networks(row.metrics, same)})
+        for row in rows
+        if (row.width, row.height) == size
+    ][:limit]
+    if not found:
+        return [], f"no real renders of {name} ship: {render}"
+    lacking = ", ".join(sorted(signature.keys() - same - {"animals"}))
+    return found, "shipped figures of real renders" + (f", without those of {lacking}: {render}" if lacking else "")
+
+
+def _of_networks(metrics: PictureMetrics, names: set[str]) -> PictureMetrics:
+    """What is left of the metrics of a picture if only these networks saw it."""
+    features = {name: features for name, features in metrics.features.items() if name in names}
+    if OBSERVERS in names:
+        return metrics.model_copy(update={"features": features})
+    return PictureMetrics(features=features, spectrum=metrics.spectrum, top_octave=metrics.top_octave)
 
 
 def _seen(

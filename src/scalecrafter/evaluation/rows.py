@@ -43,6 +43,7 @@ def write_parquet(rows: Iterable[PictureRow], path: Path, metadata: Mapping[str,
 
     rows = list(rows)
     kinds = sorted({kind for row in rows for kind in row.metrics.parts})
+    sources = sorted({name for row in rows for name in row.metrics.features})
     text, whole, number, yes = pyarrow.string(), pyarrow.int64(), pyarrow.float64(), pyarrow.bool_()
     several = pyarrow.list_(pyarrow.float32())
     columns = {
@@ -50,7 +51,8 @@ def write_parquet(rows: Iterable[PictureRow], path: Path, metadata: Mapping[str,
         "request_sha256": text, "seconds": number, "peak_memory": whole,
         **{f"expected_{name}": text for name in ATTRIBUTES}, **{f"seen_{name}": text for name in ATTRIBUTES},
         "animals": whole, **{f"part_{kind}": whole for kind in kinds}, "one_object": yes, "well_formed": yes,
-        "features": several, "crops": pyarrow.list_(several), "spectrum": several, "top_octave": number,
+        **{f"features_{name}": several for name in sources},
+        **{f"crops_{name}": pyarrow.list_(several) for name in sources}, "spectrum": several, "top_octave": number,
     }  # fmt: skip
     schema = pyarrow.schema(columns.items(), metadata=dict(metadata or {}))
     table = pyarrow.Table.from_pylist([_flat(row) for row in rows], schema=schema)
@@ -70,7 +72,9 @@ def _flat(row: PictureRow) -> dict[str, Any]:
     metrics = row.metrics
     return {
         **row.model_dump(exclude={"metrics", "expected"}),
-        **metrics.model_dump(exclude={"parts", "attributes"}),
+        **metrics.model_dump(exclude={"parts", "attributes", "features"}),
+        **{f"features_{name}": features.whole for name, features in metrics.features.items()},
+        **{f"crops_{name}": features.crops for name, features in metrics.features.items()},
         **{f"expected_{name}": value for name, value in row.expected.items()},
         **{f"seen_{name}": value for name, value in metrics.attributes.items()},
         **{f"part_{kind}": count for kind, count in metrics.parts.items()},
@@ -85,7 +89,10 @@ def _row(entry: Mapping[str, Any]) -> PictureRow:
             if name.startswith(prefix) and value is not None
         }
 
-    metrics = {name: entry[name] for name in PictureMetrics.model_fields if name in entry}
+    metrics = {name: entry[name] for name in (*PictureMetrics.model_fields, "crops") if name in entry}
     metrics |= {"parts": under("part_"), "attributes": under("seen_")}
+    wholes, crops = under("features_"), under("crops_")
+    if wholes:
+        metrics["features"] = {name: {"whole": whole, "crops": crops.get(name, [])} for name, whole in wholes.items()}
     own = {name: entry[name] for name in PictureRow.model_fields if name in entry}
     return PictureRow(**own, expected=under("expected_"), metrics=PictureMetrics(**metrics))

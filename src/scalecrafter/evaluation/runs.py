@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +15,7 @@ from ..generation import peak_memory
 from ..generation.generate import generate
 from ..methods.steps.denoising import Progress
 from ..unet.architecture import read_architecture
+from .estimate import PlannedCell, planned
 from .inspection import Inspector, same_signature
 from .rows import PictureRow
 from .settings import EvaluationSettings, Sample
@@ -23,6 +24,9 @@ from .store import RunFolder, sha256
 
 class EvaluationListener(Protocol):
     """Called during a run. An exception in it stops the run; finished pictures stay."""
+
+    def planned(self, cells: Sequence[PlannedCell]) -> None:
+        """First of all: what is to be made, and about how long that takes."""
 
     def begin(self, done: int, total: int) -> None:
         """Before the first picture; `done` pictures are there already."""
@@ -98,6 +102,7 @@ def make_pictures(
     """
     samples = list(settings.samples(read_architecture(pipe).native_size))
     missing = [sample for sample in samples if not store.finished(sample)]
+    listener.planned(planned(pipe, missing))
     listener.begin(len(samples) - len(missing), len(samples))
     for sample in missing:
 

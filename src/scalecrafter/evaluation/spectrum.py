@@ -6,6 +6,7 @@ picture has and an enlarged one lacks.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ from PIL import Image
 BINS = 64
 """Rings of equal width between 0 and 0.5 cycles a pixel."""
 TOP_OCTAVE = 0.25
+OCTAVES = 3
+"""The finest ones, whose power is compared with that of real pictures: 0.0625 cycles a pixel and finer."""
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 """Rec. ITU-R BT.709, on the values of the file (no gamma undone)."""
 QUANTISATION = 1 / 12 / 255**2
@@ -67,3 +70,17 @@ def sharpness(top_octave: object) -> NDArray[np.float64]:
     """
     values: NDArray[np.float64] = np.log2(np.asarray(top_octave, np.float64) + QUANTISATION)
     return values
+
+
+def octaves(power: object) -> NDArray[np.float64]:
+    """log2 of mean power in each of the finest `OCTAVES` octaves, the finest last, over what rounding hides.
+
+    Args:
+        power: `(…, BINS)`, as `Spectrum.power`.
+    """
+    rings = np.asarray(power, np.float64)
+    around = np.arange(BINS) + 0.5  # about as many frequencies are in a ring
+    edges = [round(TOP_OCTAVE * 2 * BINS / 2**octave) for octave in range(OCTAVES - 1, -1, -1)] + [BINS]
+    means = [np.average(rings[..., a:b], axis=-1, weights=around[a:b]) for a, b in itertools.pairwise(edges)]
+    found: NDArray[np.float64] = np.log2(np.stack(means, axis=-1) + QUANTISATION)
+    return found

@@ -23,7 +23,7 @@ from .._util.files import sweep, write_whole
 from ..errors import ScaleCrafterError
 from ..generation.picture_files import save_picture
 from ..request.request import RequestError
-from .inspection import PictureMetrics, same_signature
+from .inspection import PictureMetrics, Signature, same_signature
 from .rows import PictureRow, read_parquet
 from .settings import Sample
 
@@ -91,7 +91,7 @@ class RunFolder:
         )
         sweep(self.folder)
 
-    def join(self, path: Path, signature: Sequence[float]) -> None:
+    def join(self, path: Path, signature: Signature) -> None:
         """Count the pictures of another run as finished, by the `pictures.parquet` of its report.
 
         Args:

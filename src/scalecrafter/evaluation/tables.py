@@ -11,14 +11,32 @@ from pathlib import Path
 from typing import Any
 
 from .._util.files import write_whole
-from .figures import KINDS, CellFigures, Kind
+from .figures import JUDGES, KINDS, CellFigures, Kind, distance_key
 from .intervals import CONFIDENCE, RESAMPLES, Interval
 from .settings import NATIVE, REAL, Size
 
-GLANCE = ("one_object", "well_formed", "fid_real", "fid_crops", "fid_native", "seconds")
-OBJECTS = ("one_object", "well_formed", "animals", "species", "colour", "accessory")
-DISTANCES = ("fid_real", "kid_real", "fid_crops", "fid_native", "kid_native", "sharpness", "seconds", "peak_memory")
-COMPARED = {"compared_real": "FID_r and KID_r", "compared_crops": "FID_c", "compared_native": "FID_b and KID_b"}
+VERDICTS = (
+    "one_object", "well_formed", "fid_real", "fid_crops", "kid_real_imagenet", "kid_crops_imagenet",
+    "kid_real_inception", "kid_crops_inception", "sharpness", "spectrum",
+)  # fmt: skip
+"""The observer's, the other judges' and the spectrum's, side by side in the first table of each size."""
+GLANCE = (*VERDICTS[:-1], "seconds")
+"""The figures that are shown for all sizes at once."""
+OBJECTS = ("animals", "species", "colour", "accessory", "seconds", "peak_memory")
+DISTANCES = tuple(
+    tuple(
+        distance_key(f"{distance}_{side}", judge) for side in ("real", "crops", "native") for distance in ("fid", "kid")
+    )
+    for judge in JUDGES
+)
+"""A table for each judge."""
+COMPARED = {
+    "compared_real": "FID_r and KID_r",
+    "compared_crops": "FID_c and KID_c",
+    "compared_native": "FID_b and KID_b",
+}
+FEW = 16
+"""Below so many pictures a cell, a report warns."""
 _KIND = {kind.key: kind for kind in KINDS}
 NOTHING = "–"
 
@@ -79,6 +97,9 @@ def markdown(
         f"- figures with {CONFIDENCE:.0%} intervals, percentile bootstrap over pictures, {RESAMPLES} resamples",
         "",
     ]
+    fewest = min((cell.pictures for cell in measured if cell.method != REAL), default=FEW)
+    if fewest < FEW:
+        lines += [f"**{few_pictures(fewest)}**", ""]
     larger = [
         size for size in sizes if any(cell.size == size and cell.method not in (NATIVE, REAL) for cell in measured)
     ]
@@ -87,12 +108,20 @@ def markdown(
     for size in sizes:
         cells = [cell for cell in measured if cell.size == size]
         lines += [f"## {_times(size)}", "", _compared(cells, references.get(size)), ""]
-        for keys in (OBJECTS, DISTANCES):
+        for keys in (VERDICTS, OBJECTS, *DISTANCES):
             lines += _table(cells, [_KIND[key] for key in keys])
     lines += ["## What the figures say", ""]
     shown = [kind for kind in KINDS if any(kind.key in cell.figures for cell in measured)]
     lines += [f"- **{kind.heading}**: {kind.meaning}{_direction(kind)}" for kind in shown]
     return "\n".join(lines) + "\n"
+
+
+def few_pictures(number: int) -> str:
+    """What so few pictures a cell mean."""
+    return (
+        f"{number} pictures a method tell little: intervals are wide, and where all pictures agree they have no width; "
+        "32 or more tell methods apart"
+    )
 
 
 def in_words(kind: Kind, found: Interval | None) -> str:
@@ -101,8 +130,9 @@ def in_words(kind: Kind, found: Interval | None) -> str:
         return NOTHING
     if kind.percent:
         return f"{found.value * 100:.0f} % ({found.low * 100:.0f}–{found.high * 100:.0f})"
+    scale = 1000 if kind.thousandfold else 1
     value, low, high = (
-        f"{number:.{kind.digits}f}".replace("-", "−") for number in (found.value, found.low, found.high)
+        f"{number * scale:.{kind.digits}f}".replace("-", "−") for number in (found.value, found.low, found.high)
     )
     between = " to " if "−" in low + high else "–"
     return f"{value}{kind.unit} ({low}{between}{high})"
