@@ -18,7 +18,7 @@ DOCUMENTED = "http://127.0.0.1:8000"
 def test_the_examples_work_as_they_are_typed(server: Running, tmp_path: Path) -> None:
     blocks = re.findall(r"^```(sh|python)\n(.*?)^```", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     examples = [(kind, text) for kind, text in blocks if f"{DOCUMENTED}/v1" in text]
-    assert [kind for kind, _ in examples] == ["sh", "python", "sh"]
+    assert [kind for kind, _ in examples] == ["sh", "python", "python", "sh"]
     said = []
     for kind, text in examples:
         command = ["bash", "-e", "-o", "pipefail", "-c"] if kind == "sh" else [sys.executable, "-c"]
@@ -34,6 +34,8 @@ def test_the_examples_work_as_they_are_typed(server: Running, tmp_path: Path) ->
     assert '"id":"critters"' in said[0]
     assert f"{server.url}/v1/files/" in said[0]
     assert said[1].count("/v1/files/") == 2
-    assert "event: done" in said[2]
-    assert '"object":"list"' in said[2]
-    assert '"deleted":true' in said[2]
+    assert "event: image_generation.completed" in said[0]
+    assert "image_generation.completed" in said[2]
+    assert "event: done" in said[3]
+    assert '"object":"list"' in said[3]
+    assert '"deleted":true' in said[3]

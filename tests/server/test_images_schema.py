@@ -15,7 +15,7 @@ from scalecrafter.server.spec import GENERATION_BODY
 def test_a_prompt_alone_is_the_command_lines_default() -> None:
     given = parse_images_request({"prompt": "a fox"}, "tiny")
     assert given.request == Request(prompt="a fox", model="tiny")
-    assert (given.pictures, given.formats) == (1, ("b64_json", "url"))
+    assert (given.pictures, given.output.forms) == (1, ("b64_json", "url"))
 
 
 def test_every_parameter_of_ours_arrives() -> None:
@@ -32,7 +32,7 @@ def test_every_parameter_of_ours_arrives() -> None:
             "steps": 9, "guidance": 5.0, "seed": 4, "scheduler": "euler", "cascade": {"restart": [0.5]},
         }
     )  # fmt: skip
-    assert (given.pictures, given.formats) == (3, ("url",))
+    assert (given.pictures, given.output.forms) == (3, ("url",))
 
 
 def test_a_form_says_numbers_as_text() -> None:
@@ -68,9 +68,8 @@ def test_a_form_says_numbers_as_text() -> None:
         ({"stepz": 3}, "there is no setting 'stepz'; did you mean 'steps'"),
         ({"image": "/etc/passwd"}, "there is no setting 'image'"),
         ({"device": "cuda"}, "there is no setting 'device'"),
-        ({"quality": "hd"}, "quality is 'hd', which has no effect here: leave it out, and set steps"),
-        ({"stream": True}, "/v1/jobs"),
-        ({"output_format": "jpeg"}, "pictures are PNG"),
+        ({"style": "vivid"}, "style is 'vivid', which has no effect here"),
+        ({"output_format": "gif"}, "take png, jpeg or webp (pictures that move"),
         ({"response_format": "gif"}, "response_format is 'gif': take b64_json or url"),
         ({"strength": 0.5}, "strength has no effect without an image"),
         ({"prompt": ""}, "the prompt is empty"),

@@ -142,15 +142,15 @@ def test_a_model_that_is_not_served_is_not_found(client: openai.OpenAI) -> None:
     [
         ({"steps": 0}, "steps is 0: input should be greater than or equal to 1", "steps"),
         ({"steps": 9}, "steps is 9: this server runs at most 8", "steps"),
-        ({"size": "100x128"}, "width 100 is not a multiple of 64", None),
-        ({"size": "1024x1024"}, "1,048,576 pixels: this server makes at most 262,144", None),
+        ({"size": "100x128"}, "width 100 is not a multiple of 64", "size"),
+        ({"size": "1024x1024"}, "1,048,576 pixels: this server makes at most 262,144", "size"),
         ({"n": 11}, "n is 11: this server makes 1 to 10", "n"),
         ({"prompt": " "}, "the prompt is empty: say what the picture should show", "prompt"),
         ({"prompt": "x" * 4001}, "prompt has 4001 characters", "prompt"),
         ({"recipe": "sd15-1024x102"}, "did you mean", None),
         ({"recipe": "/etc/passwd"}, "no shipped recipe is named", None),
         ({"recipe": "[redilation]\nuntil = 2\n"}, "until is 2", None),
-        ({"stepz": 3}, "there is no setting 'stepz'; did you mean 'steps'?", None),
+        ({"stepz": 3}, "there is no setting 'stepz'; did you mean 'steps'?", "stepz"),
     ],
 )
 def test_errors_have_openais_shape_and_the_command_lines_words(

@@ -77,7 +77,7 @@ class Request(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    prompt: str = Field(default="", max_length=10_000, description="may be empty where a picture is enlarged")
+    prompt: str = Field(default="", max_length=10_000, description="may be empty where there is an image")
     negative: str = Field(default="", max_length=10_000, description="what the picture should not show")
     model: str = Field(default="critters", min_length=1, description="embedded name, folder, file or hub id")
     width: int | None = Field(default=None, ge=8, le=16_384, description="image pixels")
@@ -178,7 +178,7 @@ class Request(BaseModel):
         takes = method.takes
         if self.enlarge is not None:
             self._can_be_enlarged()
-        elif not self.prompt.strip():
+        elif not self.prompt.strip() and self.image is None:
             raise ValueError("the prompt is empty: say what the picture should show")
         elif self.image is not None and "image" not in takes:
             raise ValueError(f"the method {self.method!r} draws its own first picture: leave the image out")

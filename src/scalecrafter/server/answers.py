@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pydantic import BaseModel
 
+from ..request.request import Request
+from .conversions import USUAL_QUALITY, converted
 from .failures import ErrorDetail, of_failure
+from .image_output import ImageOutput, quality_name
 from .records import DONE, QueuedPicture, ServerJob
+
+_WORD = re.compile(r"\w+|[^\w\s]")
+_PIXELS_A_TOKEN = 64
+_ENDINGS = {"jpeg": "jpg"}
 
 
 class ImageData(BaseModel):
@@ -25,11 +33,37 @@ class ImageData(BaseModel):
     """What was done to the picture that it was made from."""
 
 
+class TokenDetails(BaseModel):
+    """Tokens by what they stand for."""
+
+    text_tokens: int
+    image_tokens: int
+
+
+class Usage(BaseModel):
+    """What was read and drawn, for clients that count it. Nothing is billed.
+
+    A text token is a word or a mark of the prompts, an image token 8×8 pixels.
+    """
+
+    input_tokens: int
+    input_tokens_details: TokenDetails
+    output_tokens: int
+    output_tokens_details: TokenDetails
+    total_tokens: int
+
+
 class ImagesAnswer(BaseModel):
     """Pictures, as OpenAI's API has them."""
 
     created: int
     data: list[ImageData]
+    background: str = "opaque"
+    output_format: str
+    quality: str
+    size: str
+    usage: Usage
+    safety_identifier: str | None = None
     job: str
     """Its id: the pictures can be fetched again until they expire."""
 
@@ -137,11 +171,47 @@ def job_page(jobs: Sequence[ServerJob], limit: int, base: str) -> JobPage:
     )
 
 
-def image_data(picture: QueuedPicture, path: Path, base: str, formats: tuple[str, ...]) -> ImageData:
-    """A finished picture in the given formats (`FileNotFoundError` if it has expired)."""
+def images_answer(job: ServerJob, data: list[ImageData], output: ImageOutput) -> ImagesAnswer:
+    """The answer with the pictures of a finished job."""
+    return ImagesAnswer(
+        created=int(job.created),
+        data=data,
+        output_format=output.format,
+        quality=quality_name(job.request.steps),
+        size=f"{data[0].width}x{data[0].height}",
+        usage=usage(job.request, [(one.width, one.height) for one in data]),
+        safety_identifier=output.identifier,
+        job=job.id,
+    )
+
+
+def usage(request: Request, sizes: Sequence[tuple[int, int]]) -> Usage:
+    """What pictures of these sizes take; one that starts from an image has that at its own size."""
+    drawn = sum(width * height // _PIXELS_A_TOKEN for width, height in sizes)
+    text = len(_WORD.findall(f"{request.prompt} {request.negative}")) * len(sizes)
+    read = drawn if request.image is not None else 0
+    return Usage(
+        input_tokens=text + read,
+        input_tokens_details=TokenDetails(text_tokens=text, image_tokens=read),
+        output_tokens=drawn,
+        output_tokens_details=TokenDetails(text_tokens=0, image_tokens=drawn),
+        total_tokens=text + read + drawn,
+    )
+
+
+def image_data(picture: QueuedPicture, path: Path, base: str, output: ImageOutput) -> ImageData:
+    """A finished picture as a client wants it (`FileNotFoundError` if it has expired)."""
+    content = url = None
+    if "b64_json" in output.forms:
+        content = base64.b64encode(encoded(path, output)).decode()
+    if "url" in output.forms:
+        quality = (
+            "" if output.compression is None or output.format == "png" else f"?quality={max(output.compression, 1)}"
+        )
+        url = picture_url(picture.id, base, _ENDINGS.get(output.format, output.format)) + quality
     return ImageData(
-        b64_json=base64.b64encode(path.read_bytes()).decode() if "b64_json" in formats else None,
-        url=picture_url(picture.id, base) if "url" in formats else None,
+        b64_json=content,
+        url=url,
         seed=picture.seed,
         width=picture.width or 0,
         height=picture.height or 0,
@@ -149,9 +219,17 @@ def image_data(picture: QueuedPicture, path: Path, base: str, formats: tuple[str
     )
 
 
-def picture_url(picture: str, base: str) -> str:
+def encoded(picture: Path | IO[bytes], output: ImageOutput) -> bytes:
+    """A picture's file in the format that a client wants."""
+    if output.format == "png" and isinstance(picture, Path):
+        return picture.read_bytes()  # with its whole request
+    quality = USUAL_QUALITY if output.compression is None else max(output.compression, 1)
+    return converted(picture, output.format, quality=quality)
+
+
+def picture_url(picture: str, base: str, ending: str = "png") -> str:
     """Where a client finds a picture."""
-    return f"{base}v1/files/{picture}.png"
+    return f"{base}v1/files/{picture}.{ending}"
 
 
 def _picture_state(picture: QueuedPicture, base: str) -> PictureState:

@@ -14,8 +14,12 @@ from starlette.requests import ClientDisconnect
 
 from ..request.request import RequestError
 from .failures import ApiError
+from .image_output import ParameterError
+from .images_schema import REFUSED
 
 _FIELDS = 50
+_FILES = 20
+"""More than are taken, so that those who send several can be told."""
 _FIELD_BYTES = 64 << 10
 _IMAGE_FIELDS = ("image", "image[]")
 
@@ -49,7 +53,7 @@ async def read_form(request: Request) -> MultipartForm:
     if kind != "multipart/form-data":
         raise ApiError(415, f"the content type is {kind or 'missing'!r}: send multipart/form-data with the image")
     try:
-        async with request.form(max_files=4, max_fields=_FIELDS, max_part_size=_FIELD_BYTES) as form:
+        async with request.form(max_files=_FILES, max_fields=_FIELDS, max_part_size=_FIELD_BYTES) as form:
             return await _sort_fields(form)
     except (HTTPException, RequestError, ApiError):
         raise
@@ -66,15 +70,20 @@ async def _sort_fields(form: FormData) -> MultipartForm:
         kind = "image" if name in _IMAGE_FIELDS else name
         if isinstance(value, UploadFile):
             if kind not in files:
-                raise RequestError(f"request: there is no file {name[:80]!r}; send image, and mask if need be")
+                why = REFUSED.get(name, "send image, and mask if need be")
+                raise ParameterError(name[:80], f"there is no file {name[:80]!r}; {why}", "unsupported_parameter")
             files[kind].append(await value.read())
         elif kind in files:
-            raise RequestError(f"request: {kind} is a text: send it as a file")
+            raise ParameterError(kind, f"{kind} is a text: send it as a file")
         elif name in texts:
-            raise RequestError(f"request: {name[:80]} is given twice")
+            raise ParameterError(name[:80], f"{name[:80]} is given twice")
         else:
             texts[name] = value
-    if len(files["image"]) != 1 or len(files["mask"]) > 1:
-        counts = f"image is given {len(files['image'])} times and mask {len(files['mask'])} times"
-        raise RequestError(f"request: {counts}: send one picture to start from, and at most one mask")
+    if not files["image"]:
+        raise ParameterError("image", "there is no image: send one picture to start from, as a file")
+    for kind, found in files.items():
+        if len(found) > 1:
+            why = "a picture starts from one image" if kind == "image" else "an image has one mask"
+            message = f"{kind} is given {len(found)} times, and {why}: send one"
+            raise ParameterError(kind, message, "unsupported_value")
     return MultipartForm(texts, {kind: found[0] for kind, found in files.items() if found})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from io import BytesIO
 from pathlib import Path
+from typing import IO
 
 from PIL import ExifTags, Image
 
@@ -19,11 +20,11 @@ _DECODING = threading.Lock()
 """Only one picture is decoded at a time: a page of small pictures needs the memory of one large one."""
 
 
-def converted(path: Path, ending: str, side: int | None = None, quality: int = USUAL_QUALITY) -> bytes:
+def converted(path: Path | IO[bytes], ending: str, side: int | None = None, quality: int = USUAL_QUALITY) -> bytes:
     """A picture in another format, or smaller.
 
     Args:
-        path: of a finished picture, a PNG.
+        path: of a finished picture, a PNG; or an open file.
         ending: of `MEDIA_TYPES`.
         side: the longer side in pixels; a smaller picture stays as it is. None: the whole size.
         quality: of JPEG and WebP, 1 to 100.

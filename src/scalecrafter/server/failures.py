@@ -18,6 +18,7 @@ from starlette.routing import Match
 
 from .._util.text import explain_problem
 from ..errors import ScaleCrafterError, UnwritableError
+from .image_output import ParameterError
 from .images_schema import KNOWN
 from .jobs import UnknownModelError
 from .store import QueueFullError, UnknownJobError
@@ -27,6 +28,7 @@ _QUOTED_PATH = re.compile(r"""(['"])[/~][^'"\n]*/([^'"/\n]*)\1""")
 _PATH = re.compile(r"""(?<![\w.:/~}])[/~](?!v1/)[^\s'"`,;:()<>/]*/(?:[^\s'"`,;:()<>/]+/)*([^\s'"`,;:()<>/]*)""")
 """Absolute paths, quoted (with spaces) and not; addresses of this API are none."""
 _PARAMETER = re.compile(r"^(?:request: )?(?:the )?([a-z_]+)(?:\.\S+)? (?:is|has)\b|^(?:request: )?([a-z_]+): ")
+_SIZE = re.compile(r"^\d+x\d+ is [\d,]+ pixels|^(width|height) \d+ is ")
 _PARAMETERS = frozenset({*KNOWN, "image", "mask"})
 _CODES = {
     400: "invalid_value",
@@ -101,6 +103,8 @@ def of_failure(message: str, is_clients: bool) -> ApiError:
 def _wrong_request(message: str) -> ApiError:
     found = _PARAMETER.match(message)
     name = (found[1] or found[2]) if found else None
+    if name in ("width", "height") or _SIZE.match(message):
+        name = "size"
     return ApiError(400, message, param=name if name in _PARAMETERS else None)
 
 
@@ -137,6 +141,8 @@ def _methods(app: FastAPI, request: Request) -> set[str]:
 def _of_library(error: ScaleCrafterError) -> ApiError:
     if isinstance(error, UnwritableError):
         return _unusable_disk(error)
+    if isinstance(error, ParameterError):
+        return ApiError(400, public(error), param=error.param, code=error.code)
     return _wrong_request(public(error)) if error.users_fault else _unexpected(error)
 
 

@@ -16,6 +16,16 @@ from .._util.text import near_or_all_names
 from ..request.methods import METHODS
 from ..request.request import Request, RequestError
 from ..request.text import parse_size
+from .image_output import (
+    OUTPUT,
+    ImageOutput,
+    ParameterError,
+    brief,
+    choice,
+    parse_output,
+    quality_steps,
+    whole_number,
+)
 
 OWN = ("negative", "method", "recipe", "freeu", "steps", "guidance", "seed", "scheduler", "strength")
 """Fields of `Request` that a client may set by their own names."""
@@ -25,22 +35,28 @@ _NUMBERS = frozenset({"n", "steps", "guidance", "seed", "strength"})
 _IGNORED = frozenset({"user", "safety_identifier"})
 """They identify the client's own users; nothing here depends on them."""
 SETTLED: Mapping[str, tuple[tuple[Any, ...], str]] = {
-    "quality": (("auto", "standard"), "leave it out, and set steps"),
     "style": (("natural",), "leave it out, and describe it in the prompt"),
-    "background": (("auto", "opaque"), "pictures are opaque"),
-    "moderation": (("auto", "low"), "leave it out"),
-    "input_fidelity": (("high", "low"), "leave it out, and set strength"),
-    "output_format": (("png",), "pictures are PNG, which carries the request"),
-    "output_compression": ((100,), "pictures are PNG, which loses nothing"),
-    "stream": ((False,), "leave it out; POST /v1/jobs and GET /v1/jobs/{id}/events show progress and previews"),
-    "partial_images": ((0,), "leave it out; GET /v1/jobs/{id}/events shows previews"),
+    "background": (("auto", "opaque"), "a diffusion model paints every pixel, so nothing stays transparent"),
+    "moderation": (("auto", "low"), "leave it out; nothing is filtered"),
+    "complexity": (("low",), "leave it out, and set steps; nothing is planned before it is drawn"),
 }
 """OpenAI's parameter → the values that are what happens anyway, and advice for the others."""
+REFUSED: Mapping[str, str] = {
+    "svg": "pictures are made of pixels: ask for output_format png, jpeg or webp",
+    "frame_count": "pictures do not move: leave it out",
+    "frame_duration_ms": "pictures do not move: leave it out",
+    "markup": "send a mask that shows what to redraw, and describe it in the prompt",
+}
+"""Parameters of OpenAI's that nothing here can do, and why."""
+FIDELITY_STRENGTHS = {"high": 0.4, "low": None}
+"""OpenAI's input_fidelity, and the strength that it stands for; None leaves the default."""
 ENLARGING = ("scale", "creativity")
 """Parameters of our own for enlarging."""
-KNOWN = ("prompt", "model", "n", "size", "response_format", *OWN, *SETTINGS, *SETTLED, *sorted(_IGNORED))
+KNOWN = (
+    *("prompt", "model", "n", "size", "quality", "input_fidelity", *OUTPUT),
+    *(*OWN, *SETTINGS, *SETTLED, *sorted(_IGNORED)),
+)
 """Every parameter that a body may have."""
-FORMATS = ("b64_json", "url")
 _LONGEST_SIZE = 40
 """Characters; Python refuses to read numbers of thousands of digits."""
 
@@ -51,12 +67,16 @@ class ImagesRequest:
 
     request: Request
     pictures: int
-    formats: tuple[str, ...]
-    """How the pictures are returned: in both forms, unless the client names one."""
+    output: ImageOutput
 
 
 def parse_images_request(
-    data: Any, default_model: str, files: Iterable[str] = (), from_form: bool = False, enlarging: bool = False
+    data: Any,
+    default_model: str,
+    files: Iterable[str] = (),
+    from_form: bool = False,
+    enlarging: bool = False,
+    most_steps: int = 1000,
 ) -> ImagesRequest:
     """The request in a body.
 
@@ -66,6 +86,7 @@ def parse_images_request(
         files: the fields whose pictures came as files: image, mask.
         from_form: whether all values are texts, numbers too.
         enlarging: whether the picture is to be enlarged.
+        most_steps: that a quality may stand for.
 
     Raises:
         RequestError: with the command line's message.
@@ -78,7 +99,7 @@ def parse_images_request(
     _refuse_unknown(given, (*KNOWN, *ENLARGING) if enlarging else KNOWN)
     for name, (taken, instead) in SETTLED.items():
         if name in given and str(given[name]).lower() not in [str(value).lower() for value in taken]:
-            raise RequestError(f"request: {name} is {_brief(given[name])}, which has no effect here: {instead}")
+            raise ParameterError(name, f"{name} is {brief(given[name])}, which has no effect here: {instead}")
     if not from_form:
         _refuse_other_types(given)
     values: dict[str, Any] = {name: given[name] for name in (*OWN, *SETTINGS) if name in given}
@@ -86,62 +107,75 @@ def parse_images_request(
     if "prompt" in given:
         values["prompt"] = given["prompt"]
     if "size" in given and given["size"] != "auto":
-        values["width"], values["height"] = parse_size(_text(given, "size")[:_LONGEST_SIZE])
+        values["width"], values["height"] = _size(given)
     if enlarging:
         values["enlarge"] = {name: given[name] for name in ENLARGING if name in given}
     if values.get("recipe") == "auto":
         values["recipe"] = None
     for field in files:
         values[field] = "upload"
-    how = given.get("response_format")
-    if how is not None and how not in FORMATS:
-        raise RequestError(f"request: response_format is {_brief(how)}: take {' or '.join(FORMATS)}")
-    return ImagesRequest(Request.from_mapping(values), _whole(given.get("n", 1)), FORMATS if how is None else (how,))
+    steps = quality_steps(given, most_steps)
+    if steps is not None:
+        values["steps"] = steps
+    strength = _fidelity_strength(given, values)
+    if strength is not None:
+        values["strength"] = strength
+    output = parse_output(given)
+    return ImagesRequest(Request.from_mapping(values), whole_number("n", given.get("n", 1)), output)
+
+
+def _fidelity_strength(given: Mapping[str, Any], values: Mapping[str, Any]) -> float | None:
+    """The strength that input_fidelity stands for. With a mask it has none: outside of it nothing changes."""
+    name = choice(given, "input_fidelity", tuple(FIDELITY_STRENGTHS))
+    if name is None or "mask" in values:
+        return None
+    if "image" not in values or "strength" in values:
+        why = "an image" if "image" not in values else "leaving strength out"
+        raise ParameterError("input_fidelity", f"input_fidelity has no effect without {why}")
+    return FIDELITY_STRENGTHS[name]
 
 
 def image_bytes(field: str, text: Any) -> bytes:
     """A picture in a JSON body: base64, or a data URL (`RequestError`)."""
     if not isinstance(text, str):
-        raise RequestError(f"request: {field} is not text: give base64, or a data URL")
+        raise ParameterError(field, f"{field} is not text: give base64, or a data URL")
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise RequestError(f"request: {field} is not base64, nor a data URL with base64") from None
+        raise ParameterError(field, f"{field} is not base64, nor a data URL with base64") from None
 
 
 def _refuse_unknown(given: Mapping[str, Any], known: Sequence[str]) -> None:
     for name in given:
+        plain = name.partition("[")[0]  # forms say svg[model]
+        if plain in REFUSED:
+            raise ParameterError(plain, f"{plain} has no effect here: {REFUSED[plain]}", "unsupported_parameter")
         if name not in known:
-            raise RequestError(f"request: there is no setting {_brief(name)}; {near_or_all_names(name, known)}")
+            message = f"there is no setting {brief(name)}; {near_or_all_names(name, known)}"
+            raise ParameterError(name[:80], message, "unknown_parameter")
 
 
 def _refuse_other_types(given: Mapping[str, Any]) -> None:
     """JSON has numbers: a text or a truth value instead of one is a mistake."""
     for name, value in given.items():
         if name in _NUMBERS and (isinstance(value, bool) or not isinstance(value, (int, float))):
-            raise RequestError(f"request: {name} is {_brief(value)}: input should be a number")
+            raise ParameterError(name, f"{name} is {brief(value)}: input should be a number")
         if name == "freeu" and not isinstance(value, bool):
-            raise RequestError(f"request: {name} is {_brief(value)}: input should be true or false")
+            raise ParameterError(name, f"{name} is {brief(value)}: input should be true or false")
+
+
+def _size(given: Mapping[str, Any]) -> tuple[int, int]:
+    try:
+        return parse_size(_text(given, "size")[:_LONGEST_SIZE])
+    except ParameterError:
+        raise
+    except RequestError as error:
+        raise ParameterError("size", str(error)) from None
 
 
 def _text(given: Mapping[str, Any], name: str) -> str:
     if not isinstance(given[name], str):
-        raise RequestError(f"request: {name} is {_brief(given[name])}: input should be a text")
+        raise ParameterError(name, f"{name} is {brief(given[name])}: input should be a text")
     return str(given[name])
-
-
-def _whole(value: Any) -> int:
-    try:
-        number = float(value)
-        if number == int(number):
-            return int(number)
-    except (ValueError, OverflowError):
-        pass
-    raise RequestError(f"request: n is {_brief(value)}: input should be a whole number")
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:79] + "…"

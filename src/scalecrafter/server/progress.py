@@ -15,6 +15,8 @@ from .records import Claim
 
 _STEPS_EVERY = 0.2
 _PREVIEWS_EVERY = 0.7
+_QUARTERS = 4
+"""There is a preview after each but the last, so that streams have their partial images of quick pictures too."""
 PREVIEW_SIDE = 256
 """Image pixels, at most."""
 
@@ -41,7 +43,7 @@ class ProgressReporter:
     ) -> None:
         self._claims, self._claim, self._vae = claims, claim, vae
         self._must_stop, self._lost = must_stop, lost
-        self._step, self._steps = 0, 0
+        self._step, self._steps, self._quarter = 0, 0, 0
         self._message = self._shown = 0.0
 
     def __call__(self, step: int, steps: int) -> None:
@@ -56,8 +58,9 @@ class ProgressReporter:
 
     def show(self, latents: Tensor) -> None:
         """The latents `(1, channels, height, width)` of that step."""
-        if time.monotonic() - self._shown >= _PREVIEWS_EVERY:
-            self._shown = time.monotonic()
+        quarter = _QUARTERS * self._step // max(self._steps, 1)
+        if time.monotonic() - self._shown >= _PREVIEWS_EVERY or self._quarter < quarter < _QUARTERS:
+            self._shown, self._quarter = time.monotonic(), quarter
             self._report(small_jpeg(self._vae, latents))
 
     def _report(self, picture: bytes | None) -> None:

@@ -3,50 +3,65 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from . import spec
-from .answers import ImagesAnswer, ModelCard, ModelList, image_data
+from .answers import ImagesAnswer, ModelCard, ModelList, image_data, images_answer
 from .bodies import read_form, read_json
 from .failures import ApiError, of_failure
-from .images_schema import ImagesRequest, parse_images_request
+from .image_output import ParameterError
+from .image_stream import ImageStream
+from .images_schema import ImagesRequest
 from .jobs import Jobs
 from .records import DONE, ServerJob
 from .service import Service, the_service
 from .uploads import opaque_mask
 
 GENERATIONS = "/v1/images/generations"
+_ANSWERS: dict[str, Any] = {"response_model_exclude_none": True, "responses": spec.STREAMED}
 router = APIRouter(responses=spec.ERRORS)
 TheService = Annotated[Service, Depends(the_service)]
 
 
-@router.post(GENERATIONS, response_model_exclude_none=True, openapi_extra=spec.GENERATION_BODY)
-async def create_image(request: Request, service: TheService, response: Response) -> ImagesAnswer:
-    """Make pictures from a prompt, and answer when they are made."""
-    given = parse_images_request(await read_json(request), service.settings.default_model)
-    return await _make(request, response, service, given, {})
+@router.post(GENERATIONS, response_model=ImagesAnswer, **_ANSWERS, openapi_extra=spec.GENERATION_BODY)
+async def create_image(request: Request, service: TheService) -> Response:
+    """Make pictures from a prompt, and answer when they are made, or as a stream."""
+    given = service.parse(await read_json(request))
+    return await _make(request, service, given, {}, "image_generation")
 
 
-@router.post("/v1/images/edits", response_model_exclude_none=True, openapi_extra=spec.EDIT_BODY)
-async def edit_image(request: Request, service: TheService, response: Response) -> ImagesAnswer:
-    """Make pictures from a picture and a prompt, and answer when they are made."""
+@router.post("/v1/images/edits", response_model=ImagesAnswer, **_ANSWERS, openapi_extra=spec.EDIT_BODY)
+async def edit_image(request: Request, service: TheService) -> Response:
+    """Make pictures from a picture and a prompt, and answer when they are made, or as a stream."""
     form = await read_form(request)
-    given = parse_images_request(form.texts, service.settings.default_model, form.files, from_form=True)
-    files = form.files
+    if not form.texts.get("prompt", "").strip():
+        raise ParameterError("prompt", "the prompt is empty: say what the picture should show")
+    given, files = service.parse(form.texts, form.files, from_form=True), form.files
     if "mask" in files:
         files["mask"] = await asyncio.to_thread(opaque_mask, files["mask"], service.settings.limits.pixels)
-    return await _make(request, response, service, given, files)
+    return await _make(request, service, given, files, "image_edit")
 
 
-@router.post("/v1/images/enlarge", response_model_exclude_none=True, openapi_extra=spec.ENLARGE_BODY)
-async def enlarge_image(request: Request, service: TheService, response: Response) -> ImagesAnswer:
-    """Enlarge a picture, with a prompt or without, and answer when it is made."""
+@router.post("/v1/images/variations", response_model=ImagesAnswer, **_ANSWERS, openapi_extra=spec.VARIATION_BODY)
+async def vary_image(request: Request, service: TheService) -> Response:
+    """Make pictures like a picture: its composition stays, as far as `strength` lets it."""
     form = await read_form(request)
-    given = parse_images_request(form.texts, service.settings.default_model, form.files, True, enlarging=True)
-    return await _make(request, response, service, given, form.files)
+    if "mask" in form.files:
+        raise ParameterError("mask", "a variation is of the whole picture: leave the mask out, or use edits")
+    texts = {"guidance": "1", **form.texts} if not form.texts.get("prompt") else form.texts
+    given = service.parse(texts, form.files, from_form=True)
+    return await _make(request, service, given, form.files, "image_edit")
+
+
+@router.post("/v1/images/enlarge", response_model=ImagesAnswer, **_ANSWERS, openapi_extra=spec.ENLARGE_BODY)
+async def enlarge_image(request: Request, service: TheService) -> Response:
+    """Enlarge a picture, with a prompt or without, and answer when it is made, or as a stream."""
+    form = await read_form(request)
+    given = service.parse(form.texts, form.files, from_form=True, enlarging=True)
+    return await _make(request, service, given, form.files, "image_edit")
 
 
 @router.get("/v1/models")
@@ -63,21 +78,25 @@ async def retrieve_model(model: str, service: TheService) -> ModelCard:
 
 
 async def _make(
-    request: Request, response: Response, service: Service, given: ImagesRequest, files: dict[str, bytes]
-) -> ImagesAnswer:
+    request: Request, service: Service, given: ImagesRequest, files: dict[str, bytes], kind: str
+) -> Response:
+    if given.output.stream:
+        service.check_streams()
     job = await service.submit(given, files, request)
     files.clear()  # they are on the disk; many clients may wait here
-    response.headers["X-Job-Id"] = job
+    base, headers = str(request.base_url), {"X-Job-Id": job}
+    if given.output.stream:
+        return service.event_stream(ImageStream(service, given.output, kind, base).events(job), headers)
     state = await _finished(service.jobs, job)
-    base = str(request.base_url)
     try:
         data = [
-            await asyncio.to_thread(image_data, picture, service.jobs.picture_path(picture.id), base, given.formats)
+            await asyncio.to_thread(image_data, picture, service.jobs.picture_path(picture.id), base, given.output)
             for picture in state.pictures
         ]
     except FileNotFoundError:
         raise ApiError(404, f"the pictures of the job {job} were removed already", code="expired") from None
-    return ImagesAnswer(created=int(state.created), data=data, job=job)
+    answer = images_answer(state, data, given.output)
+    return Response(answer.model_dump_json(exclude_none=True), headers=headers, media_type="application/json")
 
 
 async def _finished(jobs: Jobs, job: str) -> ServerJob:

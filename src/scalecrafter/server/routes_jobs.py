@@ -14,9 +14,9 @@ from fastapi.responses import StreamingResponse
 from . import spec
 from .answers import JobPage, JobState, RemovedJob, job_page, job_state
 from .bodies import read_json
-from .failures import ApiError
 from .guards import client_of
-from .images_schema import image_bytes, parse_images_request
+from .image_output import OUTPUT, ImageOutput, ParameterError
+from .images_schema import image_bytes
 from .records import RUNNING, ServerJob
 from .service import Service, the_service
 from .store import UnknownJobError
@@ -37,7 +37,13 @@ async def submit_job(request: Request, service: TheService) -> JobState:
     enlarging = isinstance(data, dict) and data.get("enlarge") is not None
     if enlarging:
         data = _with_enlargement(data)
-    given = parse_images_request(data, service.settings.default_model, files, enlarging=enlarging)
+    given = service.parse(data, files, enlarging=enlarging)
+    if given.output != ImageOutput(identifier=given.output.identifier):
+        names = [name for name in OUTPUT if isinstance(data, dict) and data.get(name) is not None]
+        message = (
+            f"{' and '.join(names)} has no effect on a job: its pictures can be had as ID.jpg and ID.webp too, and "
+        )
+        raise ParameterError(names[0], f"{message}its events show previews")
     job = await service.submit(given, files, request)
     return job_state(await asyncio.to_thread(service.jobs.get, job), str(request.base_url))
 
@@ -84,15 +90,11 @@ async def remove_picture(job: str, index: Annotated[int, Path(ge=0, le=99)], ser
 async def watch_job(job: str, request: Request, service: TheService) -> StreamingResponse:
     """Server-sent events: `status`, `progress`, `preview`; then `done`, `failed`, `cancelled` or `removed`."""
     await asyncio.to_thread(service.jobs.get, job)
-    if service.streams >= service.settings.limits.streams:
-        message = f"{service.streams} clients watch jobs already: use GET /v1/jobs/{job} now and then"
-        raise ApiError(429, message, code="too_many_streams", headers={"Retry-After": "10"})
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_stream(service, job, str(request.base_url)), 200, headers, "text/event-stream")
+    service.check_streams()
+    return service.event_stream(_stream(service, job, str(request.base_url)))
 
 
 async def _stream(service: Service, job: str, base: str) -> AsyncIterator[str]:
-    service.streams += 1
     try:
         before: ServerJob | None = None
         async for state in service.jobs.watch(job):
@@ -104,8 +106,6 @@ async def _stream(service: Service, job: str, base: str) -> AsyncIterator[str]:
     else:
         if before is not None and not before.is_final:
             yield _event("stopping", {"job": job})
-    finally:
-        service.streams -= 1
 
 
 async def _news(service: Service, before: ServerJob | None, now: ServerJob, base: str) -> AsyncIterator[str]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import ceil
+from types import MappingProxyType
+from typing import Any
 
 from fastapi import Request
+from fastapi.responses import StreamingResponse
 
 from .failures import ApiError
 from .guards import client_of
-from .images_schema import ImagesRequest
+from .images_schema import ImagesRequest, parse_images_request
 from .jobs import Jobs
 from .metrics import Metrics
 from .records import Client
@@ -22,6 +25,7 @@ from .store import QueueFullError
 
 _LONGEST_WAIT = 120
 _LONGEST_KEY = 255
+_EVENT_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 @dataclass
@@ -34,6 +38,33 @@ class Service:
     started: int = field(default_factory=lambda: int(time.time()))
     streams: int = 0
     """Clients that watch jobs now."""
+
+    def parse(
+        self, data: Any, files: Iterable[str] = (), from_form: bool = False, enlarging: bool = False
+    ) -> ImagesRequest:
+        """The request in a body, as `parse_images_request` reads it."""
+        most = self.settings.limits.steps
+        return parse_images_request(data, self.settings.default_model, files, from_form, enlarging, most)
+
+    def check_streams(self) -> None:
+        """Raise `ApiError` 429 when as many clients watch jobs as may."""
+        if self.streams >= self.settings.limits.streams:
+            message = f"{self.streams} clients watch jobs already: use GET /v1/jobs/ID now and then"
+            raise ApiError(429, message, code="too_many_streams", headers={"Retry-After": "10"})
+
+    def event_stream(
+        self, events: AsyncIterator[str], headers: Mapping[str, str] = MappingProxyType({})
+    ) -> StreamingResponse:
+        """An answer of server-sent events."""
+        return StreamingResponse(self._counted(events), 200, {**_EVENT_HEADERS, **headers}, "text/event-stream")
+
+    async def _counted(self, events: AsyncIterator[str]) -> AsyncIterator[str]:
+        self.streams += 1
+        try:
+            async for event in events:
+                yield event
+        finally:
+            self.streams -= 1
 
     async def submit(self, given: ImagesRequest, files: Mapping[str, bytes], request: Request) -> str:
         """Accept a job that arrived with this HTTP request; its id (`ApiError` 429 when the queue is full)."""

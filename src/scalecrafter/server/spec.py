@@ -13,7 +13,8 @@ from ..request.methods import METHODS
 from ..request.request import Request
 from ..request.schedulers import SCHEDULERS
 from .failures import ErrorBody
-from .images_schema import FORMATS, OWN, SETTINGS, SETTLED
+from .image_output import FORMS, MOST_PARTIAL_IMAGES, OUTPUT_FORMATS, QUALITIES
+from .images_schema import FIDELITY_STRENGTHS, OWN, SETTINGS, SETTLED
 from .uploads import PICTURE_FIELDS
 
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -32,6 +33,9 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         500: "the picture failed",
         503: "the server is stopping; the job is kept",
     }.items()
+}
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "the pictures, or a stream"}
 }
 EVENTS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
@@ -77,9 +81,23 @@ def _properties() -> dict[str, Any]:
         **own,
         "n": {"type": "integer", "minimum": 1, "default": 1, "description": "pictures, with seeds that follow on"},
         "size": {"type": "string", "pattern": "^([0-9]{1,5}x[0-9]{1,5}|auto)$", "description": "WIDTHxHEIGHT"},
-        "response_format": {"enum": list(FORMATS), "description": "both, unless one is named"},
-        "user": {"type": "string", "description": "has no effect"},
-        "safety_identifier": {"type": "string", "description": "has no effect"},
+        "response_format": {"enum": list(FORMS), "description": "both, unless one is named"},
+        "output_format": {"enum": list(OUTPUT_FORMATS), "default": "png"},
+        "output_compression": {"type": "integer", "minimum": 0, "maximum": 100, "description": "of JPEG and WebP"},
+        "stream": {"type": "boolean", "default": False, "description": "server-sent events instead of one answer"},
+        "partial_images": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": MOST_PARTIAL_IMAGES,
+            "description": "previews in a stream",
+        },
+        "quality": {
+            "enum": ["auto", *QUALITIES, "standard", "hd"],
+            "description": f"steps: {', '.join(f'{name} {steps}' for name, steps in QUALITIES.items())}",
+        },
+        "input_fidelity": {"enum": list(FIDELITY_STRENGTHS), "description": "high: more of the given picture stays"},
+        "user": {"type": "string", "description": "comes back as safety_identifier"},
+        "safety_identifier": {"type": "string", "description": "comes back"},
         **settled,
     }
 
@@ -110,6 +128,7 @@ _ENLARGING: dict[str, Any] = {
 }
 ENLARGE_BODY = _body("multipart/form-data", {"image": _FILE, **_ENLARGING}, ["image"])
 EDIT_BODY = _body("multipart/form-data", dict.fromkeys(PICTURE_FIELDS, _FILE), ["prompt", "image"])
+VARIATION_BODY = _body("multipart/form-data", {"image": _FILE}, ["image"])
 _ENLARGE = {
     "type": ["object", "null"],
     "properties": _ENLARGING,
