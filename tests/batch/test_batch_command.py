@@ -94,7 +94,7 @@ def test_ctrl_c_leaves_what_is_made_and_says_how_to_go_on(model: str, tmp_path: 
     assert f"{len(made)} pictures were made and stay in out: run the same command again to resume" in errors
     assert errors.strip().splitlines()[-1] == "scalecrafter: stopped"
     assert "Traceback" not in errors
-    assert sorted(os.listdir("out")) == sorted([".lock", "journal", "manifest.parquet", *made])
+    assert sorted(os.listdir("out")) == sorted([".lock", "journal", "manifest.csv", "manifest.parquet", *made])
     assert {row.file for row in read_manifest("out")} == set(made)
 
 

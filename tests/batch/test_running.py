@@ -66,7 +66,7 @@ def test_a_killed_batch_goes_on_and_makes_the_missing_pictures_alone(model: str,
     rows = pyarrow.parquet.read_table(out / "manifest.parquet").to_pylist()
     assert sorted(row["file"] for row in rows) == sorted(after)
     assert all(row["status"] == "made" and row["seconds"] > 0 and row["attempts"] == 1 for row in rows)
-    assert sorted(os.listdir(out)) == sorted([".lock", "journal", "manifest.parquet", *after])
+    assert sorted(os.listdir(out)) == sorted([".lock", "journal", "manifest.csv", "manifest.parquet", *after])
     assert os.listdir(out / "journal") == []
 
 
@@ -245,7 +245,7 @@ def test_jobs_and_results_may_lie_on_any_file_system(model: str, tmp_path: Path)
     run(jobs, tmp_path / "here", model)
     place = Storage(out)
     here = pictures(tmp_path / "here")
-    assert place.names() - {"journal"} == {"manifest.parquet", *here}
+    assert place.names() - {"journal"} == {"manifest.csv", "manifest.parquet", *here}
     assert {name: place.read(name) for name in here} == here
     dead = subprocess.Popen(["true"])
     dead.wait()

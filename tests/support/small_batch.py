@@ -27,6 +27,7 @@ class Notes:
         self.total = 0
         self.rows: list[ManifestRow] = []
         self.skips: list[str] = []
+        self.notes: list[str] = []
         self.steps = 0
         self._rest = rest
 
@@ -35,6 +36,9 @@ class Notes:
 
     def step(self, _step: int, _steps: int) -> None:
         self.steps += 1
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     def skipped(self, what: str) -> None:
         self.skips.append(what)

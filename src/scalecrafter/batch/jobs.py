@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,13 @@ from ..errors import ScaleCrafterError
 from ..models.sources import locate
 from ..request.request import Request, RequestError
 from ..request.text import parse_size
+from .columns import plain_name, settings_and_others
 from .storage import as_text, opened
 
 if TYPE_CHECKING:
     from ..unet.architecture import Architecture
 
+SUFFIX = ".png"
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
 
 
@@ -45,6 +47,15 @@ class BatchTask:
     hash: str
     request: Request
     """Settled."""
+    name: str = ""
+    """Of its file, without the ending; empty: the hash."""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """Columns of the line that are no settings."""
+
+    @property
+    def file(self) -> str:
+        """The name of its picture's file."""
+        return f"{self.name or self.hash}{SUFFIX}"
 
 
 def file_format(url: str) -> str:
@@ -87,7 +98,9 @@ def count_lines(url: str) -> int:
 
 
 def to_request(line: Line, defaults: Mapping[str, Any]) -> Request:
-    """The request of a line. `size`, as 1024x768, may stand for width and height.
+    """The request of a line, whose columns are sorted by `columns.settings_and_others`.
+
+    `size`, as 1024x768, may stand for width and height.
 
     Without a seed, the seed comes from the request's hash: the same line gives the same picture every time.
 
@@ -100,8 +113,8 @@ def to_request(line: Line, defaults: Mapping[str, Any]) -> Request:
     """
     if line.values is None:
         raise RequestError(f"line {line.number}: {line.problem}")
-    values = dict(line.values)
     try:
+        values = settings_and_others(line.values)[0]
         if values.get("size") is not None:
             values["width"], values["height"] = parse_size(str(values["size"]))
     except RequestError as error:
@@ -121,7 +134,8 @@ def to_task(line: Line, request: Request, architecture: Architecture) -> BatchTa
         settled, _ = settle(request, architecture)
     except ScaleCrafterError as error:
         raise type(error)(f"line {line.number}: {error}") from None
-    return BatchTask(line.number, settled.digest(), settled)
+    others = settings_and_others(line.values or {})[1]
+    return BatchTask(line.number, settled.digest(), settled, columns=others)
 
 
 def _jsonl_lines(url: str) -> Iterator[Line]:
@@ -143,8 +157,10 @@ def _jsonl_lines(url: str) -> Iterator[Line]:
 def _csv_lines(url: str) -> Iterator[Line]:
     with opened(url) as file:
         reader = csv.DictReader(as_text(file))
-        if not {"prompt", "enlarge"} & set(reader.fieldnames or ()):
-            raise RequestError(f"{url!r} has no column named prompt or enlarge: begin it with a line of column names")
+        if not {"prompt", "enlarge", "image"} & {plain_name(name) for name in reader.fieldnames or ()}:
+            raise RequestError(
+                f"{url!r} has no column named prompt, enlarge or image: begin it with a line of column names"
+            )
         end = reader.line_num
         while True:
             number = end + 1

@@ -1,6 +1,6 @@
 """The rows of a batch, one per request, in Parquet files that survive a crash.
 
-    manifest.parquet        all rows of earlier runs
+    manifest.parquet        all rows of earlier runs; manifest.csv has them for people
     journal/*.parquet       the rows since then: each file is written whole
 
 The journal becomes part of the manifest when a run ends, or when the next one starts. If a hash is in several rows, the
@@ -9,17 +9,22 @@ last row counts. So a crash after the manifest was written, and before the journ
 
 from __future__ import annotations
 
+import csv
 import io
+import json
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from .storage import Storage, StorageError
 
 MANIFEST = "manifest.parquet"
+TABLE = "manifest.csv"
+"""The manifest for people and spreadsheets, with some of each request's values in columns of their own."""
+_SHOWN = ("prompt", "negative", "model", "method", "width", "height", "steps", "guidance", "seed")
 JOURNAL = "journal"
 PARTS = 256
 """When one writer has so many files in the journal, they are merged into one."""
@@ -53,6 +58,8 @@ class ManifestRow(BaseModel):
     """Host and process."""
     finished: str | None = None
     """When, in UTC."""
+    columns: str | None = None
+    """Columns of its line that are no settings, as JSON."""
 
     @property
     def key(self) -> str:
@@ -106,7 +113,7 @@ def compact(storage: Storage, keep: Callable[[ManifestRow], bool]) -> dict[str, 
         keep: whether a row still counts.
 
     Returns:
-        The kept rows that have a request, by hash, without `request`, `versions` and `environment`.
+        The kept rows that have a request, by hash, without `request`, `columns`, `versions` and `environment`.
     """
     parts = sorted(name for name in storage.names(JOURNAL) if name.endswith(".parquet") and not name.startswith("."))
     sources = ([MANIFEST] if storage.exists(MANIFEST) else []) + [f"{JOURNAL}/{name}" for name in parts]
@@ -124,12 +131,17 @@ def compact(storage: Storage, keep: Callable[[ManifestRow], bool]) -> dict[str, 
         for position, row in enumerate(stream()):
             if last[row.key][1] == position and keep(row):
                 if row.hash is not None:
-                    kept[row.hash] = row.model_copy(update={"request": None, "versions": None, "environment": None})
+                    kept[row.hash] = row.model_copy(
+                        update={"request": None, "columns": None, "versions": None, "environment": None}
+                    )
                 yield row
 
-    content = _encoded(_chunks(chosen()))
+    table = io.StringIO()
+    content = _encoded(_chunks(_also_as_csv(chosen(), table)))
     if parts or len(kept) != len(last):
         storage.write(MANIFEST, content)
+    if sources and (parts or len(kept) != len(last) or not storage.exists(TABLE)):
+        storage.write(TABLE, table.getvalue().encode("utf-8-sig"))  # so that spreadsheets know its encoding
     for name in parts:
         storage.delete(f"{JOURNAL}/{name}")
     return kept
@@ -145,6 +157,19 @@ def read_manifest(url: str) -> list[ManifestRow]:
         if row.key not in rows or (row.finished or "") >= (rows[row.key].finished or ""):
             rows[row.key] = row
     return list(rows.values())
+
+
+def _also_as_csv(rows: Iterator[ManifestRow], file: IO[str]) -> Iterator[ManifestRow]:
+    """The rows, each written as a line of CSV on its way."""
+    own = [name for name in ManifestRow.model_fields if name not in ("request", "columns", "versions", "environment")]
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([*own, *_SHOWN, "columns", "request"])
+    for row in rows:
+        request = json.loads(row.request) if row.request else {}
+        writer.writerow([
+            *(getattr(row, name) for name in own), *(request.get(name) for name in _SHOWN), row.columns, row.request,
+        ])  # fmt: skip
+        yield row
 
 
 def _schema() -> Any:

@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +29,7 @@ from .jobs import BatchTask
 from .manifest import ManifestRow
 from .running import Executor
 from .storage import Storage, StorageError
-from .worker import ATTEMPTS, BatchWorker
+from .worker import ATTEMPTS, BatchWorker, columns_of
 
 BLOCKS = 20_000
 """Of groups, at most. When a worker dies, its block runs again."""
@@ -47,6 +47,8 @@ class Cluster:
     """CPU slots of each worker."""
     threads: int = 1
     """Of each worker: as many as this process has, because rounding on a CPU depends on the number."""
+    say: Callable[[str], None] = lambda _text: None
+    """Is told what happens."""
 
     def executor(self, storage: Storage, vae_memory: MemoryBudget) -> Executor:
         """Makes groups on the cluster's workers (`RequestError` for a folder that they cannot reach)."""
@@ -58,6 +60,9 @@ class Cluster:
         def execute(groups: Iterator[list[BatchTask]], _progress: Progress) -> Iterator[ManifestRow]:
             encoded = [{"tasks": _encoded(group)} for group in groups]
             if encoded:
+                pictures = sum(len(json.loads(group["tasks"])) for group in encoded)
+                loading = min(self.workers, len(encoded))
+                self.say(f"Ray: {pictures} pictures to make; {loading} workers start and load their models")
                 yield from self._make(encoded, storage, vae_memory)
 
         return execute
@@ -121,7 +126,7 @@ class RayWorker:
 
     def _make(self, tasks: list[BatchTask]) -> Iterator[ManifestRow]:
         """Make a group. If a worker died with it before, make each task alone, at most `ATTEMPTS` times."""
-        missing = [task.hash for task in tasks if not self._results.has(task.hash)]
+        missing = [task.hash for task in tasks if not self._results.has(task.file)]
         if len(tasks) > 1 and (not missing or not self._begun(missing)):
             yield from self._worker.make(tasks)
             return
@@ -141,6 +146,7 @@ class RayWorker:
             hash=task.hash,
             line=task.line,
             request=task.request.model_dump_json(),
+            columns=columns_of(task),
             status="failed",
             attempts=ATTEMPTS,
             error="the worker died each time it made this picture (out of memory, or a fault of a driver?)",
@@ -151,13 +157,16 @@ class RayWorker:
 
 
 @contextmanager
-def ray_cluster(address: str, workers: int | None) -> Iterator[Cluster]:
+def ray_cluster(
+    address: str, workers: int | None, say: Callable[[str], None] = lambda _text: None
+) -> Iterator[Cluster]:
     """A connection to Ray for a `with` block. A cluster that was started for it stops with it.
 
     Args:
         address: of a cluster; "auto": the one on this machine; "local": a new one; "": an existing one (RAY_ADDRESS, or
             on this machine), or else a new one.
         workers: how many. None: one per GPU of the cluster; without GPUs, the CPUs over the threads of this process.
+        say: is told what happens, in lines.
 
     Raises:
         RequestError: there is no cluster at the address, or it has fewer slots than workers.
@@ -167,7 +176,7 @@ def ray_cluster(address: str, workers: int | None) -> Iterator[Cluster]:
     import ray
     import ray.data
 
-    _connect(address, workers)
+    _connect(address, workers, say)
     try:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
@@ -184,17 +193,22 @@ def ray_cluster(address: str, workers: int | None) -> Iterator[Cluster]:
                 f"takes a GPU where there are any, else a CPU. Give --workers {there} or fewer"
             )
         number = workers or there
-        yield Cluster(number, gpus > 0, 1 if gpus else max(min(threads, cpus // number), 1), threads)
+        cpus_each = 1 if gpus else max(min(threads, cpus // number), 1)
+        machines = sum(node["Alive"] for node in ray.nodes())
+        each = "a GPU" if gpus else f"{cpus_each} CPU{'s' if cpus_each > 1 else ''}"
+        say(f"Ray: {number} workers with {each} each, of {gpus} GPUs and {cpus} CPUs on {machines} machines")
+        yield Cluster(number, gpus > 0, cpus_each, threads, say)
     finally:
         ray.shutdown()
 
 
-def _connect(address: str, workers: int | None) -> None:
+def _connect(address: str, workers: int | None, say: Callable[[str], None]) -> None:
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     named = address or os.environ.get("RAY_ADDRESS", "")
     if named != "local":
+        say(f"Ray: connecting to {named}" if named else "Ray: looking for a cluster on this machine")
         _must_answer(named)
         try:
             ray.init(address=named or "auto", **quiet)
@@ -202,6 +216,7 @@ def _connect(address: str, workers: int | None) -> None:
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             if named:
                 raise RequestError(f"there is no Ray cluster at {named!r}: {_first_line(error)}") from None
+    say("Ray: starting a cluster on this machine, which takes some seconds")
     ray.init(address="local", num_cpus=workers, include_dashboard=False, object_store_memory=OBJECT_STORE, **quiet)
 
 
@@ -217,11 +232,17 @@ def _must_answer(address: str) -> None:
 
 
 def _encoded(group: list[BatchTask]) -> str:
-    return json.dumps([[task.line, task.hash, task.request.model_dump(mode="json")] for task in group])
+    tasks = [
+        [task.line, task.hash, task.request.model_dump(mode="json"), task.name, dict(task.columns)] for task in group
+    ]
+    return json.dumps(tasks, default=str)
 
 
 def _decoded(text: str) -> list[BatchTask]:
-    return [BatchTask(line, name, Request.from_mapping(request)) for line, name, request in json.loads(text)]
+    return [
+        BatchTask(line, hash, Request.from_mapping(request), name, columns)
+        for line, hash, request, name, columns in json.loads(text)
+    ]
 
 
 def _first_line(error: BaseException) -> str:

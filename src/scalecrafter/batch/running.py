@@ -6,18 +6,20 @@ An `Executor` makes the pictures, in this process or on Ray.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from ..errors import ModelError, ScaleCrafterError
 from ..methods.steps.denoising import Progress
 from ..models.loading import load_outline, resolve_device
 from ..unet.architecture import Architecture, read_architecture
-from .folder import BatchFolder, file_of, now
+from .columns import known_columns
+from .folder import BatchFolder, now
 from .groups import GPU_AREA, grouped
 from .jobs import BatchTask, Line, count_lines, read_lines, to_request, to_task
 from .manifest import ManifestRow
-from .worker import BatchWorker, message_of
+from .names import NameTemplate
+from .worker import BatchWorker, columns_of, message_of
 
 
 class BatchListener(Protocol):
@@ -31,6 +33,9 @@ class BatchListener(Protocol):
 
     def skipped(self, what: str) -> None:
         """A line that needs no picture: "there already", "duplicate" or "failed before"."""
+
+    def note(self, text: str) -> None:
+        """Something that people should know, in one line."""
 
     def finished(self, row: ManifestRow) -> None:
         """A picture is safe, or has failed."""
@@ -66,6 +71,8 @@ class BatchSettings:
     """Pictures in one call. None: one on a CPU; on a GPU as many as `groups.GPU_AREA` allows."""
     retry_failed: bool = False
     """Try failed requests of earlier runs again."""
+    name: NameTemplate | None = None
+    """Of files; None: the hash."""
 
 
 REASONS = 5
@@ -94,6 +101,7 @@ class Batch:
         self.summary = Summary()
         self._jobs, self._folder, self._settings = jobs, folder, settings
         self._listener, self.on_gpu = listener, on_gpu
+        self._told_columns: set[str] = set()
         self._architectures: dict[str, Architecture | ModelError] = {}
 
     def run(self, execute: Executor) -> Summary:
@@ -112,9 +120,9 @@ class Batch:
     def _missing(self) -> Iterator[BatchTask]:
         """The tasks to make; the other lines are counted."""
         seen: set[bytes] = set()
-        for line in read_lines(self._jobs):
+        for index, line in enumerate(read_lines(self._jobs), 1):
             try:
-                task = self._task(line)
+                task = self._task(line, index)
             except ScaleCrafterError as error:
                 row = _no_task(line, error)
                 self._folder.results.note(row)
@@ -125,9 +133,9 @@ class Batch:
             if key in seen:
                 self.summary.duplicates += 1
                 self._listener.skipped("duplicate")
-            elif self._folder.made(task.hash):
+            elif (file := self._folder.made(task)) is not None:
                 if known is None or known.status != "made":  # the manifest was deleted, or written before the picture
-                    self._folder.results.note(_made_before(task))
+                    self._folder.results.note(_made_before(task, file))
                 self.summary.there += 1
                 self._listener.skipped("there already")
             elif known is not None and known.status == "failed" and not self._settings.retry_failed:
@@ -135,14 +143,29 @@ class Batch:
                 self._remember(known)
                 self._listener.skipped("failed before")
             else:
-                yield task
+                yield task if self._settings.name is None else self._folder.named(task)
             seen.add(key)
 
-    def _task(self, line: Line) -> BatchTask:
+    def _task(self, line: Line, index: int) -> BatchTask:
         request = to_request(line, self._settings.defaults)
         if self.on_gpu is None:
             resolve_device(request.device)  # a missing device is an error of this line
-        return to_task(line, request, self._architecture(request.model))
+        task = to_task(line, request, self._architecture(request.model))
+        self._tell_columns(task)
+        if self._settings.name is None:
+            return task
+        return replace(task, name=self._settings.name.name(task.request, task.hash, index, line.number))
+
+    def _tell_columns(self, task: BatchTask) -> None:
+        """Say once of each column that it is no setting."""
+        new = [name for name in task.columns if name not in self._told_columns]
+        if new:
+            self._told_columns.update(new)
+            names = ", ".join(repr(name) for name in new)
+            self._listener.note(
+                f"note: {names} is no setting, and is kept in the manifest's columns. "
+                f"Settings: {', '.join(known_columns())}"
+            )
 
     def _architecture(self, model: str) -> Architecture:
         """The architecture of a model, if possible without its weights. A missing model is looked for only once."""
@@ -199,12 +222,13 @@ def _no_task(line: Line, error: ScaleCrafterError) -> ManifestRow:
     return ManifestRow(hash=None, line=line.number, request=None, status="failed", error=reason, finished=now())
 
 
-def _made_before(task: BatchTask) -> ManifestRow:
+def _made_before(task: BatchTask, file: str) -> ManifestRow:
     return ManifestRow(
         hash=task.hash,
         line=task.line,
         request=task.request.model_dump_json(),
         status="made",
-        file=file_of(task.hash),
+        file=file,
+        columns=columns_of(task),
         finished=now(),
     )

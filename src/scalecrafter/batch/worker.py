@@ -20,7 +20,7 @@ from ..methods.steps.denoising import Progress
 from ..models.loading import load_pipeline
 from ..request.request import Request
 from ..vae import AUTO, MemoryBudget
-from .folder import Results, file_of, now
+from .folder import Results, now
 from .groups import Model, model_of
 from .jobs import BatchTask
 from .manifest import ManifestRow
@@ -49,8 +49,8 @@ class BatchWorker:
         """
         missing = []
         for task in tasks:
-            if self.results.has(task.hash):
-                yield _row(task, status="made", file=file_of(task.hash))
+            if self.results.has(task.file):
+                yield _row(task, status="made", file=task.file)
             else:
                 missing.append(task)
         first_attempt = 1
@@ -86,7 +86,7 @@ class BatchWorker:
         row = _row(
             task,
             status="made",
-            file=file_of(task.hash),
+            file=task.file,
             seconds=result.seconds,
             attempts=attempts,
             versions=json.dumps(package_versions()),
@@ -122,6 +122,11 @@ def message_of(error: Exception) -> str:
     return text if isinstance(error, ScaleCrafterError) else f"{type(error).__name__}: {text}"
 
 
+def columns_of(task: BatchTask) -> str | None:
+    """The columns of a task's line that are no settings, as JSON; None without any."""
+    return json.dumps(dict(task.columns), default=str, ensure_ascii=False) if task.columns else None
+
+
 def release_memory() -> None:
     """Free unused memory, also on a GPU."""
     import torch
@@ -136,6 +141,7 @@ def _row(task: BatchTask, **values: Any) -> ManifestRow:
         hash=task.hash,
         line=task.line,
         request=task.request.model_dump_json(),
+        columns=columns_of(task),
         worker=f"{platform.node()}:{os.getpid()}",
         finished=now(),
         **values,

@@ -57,6 +57,14 @@ def batch(
             help="Pictures in one call of the model. \\[default: 1 on a CPU; on a GPU by their size]",
         ),
     ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            metavar="PATTERN",
+            help="Names of the pictures, as '{index:04d}-{prompt}'. \\[default: the request's hash]",
+        ),
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Also try the requests that failed in an earlier run.")
     ] = False,
@@ -81,7 +89,8 @@ def batch(
 ) -> None:
     """Make many pictures, one for each line of a file.  The options are the defaults of its lines.
 
-    Each picture is named by the hash of its request and has a row in manifest.parquet. A request that fails is tried
+    Each picture is named by the hash of its request, or by --name, and has a row in manifest.parquet and
+    manifest.csv. A request that fails is tried
     up to three times and then reported; the others are made. Stop it at any time, and run the same command to resume.
     """
     need_extra("batch", "batch")
@@ -96,11 +105,15 @@ def batch(
 
     check_jobs(jobs, defaults)
 
+    from ..batch.names import NameTemplate
+
+    names = None if name is None else NameTemplate(name)
+
     from ..batch.folder import opened_folder
     from ..batch.running import Batch, BatchSettings, in_process
     from ..batch.worker import BatchWorker
 
-    settings = BatchSettings(defaults, batch_size, retry_failed)
+    settings = BatchSettings(defaults, batch_size, retry_failed, names)
     with BatchReporter() as reporter, notices(reporter), _stopped_gently(), opened_folder(output) as folder:
         run = Batch(jobs, folder, settings, reporter, on_gpu=None)
         try:
@@ -109,9 +122,8 @@ def batch(
             else:
                 from ..batch.on_ray import ray_cluster
 
-                with ray_cluster(ray, workers) as cluster:
+                with ray_cluster(ray, workers, reporter.note) as cluster:
                     run.on_gpu = cluster.has_gpus
-                    reporter.note(f"{cluster.workers} workers on Ray")
                     summary = run.run(cluster.executor(folder.storage, vae_memory))
         except KeyboardInterrupt:
             reporter.note(
