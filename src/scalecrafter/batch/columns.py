@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .._util.text import near_names, unknown
+from .._util.text import near_names
 from ..request.request import RequestError, request_fields
 
 _OTHER_NAMES = {
@@ -43,8 +43,9 @@ def settings_and_others(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict
     for name, value in values.items():
         setting = by_plain_name.get(plain_name(name))
         if setting is None:
-            if _is_slip(plain_name(name), known):
-                raise RequestError(unknown("setting", name, known))
+            hint = _slip(plain_name(name), known)
+            if hint:
+                raise RequestError(f"there is no setting {name!r}; {hint} Known: {', '.join(known)}")
             others[str(name)] = value
         elif setting in settings:
             raise RequestError(f"{setting} is given twice, once as {name!r}: leave one of the columns out")
@@ -53,7 +54,7 @@ def settings_and_others(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict
     return settings, others
 
 
-def _is_slip(name: str, known: list[str]) -> bool:
-    """Whether a name is a setting's with a mistake; `prompt_id` is not."""
+def _slip(name: str, known: list[str]) -> str:
+    """The hint for a name that is a setting's with a mistake; empty for another, as `prompt_id`."""
     longer = any(name.startswith(f"{one}_") or name.endswith(f"_{one}") for one in known)
-    return not longer and near_names(name, known, most=1, cutoff=_SLIP) != ""
+    return "" if longer else near_names(name, known, most=1, cutoff=_SLIP)
