@@ -9,6 +9,7 @@ from math import ceil
 from typing import Any
 
 from .._util.sizes import Factors
+from ..patching.shared_stages import differing_layers
 from ..recipes.resolution import UNCHANGED, LayerChanges, resolve
 from ..request.passes import Denoising
 from ..unet.architecture import Architecture
@@ -32,13 +33,13 @@ class Step:
     def operations(self) -> Hashable:
         """Equal for steps with as many operations: a whole factor has those of the plain convolution.
 
-        With noise damping it matters, too, from which layer on the two denoisers differ.
+        It matters, too, whether anything is changed at all, and with noise damping from which layer on the two
+        denoisers differ: what is the same runs once.
         """
         if self.strong is None:
-            return _stretched(self.structure), None, None
-        names = self.structure.factors.keys() | self.strong.factors.keys()
-        differing = {name for name in names if self.structure.factors.get(name) != self.strong.factors.get(name)}
-        return _stretched(self.structure), _stretched(self.strong), frozenset(differing)
+            return _stretched(self.structure), bool(differing_layers(self.structure, UNCHANGED)), None
+        differing = frozenset(differing_layers(self.structure, self.strong))
+        return _stretched(self.structure), _stretched(self.strong), differing
 
 
 def steps_of(one: Denoising, architecture: Architecture, scheduler: Any, request_steps: int) -> list[Step]:

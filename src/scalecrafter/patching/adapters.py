@@ -7,10 +7,8 @@ convolution of their own that is no module.  Adapters that take the place of a c
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from torch import nn
 
@@ -18,10 +16,9 @@ from ..errors import ModelError
 from ..recipes.resolution import LayerChanges
 from ..unet.architecture import ADAPTER_INPUT
 from .convolution import ConvolutionPatch
+from .others import home, is_transparent
 
 Patches = Mapping[str, Sequence[tuple[nn.Conv2d, ConvolutionPatch]]]
-_TRANSPARENT = ("torch.", "diffusers.", "accelerate.")
-"""Homes of a `forward` that asks `_conv_forward`, or leads to one that does."""
 
 
 def adapters_in(modules: Iterable[tuple[str, nn.Module]]) -> dict[str, nn.Module]:
@@ -45,7 +42,7 @@ def refuse_adapters(adapters: Mapping[str, nn.Module], patches: Patches, setting
                 raise _refused(name, f"{type(owner).__module__}.{type(owner).__name__}", "its own merge function")
             if patch.foreign is not None:
                 raise ModelError(
-                    f"the convolution {name} has a _conv_forward of {_home(patch.foreign)}, which re-dilation would "
+                    f"the convolution {name} has a _conv_forward of {home(patch.foreign)}, which re-dilation would "
                     'leave out: take it off (for seamless tiling, set padding_mode = "circular" on the convolutions)'
                 )
 
@@ -55,9 +52,9 @@ def refuse_skipped(patches: Patches) -> None:
     never asked our patch."""
     for name, found in patches.items():
         for convolution, patch in found:
-            if patch.was_skipped and not _home(convolution.forward).startswith(_TRANSPARENT):
+            if patch.was_skipped and not is_transparent(convolution.forward):
                 raise ModelError(
-                    f"the convolution {name} has a forward of {_home(convolution.forward)}, which never asks "
+                    f"the convolution {name} has a forward of {home(convolution.forward)}, which never asks "
                     "torch.nn.Conv2d._conv_forward, so it cannot be re-dilated: take that off, or call "
                     "scalecrafter.remove(pipe) first"
                 )
@@ -75,11 +72,3 @@ def _owner_of_forward(convolution: nn.Conv2d) -> nn.Module | None:
     forward = convolution.__dict__.get("forward")
     owner = getattr(inspect.unwrap(forward), "__self__", None) if forward is not None else None
     return owner if isinstance(owner, nn.Module) and owner is not convolution else None
-
-
-def _home(forward: Any) -> str:
-    """Module and name of the function behind a `forward`."""
-    function = inspect.unwrap(forward)
-    while isinstance(function, functools.partial):
-        function = function.func
-    return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__name__)}"

@@ -35,6 +35,8 @@ from .denoiser_check import DenoiserCheck
 from .feature_caches import refuse_feature_caches
 from .freeu import install_freeu, restore_freeu
 from .module_tree import ModuleTree, WeightSamples
+from .shared_attention import SharedAttention
+from .shared_stages import SharedStages, differing_layers
 
 _ATTRIBUTE = "_scalecrafter"
 _ATTACHING = threading.Lock()
@@ -80,6 +82,8 @@ class Installation:
         self._architecture = architecture
         self._tree = ModuleTree()
         self._weights = WeightSamples()
+        self._stages = SharedStages()
+        self._first_attention = SharedAttention()
         self._automatic: dict[tuple[int, int, type], ResolvedRecipe | None] = {}
         self._patches: dict[str, list[tuple[nn.Conv2d, ConvolutionPatch]]] = {}
         self._adapters: dict[str, nn.Module] = {}
@@ -108,6 +112,8 @@ class Installation:
         self.calls.features.end(unet)
         for handle in self._handles:
             handle.remove()
+        self._stages.leave()
+        self._first_attention.leave()
         restore_freeu(self._freeu_before)
         for patches in self._patches.values():
             for convolution, patch in patches:
@@ -161,6 +167,7 @@ class Installation:
             self._refuse_checkpointing(structure, calls.strong)
         self._set(resolved, structure)
         calls.features.before_structure(unet, structure)
+        self._share(unet, named, structure, calls)
         calls.arguments = ((), {}) if calls.strong is None else (own_containers(args), own_containers(kwargs))
 
     def after(self, unet: nn.Module, output: Any) -> Any:
@@ -168,6 +175,7 @@ class Installation:
         calls = self.calls
         if calls.in_strong_denoiser:
             return None
+        self._first_attention.end()
         if not calls.features.are_reused(unet, calls.timestep):
             refuse_skipped(self._patches)
         if calls.strong is None:
@@ -182,7 +190,7 @@ class Installation:
         self._set(calls.resolved, calls.strong)
         calls.in_strong_denoiser = True
         try:
-            with calls.features.of_the_strong_one(unet, calls.strong):
+            with calls.features.of_the_strong_one(unet, calls.strong), self._stages.replayed():
                 strong = unet(*args, **kwargs)
         finally:
             calls.in_strong_denoiser = False
@@ -192,6 +200,17 @@ class Installation:
             return None
         damped = damped_pair(structure, strong, noise_channels(calls.pipe(), getattr(unet, "config", {}), structure))
         return (damped, *output[1:]) if isinstance(output, tuple) else type(output)(sample=damped)
+
+    def _share(self, unet: nn.Module, call: dict[str, Any], structure: LayerChanges, calls: UNetCalls) -> None:
+        """What this call need not compute twice, where it is changed at all."""
+        sample, rows = call["sample"], None
+        if calls.branches is Branches.PAIR:
+            rows = (sample.shape[0], sample.shape[0] * frames_of(sample, getattr(unet, "config", {})))
+        self._stages.begin(unet, structure, calls.strong, rows)
+        if calls.strong is not None or differing_layers(structure, UNCHANGED):
+            self._first_attention.begin(call)
+        else:
+            self._first_attention.end()
 
     def _owner(self, unet: nn.Module) -> Any:
         """The pipeline that `apply` was called with, while it has this U-Net."""
@@ -222,6 +241,8 @@ class Installation:
         for convolution, patch in known.values():
             patch.remove(convolution)
         self._adapters = adapters_in(self._tree.modules)
+        self._stages.watch(unet)
+        self._first_attention.watch(unet)
 
     def _refuse_checkpointing(self, structure: LayerChanges, strong: LayerChanges | None) -> None:
         """Gradient checkpointing evaluates blocks again during the backward pass, when other factors are set."""
