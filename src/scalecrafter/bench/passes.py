@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 from ..patching.apply import applied
+from ..patching.others import whole_evaluations
 from ..recipes.automatic import automatic_recipe
 from ..recipes.recipe import Recipe, Redilation
 from ..request.methods import METHODS
@@ -16,7 +17,7 @@ from ..unet.architecture import Architecture
 
 PUBLISHED = "published"
 """The schedule of the public code (github.com/YingqingHe/ScaleCrafter): each of the two denoisers of noise damping
-evaluates both halves of the guidance, four half-batches a damped step."""
+evaluates both halves of the guidance, four half-batches a damped step, and nothing is shared between them."""
 
 Passes = Callable[[Request, Architecture], Sequence[Pass]]
 
@@ -32,7 +33,7 @@ def published_passes(request: Request, architecture: Architecture) -> list[Pass]
     recipe = request.resolved_recipe() or automatic_recipe(architecture, *architecture.grid_size(size_of(request)))
     damping = recipe.noise_damping if recipe else None
     if recipe is None or damping is None or not guides(request):
-        return one_pass(request, recipe)
+        return one_pass(request, recipe, whole_evaluations)
     layers = Redilation(until=damping.until, progressive=recipe.damping_is_progressive, layers=damping.layers)
     structure = recipe.model_copy(update={"noise_damping": None})
     strong: Recipe | None = structure.model_copy(update={"redilation": layers if damping.layers else None})
@@ -40,8 +41,8 @@ def published_passes(request: Request, architecture: Architecture) -> list[Pass]
         strong = None
     size = size_of(request)
     return [
-        Denoising(size, True, structure),
-        Denoising(size, True, strong, span=(0.0, damping.until)),
+        Denoising(size, True, structure, around=whole_evaluations),
+        Denoising(size, True, strong, span=(0.0, damping.until), around=whole_evaluations),
         Decoding(size),
     ]
 

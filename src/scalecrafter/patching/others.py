@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -33,9 +35,26 @@ def is_transparent(forward: Any) -> bool:
     return home(forward).startswith(_TRANSPARENT)
 
 
+class _Here(threading.local):
+    whole = False
+
+
+_here = _Here()
+
+
+@contextmanager
+def whole_evaluations(pipe: Any = None) -> Iterator[Any]:
+    """For the length of a `with` block, in this thread, nothing is shared between evaluations: to compare with."""
+    before, _here.whole = _here.whole, True
+    try:
+        yield pipe
+    finally:
+        _here.whole = before
+
+
 def undisturbed(modules: Iterable[nn.Module]) -> bool:
     """Whether nobody else has hooks, attention processors or a `forward` on any of these modules."""
-    return all(map(_undisturbed, modules))
+    return not _here.whole and all(map(_undisturbed, modules))
 
 
 def _undisturbed(module: nn.Module) -> bool:
