@@ -56,8 +56,9 @@ class Chain:
         """The operation that needs the statistics of map `place` itself, if there is one."""
         while place < len(self) and isinstance(self.operations[place], Residual):
             place += 1
-        at_norm = place < len(self) and isinstance(self.operations[place], (Normalisation, Attention))
-        return place if at_norm else None
+        operation = self.operations[place] if place < len(self) else None
+        at_norm = isinstance(operation, Normalisation)
+        return place if at_norm or (isinstance(operation, Attention) and operation.needs_statistics) else None
 
     def last_branch(self, start: int, stop: int) -> tuple[int, int] | None:
         """If a residual block ends at `stop`, (index of its start, index of its last GroupNorm after a convolution)."""

@@ -110,12 +110,11 @@ class _Run:
     def _attend(self, span: Span, target: FeatureMap) -> None:
         operation, place = self._chain.operations[span.start], span.start
         assert isinstance(operation, Attention)
-        if place not in self._moments:
+        if operation.needs_statistics and place not in self._moments:
             self._gather(place, place, span)
         rows = self._chain.tile_at(place, span.tile)[0]
         following = self._chain.norm_at(span.stop)
-        moments = self._moments[place]
-        added = attend(operation.module, self._source, target, moments, rows, self._device)
+        added = attend(operation, self._source, target, self._moments.get(place), rows, self._device)
         if following is not None:
             self._moments[following] = added
 

@@ -17,6 +17,7 @@ from ..errors import ModelError
 from .part import Part
 from .planning import TilePlan
 from .regions import Size
+from .video import VideoCall
 
 _ATTRIBUTE = "_scalecrafter_memory"
 
@@ -28,7 +29,7 @@ def apply_vae_memory(vae: Any, memory: MemoryBudget = AUTO, *, tile: Size | None
     wider type, and what stays NaN or infinite is raised.  A second call replaces the first.
 
     Args:
-        vae: AutoencoderKL or AutoencoderTiny.
+        vae: AutoencoderKL, AutoencoderTiny, AutoencoderDC, AutoencoderKLQwenImage or AutoencoderKLWan.
         memory: bytes, or a size as "4GiB", that a decode or encode may add to what its device holds already; "auto"
             tiles only what does not fit the free memory, and leaves alone a VAE that it does not know; None or "off"
             only removes.
@@ -127,6 +128,7 @@ class _TiledVae:
         self._parts: list[Part] = []
         self._handles: list[Any] = []
         self._use_tiling: bool | None = None
+        self._calls: list[VideoCall] = []
         for name in ("encoder", "decoder"):
             module = getattr(vae, name, None)
             try:
@@ -134,7 +136,9 @@ class _TiledVae:
                     raise ModelError(
                         f"{type(vae).__name__} has no {name} to run in tiles: leave vae_memory out, or let it be off"
                     )
-                self._parts.append(Part(module, name, budget, tile))
+                self._parts.append(part := Part(module, name, budget, tile))
+                if hasattr(vae, "clear_cache"):  # of videos
+                    self._calls.append(VideoCall(vae, part, "_encode" if name == "encoder" else "_decode"))
             except ModelError:
                 if budget != AUTO:
                     raise
@@ -142,6 +146,8 @@ class _TiledVae:
     def install(self) -> None:
         """Put the hooks on, and diffusers' own tiling off."""
         self._handles = [handle for part in self._parts for handle in part.hook()]
+        for call in self._calls:
+            call.put_on()
         if self._parts and isinstance(self._vae.__dict__.get("use_tiling"), bool):
             self._use_tiling, self._vae.use_tiling = self._vae.use_tiling, False
         self._vae.__dict__[_ATTRIBUTE] = self
@@ -150,6 +156,8 @@ class _TiledVae:
         """Take everything off."""
         for handle in self._handles:
             handle.remove()
+        for call in self._calls:
+            call.take_off()
         for part in self._parts:
             part.restore()
         if self._use_tiling:

@@ -237,14 +237,22 @@ class Attention(Operation):
 
     module: Any
 
+    needs_statistics = True
+    """Whether a group normalisation comes before it."""
+
     def run(self, tile: Tensor, covers: Region, wanted: Region) -> Tensor:
         raise NotImplementedError("attention needs the whole map")
 
 
 def is_bare(module: nn.Module) -> bool:
     """Whether calling a module is nothing but its own mathematics, so that its weights may be used directly."""
+    return type(module) is nn.Conv2d and is_untouched(module)
+
+
+def is_untouched(module: nn.Module) -> bool:
+    """Whether nothing has been put on a module: no hook, and no call in the place of its own."""
     hooked = module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__
-    return type(module) is nn.Conv2d and not hooked and "_conv_forward" not in module.__dict__
+    return not hooked and "_conv_forward" not in module.__dict__
 
 
 def enlarged(values: Tensor, factor: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .chain import Chain
+from .deep_compression import LinearAttention
 from .feature_map import band_rows
 from .operations import CONVOLUTION_COST, ELEMENT_COST, Addition, Attention, Convolution, EnlargedConvolution, Residual
 from .regions import Region, Size
@@ -129,10 +130,16 @@ class Estimator:
     def _attention(self, place: int, tile: Size, source: int, to_host: bool) -> tuple[int, float]:
         height, width = self.chain.sizes[place]
         tokens, channels = height * width, self.chain.channels[place]
+        operation = self.chain.operations[place]
         rows = min(self.chain.tile_at(place, tile)[0], height)
         band = rows * width * channels * self.item
         keys = 2 * self.map_bytes(place)
         written = 0 if to_host else self.map_bytes(place + 1)
+        if isinstance(operation, LinearAttention):
+            seen = min(rows + 2 * operation.halo, height) * width
+            cost = CONVOLUTION_COST * 2 * seen * -(-height // rows) * operation.width * channels
+            maps = self._while_written(place, place + 1, (tile[0], self.chain.scale[1]), source, written)
+            return maps + seen * (2 * channels * self.item + operation.width * (3 * self.item + 4)), float(cost)
         cost = 2 * CONVOLUTION_COST * tokens * tokens * channels + 4 * CONVOLUTION_COST * tokens * channels * channels
         scores = 0 if self._on_cpu else min(SCORES_BYTES, 4 * tokens * rows * width)
         maps = self._while_written(place, place + 1, (tile[0], self.chain.scale[1]), source, written)

@@ -12,6 +12,8 @@ from typing import Any
 from torch import nn
 
 from ..errors import ModelError
+from .causal import ChannelNorm, FrameAttention, FrameConvolution
+from .deep_compression import Doubling, Gate, GroupMean, Halving, LinearAttention, Repeat
 from .operations import (
     Addition,
     Attention,
@@ -30,7 +32,8 @@ _ATTENTION_PROCESSORS = {"AttnProcessor", "AttnProcessor2_0", "XFormersAttnProce
 
 
 def operations_of(part: nn.Module, name: str) -> list[Operation]:
-    """The operations of an encoder or decoder of AutoencoderKL, or of the layers of one of AutoencoderTiny.
+    """The operations of an encoder or decoder of AutoencoderKL, AutoencoderDC or, on one frame, of AutoencoderKLWan and
+    AutoencoderKLQwenImage; or of the layers of one of AutoencoderTiny.
 
     Args:
         part: the module.
@@ -82,12 +85,18 @@ def _only(module: nn.Module, name: str, *known: str) -> None:
 
 
 def _encoder(module: Any, name: str) -> Iterator[Operation]:
+    if hasattr(module, "out_shortcut"):
+        yield from _compressing_encoder(module, name)
+        return
     order = ("conv_in", "down_blocks", "mid_block", "conv_norm_out", "conv_act", "conv_out")
     _only(module, name, *order)
     yield from _children(module, name, *order)
 
 
 def _decoder(module: Any, name: str) -> Iterator[Operation]:
+    if hasattr(module, "in_shortcut"):
+        yield from _compressing_decoder(module, name)
+        return
     order = ("conv_in", "mid_block", "up_blocks", "conv_norm_out", "conv_act", "conv_out")
     _only(module, name, *order)
     yield from _children(module, name, *order)
@@ -156,6 +165,118 @@ def _attention(module: Any, name: str) -> Iterator[Operation]:
     yield Attention(name, module)
 
 
+def _compressing_encoder(module: Any, name: str) -> Iterator[Operation]:
+    _only(module, name, "conv_in", "down_blocks", "conv_out")
+    yield from _children(module, name, "conv_in", "down_blocks")
+    if module.out_shortcut:
+        yield Residual(name, GroupMean(module.out_shortcut_average_group_size), module.conv_out.out_channels)
+    yield from _children(module, name, "conv_out")
+    if module.out_shortcut:
+        yield Addition(name)
+
+
+def _compressing_decoder(module: Any, name: str) -> Iterator[Operation]:
+    _only(module, name, "conv_in", "up_blocks", "norm_out", "conv_act", "conv_out")
+    if module.in_shortcut:
+        yield Residual(name, Repeat(module.in_shortcut_repeats), module.conv_in.out_channels)
+    yield from _children(module, name, "conv_in")
+    if module.in_shortcut:
+        yield Addition(name)
+    for number in reversed(range(len(module.up_blocks))):
+        yield from _walk(module.up_blocks[number], f"{name}.up_blocks.{number}")
+    yield ChannelNorm(f"{name}.norm_out", module.norm_out, "last")
+    yield from _children(module, name, "conv_act", "conv_out")
+
+
+def _plain_resnet(module: Any, name: str) -> Iterator[Operation]:
+    _only(module, name, "conv1", "nonlinearity", "conv2", "norm")
+    yield Residual(name, None, module.conv2.out_channels)
+    yield from _children(module, name, "conv1", "nonlinearity", "conv2")
+    yield _channel_norm(module, name)
+    yield Addition(name)
+
+
+def _channel_norm(module: Any, name: str) -> ChannelNorm:
+    """The norm at the end of a block of AutoencoderDC."""
+    _demand(not module.norm.training, f"{name}.norm", "is in training; call eval() first")
+    return ChannelNorm(f"{name}.norm", module.norm, "last" if module.norm_type == "rms_norm" else "map")
+
+
+def _efficient_block(module: Any, name: str) -> Iterator[Operation]:
+    _only(module, name, "attn", "conv_out")
+    processor = type(module.attn.processor).__name__
+    _demand(processor == "SanaMultiscaleAttnProcessor2_0", f"{name}.attn", f"attends with {processor}")
+    yield LinearAttention(f"{name}.attn", module.attn)
+    yield from _children(module, name, "conv_out")
+
+
+def _gated_block(module: Any, name: str) -> Iterator[Operation]:
+    _only(module, name, "nonlinearity", "conv_inverted", "conv_depth", "conv_point", "norm")
+    if module.residual_connection:
+        yield Residual(name, None, module.conv_point.out_channels)
+    yield from _children(module, name, "conv_inverted", "nonlinearity", "conv_depth")
+    yield Gate(name, module.nonlinearity)
+    yield from _children(module, name, "conv_point")
+    if module.norm_type == "rms_norm":
+        yield _channel_norm(module, name)
+    if module.residual_connection:
+        yield Addition(name)
+
+
+def _halving(module: Any, name: str) -> Iterator[Operation]:
+    yield Halving(name, module)
+
+
+def _doubling(module: Any, name: str) -> Iterator[Operation]:
+    _demand(module.interpolation_mode == "nearest", name, f"enlarges by {module.interpolation_mode!r}")
+    yield Doubling(name, module)
+
+
+def _causal_encoder(module: Any, name: str) -> Iterator[Operation]:
+    order = ("conv_in", "down_blocks", "mid_block", "norm_out", "nonlinearity", "conv_out")
+    _only(module, name, *order)
+    yield from _children(module, name, *order)
+
+
+def _causal_decoder(module: Any, name: str) -> Iterator[Operation]:
+    order = ("conv_in", "mid_block", "up_blocks", "norm_out", "nonlinearity", "conv_out")
+    _only(module, name, *order)
+    yield from _children(module, name, *order)
+
+
+def _causal_convolution(module: Any, name: str) -> Iterator[Operation]:
+    frame: Any = FrameConvolution(module)
+    yield Convolution(name, frame, frame)
+
+
+def _frame_norm(module: Any, name: str) -> Iterator[Operation]:
+    yield ChannelNorm(name, module)
+
+
+def _causal_resnet(module: Any, name: str) -> Iterator[Operation]:
+    order = ("norm1", "nonlinearity", "conv1", "norm2", "nonlinearity", "dropout", "conv2")
+    _only(module, name, "conv_shortcut", *order)
+    shortcut: Any = None if isinstance(module.conv_shortcut, nn.Identity) else FrameConvolution(module.conv_shortcut)
+    yield Residual(name, shortcut, module.conv2.out_channels)
+    yield from _children(module, name, *order)
+    yield Addition(name)
+
+
+def _frame_attention(module: Any, name: str) -> Iterator[Operation]:
+    _only(module, name, "norm", "to_qkv", "proj")
+    yield FrameAttention(name, module)
+
+
+def _resample(module: Any, name: str) -> Iterator[Operation]:
+    _only(module, name, "resample", "time_conv")
+    if module.mode.startswith("up"):
+        yield from _walk(module.resample, f"{name}.resample")
+    elif module.mode.startswith("down"):
+        padding, convolution = module.resample
+        _demand(tuple(padding.padding) == (0, 1, 0, 1), name, "pads otherwise than below and to the right")
+        yield _convolution(convolution, module.resample, name, end_padding=1)
+
+
 _WALKERS: dict[str, Callable[[Any, str], Iterator[Operation]]] = {
     "Encoder": _encoder,
     "Decoder": _decoder,
@@ -167,7 +288,24 @@ _WALKERS: dict[str, Callable[[Any, str], Iterator[Operation]]] = {
     "Downsample2D": _downsampler,
     "Attention": _attention,
     "AutoencoderTinyBlock": _tiny_block,
+    "ResBlock": _plain_resnet,
+    "EfficientViTBlock": _efficient_block,
+    "GLUMBConv": _gated_block,
+    "DCDownBlock2d": _halving,
+    "DCUpBlock2d": _doubling,
 }
+for _kind in ("Wan", "QwenImage"):
+    _WALKERS |= {
+        f"{_kind}Encoder3d": _causal_encoder,
+        f"{_kind}Decoder3d": _causal_decoder,
+        f"{_kind}CausalConv3d": _causal_convolution,
+        f"{_kind}RMS_norm": _frame_norm,
+        f"{_kind}ResidualBlock": _causal_resnet,
+        f"{_kind}AttentionBlock": _frame_attention,
+        f"{_kind}MidBlock": _mid_block,
+        f"{_kind}UpBlock": _up_block,
+        f"{_kind}Resample": _resample,
+    }
 
 
 def _convolution(convolution: Any, module: nn.Module, name: str, end_padding: int = 0) -> Convolution:
@@ -179,8 +317,10 @@ def _convolution(convolution: Any, module: nn.Module, name: str, end_padding: in
 
 def _enlargement(module: nn.Upsample, name: str) -> Enlargement:
     factor = module.scale_factor
+    factor = factor[0] if isinstance(factor, tuple) and len(set(factor)) == 1 else factor
     whole = isinstance(factor, (int, float)) and factor == int(factor)
-    _demand(module.mode == "nearest" and whole, name, "is not a nearest-neighbour enlargement by a whole factor")
+    nearest = module.mode in ("nearest", "nearest-exact")  # by a whole factor, the two are one
+    _demand(nearest and whole, name, "is not a nearest-neighbour enlargement by a whole factor")
     return Enlargement(name, int(factor))  # type: ignore[arg-type]
 
 
