@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from scalecrafter import ModelError
-from scalecrafter.vae import apply_vae_memory, decode_memory, encode_memory, vae_memory_applied
+from scalecrafter.vae import decode_memory, encode_memory, vae_memory_applied
 from tests.support.vaes import difference, noise, sd_vae, seeded
 
 pytestmark = pytest.mark.sampled
@@ -25,12 +25,12 @@ def flux_vae() -> Any:
 
 def wan_vae(**config: Any) -> Any:
     """Wan's, narrow; its biases and gammas drawn."""
-    return seeded(diffusers.AutoencoderKLWan(base_dim=8, z_dim=4, num_res_blocks=1, **config))
+    return seeded(diffusers.AutoencoderKLWan(**({"base_dim": 4, "z_dim": 4, "num_res_blocks": 1} | config)))
 
 
-def qwen_vae() -> Any:
+def qwen_vae(**config: Any) -> Any:
     """Qwen-Image's, narrow."""
-    return seeded(diffusers.AutoencoderKLQwenImage(base_dim=8, z_dim=4, num_res_blocks=1))
+    return seeded(diffusers.AutoencoderKLQwenImage(**({"base_dim": 4, "z_dim": 4, "num_res_blocks": 1} | config)))
 
 
 def sana_vae(**config: Any) -> Any:
@@ -71,8 +71,8 @@ def parts(vae: Any) -> list[tuple[str, ...]]:
 def test_a_tiled_picture_is_the_whole_picture(kind: str, tile: tuple[int, int]) -> None:
     vae = MAKERS[kind]()
     children, attributes = parts(vae), set(vae.__dict__)
-    latents = noise(2, *LATENTS[kind], 18, 26)
-    picture = noise(1, 3, *LATENTS[kind][1:], 144, 208)
+    latents = noise(2, *LATENTS[kind], 14, 22)
+    picture = noise(1, 3, *LATENTS[kind][1:], 112, 176)
     whole, code = decoded(vae, latents), encoded(vae, picture)
     with vae_memory_applied(vae, "1GiB", tile=tile):
         assert difference(decoded(vae, latents), whole) < LIMIT
@@ -87,7 +87,8 @@ def test_a_tiled_picture_is_the_whole_picture(kind: str, tile: tuple[int, int]) 
 @pytest.mark.parametrize("kind", MAKERS)
 def test_a_quarter_of_the_memory_is_enough_and_exact(kind: str) -> None:
     """By the estimate; `python -m benchmarks.vae_memory` measures it on the real sizes."""
-    vae = MAKERS[kind]()
+    wider = {"base_dim": 8} if kind in ("wan", "qwen-image") else {}  # beside 4 channels the picture itself is much
+    vae = MAKERS[kind](**wider)  # type: ignore[operator]
     for estimate, run, given in (
         (decode_memory, decoded, noise(1, *LATENTS[kind], 48, 48)),
         (encode_memory, encoded, noise(1, 3, *LATENTS[kind][1:], 384, 384)),
@@ -101,12 +102,11 @@ def test_a_quarter_of_the_memory_is_enough_and_exact(kind: str) -> None:
             assert difference(run(vae, given), whole) < LIMIT
 
 
-@pytest.mark.parametrize("tile", [(64, 64), (40, 104), (32, 10_000)])
-@pytest.mark.parametrize("frames", [2, 3])
+@pytest.mark.parametrize(("frames", "tile"), [(2, (64, 40)), (3, (24, 10_000))])
 def test_a_tiled_video_is_the_whole_video(frames: int, tile: tuple[int, int]) -> None:
     vae = wan_vae()
-    latents = noise(1, 4, frames, 18, 14)
-    video = noise(1, 3, 1 + 4 * (frames - 1), 144, 112)
+    latents = noise(1, 4, frames, 11, 14)
+    video = noise(1, 3, 1 + 4 * (frames - 1), 88, 112)
     whole, code = decoded(vae, latents), encoded(vae, video)
     assert whole.shape[2] == 1 + 4 * (frames - 1)
     children = parts(vae)
@@ -119,8 +119,8 @@ def test_a_tiled_video_is_the_whole_video(frames: int, tile: tuple[int, int]) ->
 
 
 def test_a_video_in_tiles_takes_less_memory_at_once() -> None:
-    """The most numbers that are alive at once in the tensors that modules return and caches hold."""
-    vae, latents = wan_vae(), noise(1, 4, 2, 40, 40)
+    """The most numbers that a module of the last level returns."""
+    vae, latents = wan_vae(), noise(1, 4, 2, 6, 160)
     largest = [0]
 
     def look(_module: nn.Module, _args: Any, output: Any) -> None:
@@ -131,7 +131,7 @@ def test_a_video_in_tiles_takes_less_memory_at_once() -> None:
         module.register_forward_hook(look)
     whole, before = decoded(vae, latents), largest[0]
     largest[0] = 0
-    with vae_memory_applied(vae, "1GiB", tile=(96, 96)):
+    with vae_memory_applied(vae, "1GiB", tile=(48, 96)):
         assert difference(decoded(vae, latents), whole) < LIMIT
     assert largest[0] <= before / 4
 

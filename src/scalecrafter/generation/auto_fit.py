@@ -90,6 +90,9 @@ def savings_for(pipe: Any) -> list[Saving]:
 @contextmanager
 def chunked_attention(pipe: Any) -> Iterator[None]:
     """Attention of the U-Net head by head, with the processors put back afterwards."""
+    if getattr(pipe, "unet", None) is None:  # transformers attend by kernels that store no scores
+        yield
+        return
     own = dict(pipe.unet.attn_processors)
     pipe.unet.set_attention_slice("max")
     try:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..errors import ModelError
+from ..errors import ModelError, RecipeError
 from ..models.sources import FolderFacts, folder_facts, locate
 from ..request.enlarge_source import enlarged_size
 from ..request.inputs import check_inputs
+from ..request.methods import METHODS
 from ..request.request import Request, RequestError
 from ..request.schedulers import check_scheduler
 
@@ -43,6 +44,30 @@ def facts_of_model(model: str, config: str | os.PathLike[str] | None = None) -> 
     """What the folder of a model says; None where that takes loading it (`ModelError` for what is no model)."""
     kind, source = locate(model, config)
     return folder_facts(Path(source)) if kind == "folder" else None
+
+
+def check_method(request: Request, has_transformer: bool) -> None:
+    """Refuse what a method cannot do on this kind of model.
+
+    Raises:
+        ModelError: for a method, or ControlNets, that are for the other kind.
+        RecipeError: for FreeU on a transformer.
+    """
+    method = METHODS[request.method]
+    kind, other = ("transformer", "U-Net") if has_transformer else ("unet", "transformer")
+    if kind not in method.models:
+        able = ", ".join(name for name, one in METHODS.items() if kind in one.models)
+        raise ModelError(
+            f"the method {method.name!r} is for models with a {other}, and {request.model!r} has none: "
+            f"take one of {able}"
+        )
+    if has_transformer and request.controls:
+        raise ModelError(
+            "ControlNets of transformers are not loaded by a request: in Python, make their pipeline and call "
+            "scalecrafter.apply(pipe)"
+        )
+    if has_transformer and request.freeu:
+        raise RecipeError("freeu has no effect on a transformer: FreeU is for U-Nets")
 
 
 def check_task(request: Request, channels: int, latent_channels: int) -> None:

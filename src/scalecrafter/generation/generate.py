@@ -15,11 +15,13 @@ from typing import Any
 import torch
 from PIL import Image
 
+from .._util.sizes import ModelSizes
 from ..errors import ModelError
 from ..methods.steps.denoising import Progress
 from ..methods.steps.diagnostics import explained_out_of_memory
 from ..methods.steps.enlarging import enlarge_image
 from ..methods.steps.job import PictureJob
+from ..models.denoisers import default_guidance, denoiser_name, denoiser_of, latent_channels, read_model, taken_channels
 from ..models.schedulers import using_scheduler, viewer_name
 from ..patching.apply import set_aside
 from ..request.batching import batch_key
@@ -27,10 +29,10 @@ from ..request.enlarge_source import enlarged_size, open_source, source_size
 from ..request.inputs import composite_mask, digests
 from ..request.methods import METHODS
 from ..request.request import Request, RequestError
-from ..unet.architecture import Architecture, read_architecture
+from ..transformer.architecture import TransformerArchitecture
 from ..vae import AUTO, MemoryBudget, vae_memory_applied
 from . import peak_memory
-from .checks import check_task
+from .checks import check_method, check_task
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def generate(
     """Make one picture.
 
     Args:
-        pipe: a text-to-image pipeline with a U-Net, as `load_pipeline` gives it, or for requests with a mask an
+        pipe: a text-to-image pipeline, as `load_pipeline` gives it, or for requests with a mask an
             inpainting one; afterwards it is what it was.
         request: what to make; its `model`, `dtype` and `device` are only recorded: `pipe` is already loaded.
         progress: called with (steps done, all steps) after each step; if it has a method `show`, that is called with
@@ -93,17 +95,18 @@ def generate_many(
     """
     started = time.perf_counter()
     _check_draws_prompts(pipe)
-    architecture = read_architecture(pipe)
+    architecture = read_model(pipe)
     for request in requests:
-        check_task(request, pipe.unet.config.in_channels, pipe.vae.config.latent_channels)
-    settled = [settle(request, architecture)[0] for request in requests]
+        check_method(request, isinstance(architecture, TransformerArchitecture))
+        check_task(request, taken_channels(pipe), latent_channels(pipe.vae))
+    settled = [settle(request, architecture, default_guidance(pipe))[0] for request in requests]
     first = settled[0]
     _check_one_batch(settled)
 
     peak_memory.reset(pipe)
     with (
         torch.no_grad(),
-        explained_out_of_memory(first, architecture),
+        explained_out_of_memory(first, architecture, denoiser_name(pipe)),
         set_aside(pipe),
         using_scheduler(pipe, first.scheduler, first.seed),
         vae_memory_applied(pipe.vae, vae_memory),
@@ -155,7 +158,9 @@ def _check_draws_prompts(pipe: Any) -> None:
         raise ModelError(f"{kind} does not draw a prompt at a given size: {instead}")
 
 
-def settle(request: Request, architecture: Architecture) -> tuple[Request, tuple[int, int]]:
+def settle(
+    request: Request, architecture: ModelSizes, guidance: float | None = None
+) -> tuple[Request, tuple[int, int]]:
     """The request with everything decided that it left open, and its size (width, height) in image pixels.
 
     The size, unless asked for, is that of the picture it starts from, or the nearest one that the model can make; else
@@ -173,6 +178,8 @@ def settle(request: Request, architecture: Architecture) -> tuple[Request, tuple
     else:
         width, height = architecture.default_size
     seed = secrets.randbelow(2**32) if request.seed is None else request.seed
+    if guidance is not None and "guidance" not in request.model_fields_set:
+        known["guidance"] = guidance
     settled = request.self_contained().changed(width=width, height=height, seed=seed, **known)
     return settled, (width, height)
 
@@ -192,7 +199,7 @@ def _generator(request: Request) -> torch.Generator:
 def _environment(pipe: Any) -> dict[str, str]:
     return {
         "device": str(pipe.device),
-        "dtype": str(pipe.unet.dtype).removeprefix("torch."),
+        "dtype": str(denoiser_of(pipe).dtype).removeprefix("torch."),
         "scheduler": type(pipe.scheduler).__name__,
         "sampler": viewer_name(pipe.scheduler),
     }

@@ -5,7 +5,8 @@ Paper: Jin et al. 2023 (arXiv 2306.08645), section 3.2.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 from ..request.methods import Method
 from ..request.passes import Pass, one_pass
@@ -13,8 +14,8 @@ from ..request.passes import Pass, one_pass
 if TYPE_CHECKING:
     from PIL import Image
 
+    from .._util.sizes import ModelSizes
     from ..request.request import Request
-    from ..unet.architecture import Architecture
     from .steps.job import PictureJob
 
 
@@ -23,12 +24,20 @@ def make(job: PictureJob) -> Image.Image:
     from ..patching.attention import scaled_attention
 
     pipe, start = job.prepare_call()
-    with scaled_attention(pipe):
+    with scaled_attention(pipe) if not job.has_transformer else _scaled(pipe):
         latents = job.denoise(pipe, **start)
     return job.picture(latents, pipe)
 
 
-def passes(request: Request, _architecture: Architecture) -> list[Pass]:
+def _scaled(pipe: Any) -> AbstractContextManager[Any]:
+    """The same on a transformer, whose recipes have it as a section."""
+    from ..patching.apply import applied
+    from ..recipes.recipe import Recipe
+
+    return applied(pipe, recipe=Recipe.from_mapping({"attention": {"temperature": "entropy"}}))
+
+
+def passes(request: Request, _architecture: ModelSizes) -> list[Pass]:
     """What the picture is made of."""
     from ..patching.attention import scaled_attention
 

@@ -24,13 +24,19 @@ if TYPE_CHECKING:
 
     from ..recipes.recipe import Recipe
     from ..request.request import Request
+    from ..transformer.architecture import TransformerArchitecture
     from ..unet.architecture import Architecture
     from .steps.job import PictureJob
+
+    Model = Architecture | TransformerArchitecture
 
 UNGUIDED = 1.0
 """Guidance scale of a stage that the cascade itself re-dilates, by default: the conditional prediction alone.  What is
 in the picture is settled by then, and guidance multiplies the error that re-dilation makes in predicting noise (the
 paper's reason for noise-damped guidance, section 3.4).  It saves half the evaluations; docs/log/quality.md."""
+
+FLOW_RESTART = 0.3
+"""The restart of a stage with a transformer where nothing says another: HiFlow's last stage runs 10 of 30 steps."""
 
 
 def _each(value: Any) -> Any:
@@ -76,7 +82,7 @@ class CascadeSettings(MethodSettings):
 
 def make(job: PictureJob) -> Image.Image:
     """The picture; at the native size there is one stage, direct inference."""
-    settings = cascade_settings(job.request)
+    settings = cascade_settings(job.request, job.architecture)
     sizes = job.stage_sizes()
     restarts = _restarts(job.request, settings, len(sizes))
     bars = job.progress_of_passes([1.0, *restarts])
@@ -84,9 +90,9 @@ def make(job: PictureJob) -> Image.Image:
     latents = job.denoise(progress=bars[0], **job.from_noise(job.native_size))
     pipe = job.image_to_image() if sizes else job.pipe
     for stage, size in enumerate(sizes):
-        start = {"image": _enlarged(job, pipe, latents, size, settings.upsample), "strength": restarts[stage]}
-        recipe = stage_recipe(job.request, settings, job.architecture, size)
-        guidance = _guidance(job.request, settings.guidance_of(stage), recipe)
+        start = job.from_image(_enlarged(job, pipe, latents, size, settings.upsample), restarts[stage], size)
+        recipe = stage_recipe(job.request, settings, job.architecture, size, job.pipe.scheduler)
+        guidance = _guidance(job.request, settings.guidance_of(stage), recipe, job.architecture)
         with _redilated(pipe, recipe):
             latents = job.denoise(pipe, progress=bars[stage + 1], guidance_scale=guidance, **start)
     return job.picture(latents, pipe)
@@ -96,12 +102,13 @@ def enlarge(job: PictureJob, source: Image.Image) -> Image.Image:
     """A picture of any size enlarged in stages; its creativity is the restart, unless the settings have one."""
     from PIL import Image
 
+    from ..models.denoisers import unguided
     from .steps.enlarging import cut, padded, padded_size
     from .steps.stages import at_least_one_step, stage_sizes
 
     request = job.request
     assert request.enlarge is not None
-    settings = cascade_settings(request)
+    settings = cascade_settings(request, job.architecture)
     sizes = stage_sizes(ImageSize(*source.size), job.size, multiple=1)
     stages = range(len(sizes))
     by_settings = request.settings is not None
@@ -112,21 +119,21 @@ def enlarge(job: PictureJob, source: Image.Image) -> Image.Image:
     for stage, size in enumerate(sizes):
         grid = padded_size(size, job.architecture.size_multiple)
         start = padded(picture.resize(size, Image.Resampling.LANCZOS), grid)
-        recipe = stage_recipe(request, settings, job.architecture, grid)
-        guidance = _guidance(request, settings.guidance_of(stage), recipe) if request.prompt else UNGUIDED
+        recipe = stage_recipe(request, settings, job.architecture, grid, pipe.scheduler)
+        guidance = _guidance(request, settings.guidance_of(stage), recipe, job.architecture)
+        guidance = guidance if request.prompt else unguided(pipe, guidance)
         with _redilated(pipe, recipe):
-            latents = job.denoise(
-                pipe, progress=bars[stage], guidance_scale=guidance, image=start, strength=restarts[stage]
-            )
+            begun = job.from_image(start, restarts[stage], grid)
+            latents = job.denoise(pipe, progress=bars[stage], guidance_scale=guidance, **begun)
         picture = cut(job.picture(latents, pipe), size)
     return picture
 
 
-def passes(request: Request, architecture: Architecture) -> list[Pass]:
+def passes(request: Request, architecture: Model) -> list[Pass]:
     """What the picture is made of."""
     from .steps.stages import native_size, stage_sizes
 
-    settings, last = cascade_settings(request), size_of(request)
+    settings, last = cascade_settings(request, architecture), size_of(request)
     before = native_size(architecture, last)
     sizes = stage_sizes(before, last, architecture.size_multiple)
     found: list[Pass] = [Denoising(before, guides(request))]
@@ -134,29 +141,52 @@ def passes(request: Request, architecture: Architecture) -> list[Pass]:
         if settings.upsample == "pixels":
             found += [Decoding(before), Encoding(size)]
         recipe = stage_recipe(request, settings, architecture, size)
-        guidance = _guidance(request, settings.guidance_of(stage), recipe)
+        guidance = _guidance(request, settings.guidance_of(stage), recipe, architecture)
         found.append(Denoising(size, guides(request, guidance), recipe, strength=restart))
         before = size
     return [*found, Decoding(last)]
 
 
-def cascade_settings(request: Request) -> CascadeSettings:
+def cascade_settings(request: Request, architecture: Model | None = None) -> CascadeSettings:
     """The request's own settings; a strength is another word for the restart of all stages."""
     if request.strength is not None:
         return CascadeSettings(restart=(request.strength,))
-    return request.settings_of(CascadeSettings)
+    settings = request.settings_of(CascadeSettings)
+    if architecture is None or not _is_transformer(architecture):
+        return settings
+    for name in ("levels", "until"):
+        if getattr(settings, name) != CascadeSettings.model_fields[name].default:
+            from ..errors import RecipeError
+
+            raise RecipeError(f"{name} has no effect with a transformer, which has no levels: leave it out")
+    return settings if request.settings is not None else settings.model_copy(update={"restart": (FLOW_RESTART,)})
 
 
 def stage_recipe(
-    request: Request, settings: CascadeSettings, architecture: Architecture, size: ImageSize
+    request: Request, settings: CascadeSettings, architecture: Model, size: ImageSize, scheduler: Any = None
 ) -> Recipe | None:
-    """The recipe of a stage at `size`; None leaves it undilated."""
+    """The recipe of a stage at `size`; None leaves the model as it is."""
     if request.recipe == "none":
         return None
+    from ..transformer.architecture import TransformerArchitecture
+
+    if isinstance(architecture, TransformerArchitecture):
+        from ..patching.schedule import shifts_by_size
+        from ..recipes.transformers import automatic_transformer_recipe
+
+        grid = architecture.grid(size.height, size.width)
+        automatic = automatic_transformer_recipe(architecture, grid, shifts_by_size(scheduler))
+        return request.resolved_recipe() or automatic
     from ..recipes.automatic import deep_recipe
 
     latents = architecture.grid_size(size)
     return request.resolved_recipe() or deep_recipe(architecture, latents, settings.levels, settings.until)
+
+
+def _is_transformer(architecture: Model) -> bool:
+    from ..transformer.architecture import TransformerArchitecture
+
+    return isinstance(architecture, TransformerArchitecture)
 
 
 def check(request: Request) -> None:
@@ -187,10 +217,11 @@ def _redilated(pipe: Any, recipe: Recipe | None) -> AbstractContextManager[Any]:
     return nullcontext() if recipe is None else applied(pipe, recipe=recipe)
 
 
-def _guidance(request: Request, setting: float | None, recipe: Recipe | None) -> float:
+def _guidance(request: Request, setting: float | None, recipe: Recipe | None, architecture: Model) -> float:
     if setting is not None:
         return setting
-    return UNGUIDED if recipe is not None and request.recipe is None else request.guidance
+    redilated = recipe is not None and request.recipe is None and not _is_transformer(architecture)
+    return UNGUIDED if redilated else request.guidance
 
 
 METHOD = Method(

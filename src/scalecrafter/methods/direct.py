@@ -11,8 +11,8 @@ from ..request.passes import Pass, one_pass
 if TYPE_CHECKING:
     from PIL import Image
 
+    from .._util.sizes import ModelSizes
     from ..request.request import Request
-    from ..unet.architecture import Architecture
     from .steps.job import PictureJob
 
 
@@ -29,7 +29,7 @@ def make_batch(jobs: Sequence[PictureJob]) -> list[Image.Image]:
     return pictures(jobs[0].pipe, denoise_batch(jobs))
 
 
-def passes(request: Request, _architecture: Architecture) -> list[Pass]:
+def passes(request: Request, _architecture: ModelSizes) -> list[Pass]:
     """What the picture is made of."""
     return one_pass(request)
 

@@ -14,8 +14,8 @@ from . import direct
 if TYPE_CHECKING:
     from PIL import Image
 
+    from .._util.sizes import ModelSizes
     from ..request.request import Request
-    from ..unet.architecture import Architecture
     from .steps.job import PictureJob
 
 
@@ -27,11 +27,11 @@ def make(job: PictureJob) -> Image.Image:
     small, large = job.progress_of_passes([1.0, strength])
     latents = job.denoise(progress=small, **job.from_noise(job.native_size))
     pipe = job.image_to_image()
-    start = {"image": job.enlarged(latents, job.size), "strength": strength}
+    start = job.from_image(job.enlarged(latents, job.size), strength, job.size)
     return job.picture(job.denoise(pipe, progress=large, **start), pipe)
 
 
-def passes(request: Request, architecture: Architecture) -> list[Pass]:
+def passes(request: Request, architecture: ModelSizes) -> list[Pass]:
     """What the picture is made of."""
     from .steps.stages import native_size
 

@@ -16,8 +16,8 @@ from ..request.passes import Pass, one_pass
 if TYPE_CHECKING:
     from PIL import Image
 
+    from .._util.sizes import ModelSizes
     from ..request.request import Request
-    from ..unet.architecture import Architecture
     from .steps.job import PictureJob
 
 
@@ -31,15 +31,20 @@ def make(job: PictureJob) -> Image.Image:
     return job.picture(latents, pipe)
 
 
-def passes(request: Request, architecture: Architecture) -> list[Pass]:
+def passes(request: Request, architecture: ModelSizes) -> list[Pass]:
     """What the picture is made of."""
     native = (architecture.native_height, architecture.native_width)
     return one_pass(request, around=partial(_fused, native=native))
 
 
 def _fused(pipe: Any, native: tuple[int, int]) -> AbstractContextManager[Any]:
+    from ..patching.transformer_windows import fused_token_windows
     from ..patching.windows import fused_windows
+    from ..transformer.architecture import transformer_of
 
+    transformer = transformer_of(pipe)
+    if transformer is not None:
+        return fused_token_windows(pipe, transformer)
     return fused_windows(pipe, native, (native[0] // 2, native[1] // 2))
 
 

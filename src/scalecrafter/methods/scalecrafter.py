@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ..recipes.recipe import Recipe
     from ..request.request import Request
+    from ..transformer.architecture import TransformerArchitecture
     from ..unet.architecture import Architecture
     from .steps.job import PictureJob
 
@@ -64,13 +65,24 @@ def make_batch(jobs: Sequence[PictureJob]) -> list[Image.Image]:
 def recipe_of(job: PictureJob) -> Recipe | None:
     """The request's recipe, changed by its ablation if it has one; None: the automatic one of each call."""
     recipe = job.request.resolved_recipe()
-    if job.settings(ScaleCrafterSettings).ablation is None:
+    ablation = job.settings(ScaleCrafterSettings).ablation
+    if ablation is None:
         return recipe
+    from ..transformer.architecture import TransformerArchitecture
+
+    if isinstance(job.architecture, TransformerArchitecture):
+        from ..errors import RecipeError
+
+        raise RecipeError(f"the ablation {ablation!r} changes a recipe for a U-Net, and this model is a transformer")
     return _acting_recipe(job.request, job.architecture, job.table_length())
 
 
-def passes(request: Request, architecture: Architecture) -> list[Pass]:
+def passes(request: Request, architecture: Architecture | TransformerArchitecture) -> list[Pass]:
     """What the picture is made of; of schedulers, those with a table as long as the steps."""
+    from ..transformer.architecture import TransformerArchitecture
+
+    if isinstance(architecture, TransformerArchitecture):  # whose positions and attention cost nothing
+        return one_pass(request, request.resolved_recipe())
     return one_pass(request, _acting_recipe(request, architecture, request.steps))
 
 

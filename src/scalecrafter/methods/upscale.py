@@ -10,8 +10,8 @@ from ..request.passes import Decoding, Denoising, Pass, guides, size_of
 if TYPE_CHECKING:
     from PIL import Image
 
+    from .._util.sizes import ModelSizes
     from ..request.request import Request
-    from ..unet.architecture import Architecture
     from .steps.job import PictureJob
 
 
@@ -30,7 +30,7 @@ def enlarge(job: PictureJob, source: Image.Image) -> Image.Image:
     return source.resize(job.size, Image.Resampling.LANCZOS)
 
 
-def passes(request: Request, architecture: Architecture) -> list[Pass]:
+def passes(request: Request, architecture: ModelSizes) -> list[Pass]:
     """What the picture is made of."""
     from .steps.stages import native_size
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ..errors import ModelError
 from ..request.schedulers import SCHEDULERS, check_scheduler
 from .loading import quiet
 
@@ -36,14 +37,34 @@ _CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
 _SEED = "noise_sampler_seed"
 
 
+_FLOW_CLASSES = {"euler": "FlowMatchEulerDiscreteScheduler"}
+"""Of those, what follows the straight paths of flow matching."""
+
+
 def make_scheduler(name: str, like: Any) -> Any:
-    """The scheduler of that short name, with the noise schedule and prediction type of the scheduler `like`."""
+    """The scheduler of that short name, with the noise schedule and prediction type of the scheduler `like`.
+
+    Raises:
+        ModelError: for one that the model's kind of schedule has none of.
+    """
     import diffusers
 
     class_name, settings = _CLASSES[name]
     check_scheduler(name)
+    if is_flow(like):
+        if name not in _FLOW_CLASSES:
+            raise ModelError(
+                f"the scheduler {name!r} is not for flow matching, which this model does: take one of "
+                f"{', '.join(_FLOW_CLASSES)}, or leave it out"
+            )
+        class_name, settings = _FLOW_CLASSES[name], {"shift": like.config.get("flow_shift", like.config.get("shift"))}
     with quiet():
         return getattr(diffusers, class_name).from_config({**like.config, **settings})
+
+
+def is_flow(scheduler: Any) -> bool:
+    """Whether a scheduler is one of flow matching."""
+    return type(scheduler).__name__.startswith("FlowMatch") or bool(scheduler.config.get("use_flow_sigmas"))
 
 
 @contextmanager

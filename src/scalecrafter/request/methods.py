@@ -28,6 +28,7 @@ ENLARGING_METHOD = "cascade"
 """The method that enlarges, where none is named."""
 DEFAULT_STRENGTH = 0.6
 
+Models = Literal["unet", "transformer"]
 Takes = Literal["recipe", "freeu", "image", "control", "strength"]
 
 
@@ -71,6 +72,8 @@ class Method:
     passes: Callable[[Any, Any], Sequence[Any]] | None = None
     """What its picture is made of, for estimates of its cost: of a settled request that draws, without control
     images, and the model's `Architecture`.  None: not known."""
+    models: frozenset[Models] = frozenset({"unet", "transformer"})
+    """What it can run on."""
     aliases: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Other names for it, each with the settings that it stands for."""
 

@@ -8,25 +8,32 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .._util.sizes import GridSize, check_size
+from .._util.sizes import GridSize, ModelSizes, check_size
 from ..errors import ModelError
 from .families import TRANSFORMERS, TransformerFamily, part_at, transformer_family
 
 
 @dataclass(frozen=True)
-class TransformerArchitecture:
+class TransformerArchitecture(ModelSizes):
     """The facts about a transformer that ScaleCrafter acts on."""
 
     kind: TransformerFamily
-    native: GridSize
-    """Image tokens of its trained size."""
-    pixels: int
-    """Image pixels to a token, along each axis."""
 
     @property
     def family(self) -> str:
         """The family's name, as recipes write it."""
         return self.kind.name
+
+    @property
+    def native(self) -> GridSize:
+        """Image tokens of its trained size."""
+        side = self.size_multiple // self.pixel_factor
+        return GridSize(self.native_height // side, self.native_width // side)
+
+    @property
+    def pixels(self) -> int:
+        """Image pixels to a token, along each axis."""
+        return self.size_multiple
 
     def grid(self, height: int, width: int) -> GridSize:
         """The image tokens of a size in image pixels."""
@@ -34,7 +41,7 @@ class TransformerArchitecture:
 
     def check_size(self, height: int, width: int) -> None:
         """Raise `SizeError`, naming the two nearest good sizes, unless this size is a whole number of tokens."""
-        check_size(height, width, self.pixels)
+        check_size(height, width, self.size_multiple, "the transformer's patch")
 
 
 def uncompiled(module: Any) -> Any:
@@ -87,12 +94,14 @@ def read_transformer(pipe: Any, transformer: nn.Module) -> TransformerArchitectu
     config: Any = getattr(transformer, "config", {})
     latents = family.latents or _patch(transformer)[0]
     factor = getattr(pipe, "vae_scale_factor", None) or getattr(pipe, "vae_scale_factor_spatial", None)
+    factor = factor if isinstance(factor, int) else max(family.pixels // latents, 1)
     side = config.get("sample_size") or getattr(pipe, "default_sample_size", None)
-    native = family.native
     if isinstance(side, int):
-        native = GridSize(side // latents, side // latents)
+        height = width = side // latents * latents
+    else:
+        height, width = (tokens * latents for tokens in family.native)
     return TransformerArchitecture(
-        kind=family, native=native, pixels=factor * latents if isinstance(factor, int) else family.pixels
+        native_height=height, native_width=width, levels=latents.bit_length(), pixel_factor=factor, kind=family
     )
 
 

@@ -50,6 +50,8 @@ class TransformerFamily:
     """Image pixels to a token along each axis, where no pipeline says."""
     latents: int | None = 2
     """Latent pixels to a token along each axis; None reads `patch_size` in the config."""
+    packed: bool = False
+    """Whether its pipelines hold latents as tokens, each with the 2×2 latent pixels that it stands for."""
     timestep: Callable[[float], float] = lambda t: t
     """The scheduler's timestep (0…1000) from what the transformer gets."""
     draws_unhelped: float = 1.1
@@ -96,6 +98,7 @@ _ALL = (
         has=("theta", "axes_dim"),
         axes=3,
         embedding="ids",
+        packed=True,
         timestep=lambda t: t * 1000,
         draws_unhelped=2.0,  # FLUX.1's model card: up to two megapixels
     ),
@@ -106,6 +109,7 @@ _ALL = (
         has=("theta", "axes_dim"),
         axes=4,
         embedding="ids",
+        packed=True,
         timestep=lambda t: t * 1000,
         draws_unhelped=4.0,  # its model card: up to four megapixels
         empirical_shift=True,
@@ -118,6 +122,7 @@ _ALL = (
         lacks=("_compute_condition_freqs",),  # the layered model, whose condition has positions of its own
         axes=3,
         embedding="shapes",
+        packed=True,
         timestep=lambda t: t * 1000,
         draws_unhelped=1.75,  # its pipelines' sizes go up to 1328 × 1328
     ),

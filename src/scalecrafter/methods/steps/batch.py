@@ -31,7 +31,7 @@ def denoise_batch(jobs: Sequence[PictureJob]) -> Tensor:
         | {
             "latents": torch.cat([start["latents"] for start in starts]),
             "prompt": [job.request.prompt for job in jobs],
-            "negative_prompt": negatives if any(negatives) else None,
+            "negative_prompt": negatives,
         },
     )
 

@@ -11,6 +11,15 @@ from PIL import Image
 from torch import Tensor
 
 from ..._util.sizes import GridSize
+from ...models.denoisers import (
+    as_given,
+    call_arguments,
+    decoded,
+    denoiser_of,
+    latent_channels,
+    noise_dtype,
+)
+from ...ops.packing import as_maps
 from ...request.request import Request, RequestError
 from ...vae import in_type
 from .callbacks import ProgressCallback
@@ -22,8 +31,8 @@ Progress = Callable[[int, int], None]
 
 def draw_noise(pipe: Any, size: GridSize, generator: torch.Generator) -> Tensor:
     """Unit Gaussian latents `(1, channels, height, width)`, drawn on the CPU in float32 whatever the model runs on."""
-    noise = torch.randn((1, pipe.vae.config.latent_channels, *size), generator=generator)
-    return noise.to(pipe.unet.dtype)
+    noise = torch.randn((1, latent_channels(pipe.vae), *size), generator=generator)
+    return noise.to(noise_dtype(pipe))
 
 
 def denoise(
@@ -37,16 +46,19 @@ def denoise(
 
     Ancestral schedulers draw from the same generator.  The prompts of several pictures have a generator each.
     """
-    values = {
-        "prompt": request.prompt,
-        "negative_prompt": request.negative or None,
-        "num_inference_steps": request.steps,
-        "guidance_scale": request.guidance,
-    }
-    report = ProgressCallback(progress, getattr(progress, "show", None))
-    output = pipe(**values | start, generator=generator, callback_on_step_end=report, output_type="latent")
-    latents: Tensor = output.images
-    return latents
+    prompt, negative = start.pop("prompt", request.prompt), start.pop("negative_prompt", request.negative)
+    values = call_arguments(pipe, prompt, negative, start.pop("guidance_scale", request.guidance))
+    factor = pipe.vae_scale_factor
+    size = GridSize(start.get("height", 0) // factor, start.get("width", 0) // factor)
+    if "latents" in start:
+        start["latents"] = as_given(pipe, start["latents"])
+    show = getattr(progress, "show", None)
+    report = ProgressCallback(progress, None if show is None else lambda latents: show(as_maps(latents, size)))
+    output = pipe(
+        **values | start, num_inference_steps=request.steps, generator=generator, callback_on_step_end=report,
+        output_type="latent",
+    )  # fmt: skip
+    return as_maps(output.images, size)
 
 
 def picture(pipe: Any, latents: Tensor) -> Image.Image:
@@ -74,21 +86,13 @@ def decode(pipe: Any, latents: Tensor) -> Tensor:
     upcast = vae.dtype is torch.float16 and bool(vae.config.get("force_upcast", False))
     widened = in_type(vae, torch.float32) if upcast else nullcontext()
     with widened, explained_decoding(pipe, latents):
-        latents = latents.to(vae.dtype)
-        mean, deviation = (vae.config.get(name) for name in ("latents_mean", "latents_std"))
-        if mean is not None and deviation is not None:
-            deviations, means = (latents.new_tensor(values).view(1, -1, 1, 1) for values in (deviation, mean))
-            latents = latents * deviations / vae.config.scaling_factor + means
-        else:
-            latents = latents / vae.config.scaling_factor
-        pixels: Tensor = vae.decode(latents, return_dict=False)[0]
-    return pixels
+        return decoded(vae, latents)
 
 
 def _respect_safety_checker(pipe: Any, pixels: Tensor) -> None:
     """A model's own safety checker is asked, as its pipeline would ask it; it blackens pictures, we raise instead."""
     if getattr(pipe, "safety_checker", None) is None:
         return
-    _, flagged = pipe.run_safety_checker(pixels.clone(), pixels.device, pipe.unet.dtype)
+    _, flagged = pipe.run_safety_checker(pixels.clone(), pixels.device, denoiser_of(pipe).dtype)
     if flagged and any(flagged):
         raise RequestError("the model's own safety checker refused this picture: change the prompt or the seed")

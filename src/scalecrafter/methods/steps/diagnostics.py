@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ..._util.memory import bytes_refused, is_out_of_memory
+from ..._util.sizes import ModelSizes
 from ...errors import ModelError, NumericalError, OutOfMemoryError, VaeOutOfMemoryError
+from ...models.denoisers import denoiser_name, denoiser_of
 from ...request.request import Request
-from ...unet.architecture import Architecture
 from ...vae import decode_memory, free_memory, readable
 
 
@@ -23,7 +24,7 @@ def check_finite(values: Tensor, what: str, pipe: Any) -> None:
         return
     bad = values.numel() - int(finite.sum())
     is_picture = "picture" in what
-    precision = str((pipe.vae if is_picture else pipe.unet).dtype).removeprefix("torch.")
+    precision = str((pipe.vae if is_picture else denoiser_of(pipe)).dtype).removeprefix("torch.")
     if is_picture:
         cause = (
             "the VAE overflows in float16; take --dtype bf16 or fp32, or a VAE made for float16"
@@ -32,7 +33,7 @@ def check_finite(values: Tensor, what: str, pipe: Any) -> None:
         )
     else:
         cause = (
-            "the U-Net overflows in float16; take --dtype bf16 or fp32"
+            f"{denoiser_name(pipe)} overflows in float16; take --dtype bf16 or fp32"
             if precision == "float16"
             else "damaged weights, or a guidance that is far too high; lower the guidance, then load the model anew"
         )
@@ -43,7 +44,7 @@ def check_finite(values: Tensor, what: str, pipe: Any) -> None:
 
 
 @contextmanager
-def explained_out_of_memory(request: Request, architecture: Architecture) -> Iterator[None]:
+def explained_out_of_memory(request: Request, architecture: ModelSizes, name: str) -> Iterator[None]:
     """Turn torch's and Python's ways of running out of memory into one error.
 
     It says what was tried, how much was needed and what to try next.  Decoding has an explanation of its own.
@@ -57,12 +58,12 @@ def explained_out_of_memory(request: Request, architecture: Architecture) -> Ite
         needed = f": {readable(refused)} more were needed at once" if refused else ""
         tried = [f"{request.dtype or 'the usual'} precision", f"device {request.device}"]
         raise OutOfMemoryError(
-            f"the U-Net ran out of memory at {request.width}×{request.height}{needed}. Tried: {', '.join(tried)}. "
+            f"{name} ran out of memory at {request.width}×{request.height}{needed}. Tried: {', '.join(tried)}. "
             f"Try next: {_next_settings(request, architecture)}"
         ) from error
 
 
-def _next_settings(request: Request, architecture: Architecture) -> str:
+def _next_settings(request: Request, architecture: ModelSizes) -> str:
     multiple = architecture.size_multiple
     asked = (request.width or 0, request.height or 0)
     smaller = tuple(max(side * 3 // 4 // multiple, 1) * multiple for side in asked)

@@ -17,6 +17,7 @@ from ...models.tasks import image_to_image, inpainting, text_to_image
 from ...request.inputs import open_control, open_image, open_mask
 from ...request.methods import MethodSettings
 from ...request.request import Request
+from ...transformer.architecture import TransformerArchitecture
 from ...unet.architecture import Architecture
 from ...unet.trajectory import table_length
 from .denoising import Progress, denoise, draw_noise, picture
@@ -30,8 +31,8 @@ class PictureJob:
     """One picture being made."""
 
     pipe: Any
-    """A text-to-image pipeline with a U-Net, which has the request's scheduler."""
-    architecture: Architecture
+    """A text-to-image pipeline with a U-Net or a transformer, which has the request's scheduler."""
+    architecture: Architecture | TransformerArchitecture
     request: Request
     """Settled: nothing that the picture depends on is open."""
     generator: torch.Generator
@@ -65,6 +66,11 @@ class PictureJob:
         """The method's settings: those of the request, or the defaults."""
         return self.request.settings_of(kind)
 
+    @property
+    def has_transformer(self) -> bool:
+        """Whether the model is a transformer."""
+        return isinstance(self.architecture, TransformerArchitecture)
+
     def prepare_call(self) -> tuple[Any, dict[str, Any]]:
         """The pipeline to call for a picture of one pass, and what it starts from.
 
@@ -86,8 +92,16 @@ class PictureJob:
         """What image to image starts from."""
         request = self.request
         if self.start is not None and request.enlarge is not None:
-            return {"image": self.start, "strength": at_least_one_step(request.enlarge.creativity, request.steps)}
-        return {"image": open_image(request, self.size), "strength": request.strength_or_default}
+            strength = at_least_one_step(request.enlarge.creativity, request.steps)
+            return self.from_image(self.start, strength, self.size)
+        return self.from_image(open_image(request, self.size), request.strength_or_default, self.size)
+
+    def from_image(self, image: Image.Image | Tensor, strength: float, size: ImageSize) -> dict[str, Any]:
+        """What an image-to-image pipeline starts from: a picture of this size, or its latents."""
+        start: dict[str, Any] = {"image": image, "strength": strength}
+        if self.has_transformer:  # whose pipelines would draw the native size
+            start |= {"width": size.width, "height": size.height}
+        return start
 
     def from_noise(self, size: ImageSize | None = None) -> dict[str, Any]:
         """What a text-to-image pipeline starts from at `size`, by default the picture's own."""

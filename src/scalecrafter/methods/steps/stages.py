@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import itertools
 from math import ceil, log2
-from typing import TYPE_CHECKING
 
-from ..._util.sizes import ImageSize
-
-if TYPE_CHECKING:
-    from ...unet.architecture import Architecture
+from ..._util.sizes import ImageSize, ModelSizes
 
 GROWTH = 2
 """How much longer a side gets from one stage to the next, at most."""
 
 
-def native_size(architecture: Architecture, size: ImageSize) -> ImageSize:
+def native_size(architecture: ModelSizes, size: ImageSize) -> ImageSize:
     """The size at which to make the picture that will be enlarged to `size`.
 
     The good size that is nearest to the native area and, counted twice, to the target's aspect ratio, both in powers

@@ -1,0 +1,163 @@
+"""What differs between pipelines with a U-Net and with a transformer where a picture is made.
+
+Latents are maps `(batch, channels, height, width)` here, whatever form a pipeline holds them in.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._util.sizes import GridSize
+from ..errors import ModelError
+from ..ops.packing import packed, patches, unpacked
+from ..transformer.architecture import TransformerArchitecture, read_transformer, transformer_of, uncompiled
+from ..transformer.families import TransformerFamily, transformer_family
+from ..unet.architecture import Architecture, read_architecture
+
+DISTILLED_WITH_NEGATIVE = "true_cfg_scale"
+"""The argument for classifier-free guidance on top of a guidance that the model has learnt."""
+
+
+def read_model(pipe: Any) -> Architecture | TransformerArchitecture:
+    """Family and sizes of what a pipeline denoises with.
+
+    Raises:
+        ModelError: for neither a U-Net nor a transformer of a known family.
+    """
+    transformer = transformer_of(pipe)
+    return read_architecture(pipe) if transformer is None else read_transformer(pipe, transformer)
+
+
+def denoiser_of(pipe: Any) -> Any:
+    """A pipeline's U-Net or transformer."""
+    unet = getattr(pipe, "unet", None)
+    return pipe.transformer if unet is None else unet
+
+
+def denoiser_name(pipe: Any) -> str:
+    """What people call it."""
+    return "the transformer" if getattr(pipe, "unet", None) is None else "the U-Net"
+
+
+def family_of_pipeline(pipe: Any) -> TransformerFamily | None:
+    """The family of a pipeline's transformer; None where it has none."""
+    transformer = getattr(pipe, "transformer", None)
+    return None if transformer is None else transformer_family(uncompiled(transformer))
+
+
+def latent_channels(vae: Any) -> int:
+    """Channels of a VAE's latents."""
+    return int(vae.config.get("latent_channels") or vae.config["z_dim"])
+
+
+def taken_channels(pipe: Any) -> int:
+    """Channels of the maps that its denoiser takes: more than those of latents where it is made for another task."""
+    family = family_of_pipeline(pipe)
+    channels = int(denoiser_of(pipe).config.in_channels)
+    return channels // 4 if family is not None and family.packed else channels
+
+
+def guidance_argument(pipe: Any) -> str:
+    """The argument of its call that a request's guidance is: the true scale, unless the model has learnt another."""
+    parameters = inspect.signature(type(pipe).__call__).parameters
+    learnt = getattr(pipe, "transformer", None) is None or bool(pipe.transformer.config.get("guidance_embeds"))
+    return "guidance_scale" if learnt or "true_cfg_scale" not in parameters else "true_cfg_scale"
+
+
+def default_guidance(pipe: Any) -> float | None:
+    """The guidance of a request that says none: a transformer's pipeline's own; None leaves it to the request."""
+    if family_of_pipeline(pipe) is None:
+        return None
+    default = inspect.signature(type(pipe).__call__).parameters[guidance_argument(pipe)].default
+    return float(default) if isinstance(default, (int, float)) else None
+
+
+def unguided(pipe: Any, guidance: float) -> float:
+    """The guidance with which a pipeline evaluates the prompt alone; a model that has learnt one keeps it."""
+    family = family_of_pipeline(pipe)
+    if family is None:
+        return 1.0
+    if pipe.transformer.config.get("guidance_embeds"):
+        return guidance
+    return 0.0 if family.name == "z-image" else 1.0  # whose scale counts from the conditional prediction
+
+
+def call_arguments(pipe: Any, prompt: Any, negative: Any, guidance: float) -> dict[str, Any]:
+    """Prompt, negative prompt and guidance as a pipeline's call takes them.
+
+    A guidance-distilled model with a negative prompt is guided twice: the request's guidance is the true scale, and the
+    learnt one stays the pipeline's own.
+
+    Raises:
+        ModelError: for a negative prompt that the pipeline does not take.
+    """
+    parameters = inspect.signature(type(pipe).__call__).parameters
+    values: dict[str, Any] = {"prompt": prompt}
+    name = guidance_argument(pipe)
+    given = any(negative) if isinstance(negative, list) else bool(negative)
+    if family_of_pipeline(pipe) is None:
+        return values | {"negative_prompt": negative if given else None, "guidance_scale": guidance}
+    if given and "negative_prompt" not in parameters:
+        raise ModelError(f"{type(pipe).__name__} takes no negative prompt: leave it out")
+    if name == "true_cfg_scale" or (given and DISTILLED_WITH_NEGATIVE in parameters):
+        values["true_cfg_scale"] = guidance
+        if guidance > 1:  # without a negative prompt there would be no guidance
+            blank = [one or " " for one in negative] if isinstance(negative, list) else negative or " "
+            values["negative_prompt"] = blank
+    else:
+        values["guidance_scale"] = guidance
+        if given:
+            values["negative_prompt"] = negative
+    words = getattr(pipe, "tokenizer_3" if hasattr(pipe, "tokenizer_3") else "tokenizer_2", None)
+    longest = getattr(words, "model_max_length", None)  # of the encoder whose tokens are attended to
+    usual = parameters["max_sequence_length"].default if "max_sequence_length" in parameters else None
+    if isinstance(usual, int) and isinstance(longest, int) and longest < usual:
+        values["max_sequence_length"] = longest
+    if "use_resolution_binning" in parameters:  # Sana's, which draws the nearest size of a list
+        values["use_resolution_binning"] = False
+    return values
+
+
+def noise_dtype(pipe: Any) -> torch.dtype:
+    """The type in which a pipeline is given its noise; those of transformers convert it themselves."""
+    dtype: torch.dtype = pipe.unet.dtype if family_of_pipeline(pipe) is None else torch.float32
+    return dtype
+
+
+def as_given(pipe: Any, latents: Tensor) -> Tensor:
+    """Latents as a pipeline's call takes them."""
+    family = family_of_pipeline(pipe)
+    if family is None or not family.packed:
+        return latents
+    return patches(latents) if family.name == "flux2" else packed(latents)
+
+
+def decoded(vae: Any, latents: Tensor) -> Tensor:
+    """Pixels `(batch, 3, height, width)`, about −1…1, of latents as a denoiser has them.
+
+    As the pipelines of diffusers do it: scaled back by the VAE's config, or by the statistics of its batch norm.
+    """
+    config, latents = vae.config, latents.to(vae.dtype)
+    mean, deviation = (config.get(name) for name in ("latents_mean", "latents_std"))
+    norm = getattr(vae, "bn", None)
+    if norm is not None:  # FLUX.2, by the four latent pixels of a token
+        size = GridSize(latents.shape[-2], latents.shape[-1])
+        deviations = (norm.running_var.view(1, -1, 1, 1) + config.batch_norm_eps).sqrt().to(latents)
+        moved = patches(latents) * deviations + norm.running_mean.view(1, -1, 1, 1).to(latents)
+        latents = unpacked(moved.flatten(2).transpose(1, 2), size)
+    elif mean is not None and deviation is not None:
+        deviations, means = (latents.new_tensor(values).view(1, -1, 1, 1) for values in (deviation, mean))
+        latents = latents * deviations / (config.get("scaling_factor") or 1.0) + means
+    else:
+        latents = latents / config.scaling_factor
+        if config.get("shift_factor"):
+            latents = latents + config.shift_factor
+    if not hasattr(vae, "clear_cache"):
+        pixels: Tensor = vae.decode(latents, return_dict=False)[0]
+        return pixels
+    frames: Tensor = vae.decode(latents.unsqueeze(2), return_dict=False)[0]  # of videos
+    return frames.squeeze(2)
