@@ -22,7 +22,7 @@ from .columns import plain_name, settings_and_others
 from .storage import as_text, opened
 
 if TYPE_CHECKING:
-    from ..unet.architecture import Architecture
+    from .._util.sizes import ModelSizes
 
 SUFFIX = ".png"
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
@@ -126,7 +126,7 @@ def to_request(line: Line, defaults: Mapping[str, Any]) -> Request:
     return request
 
 
-def to_task(line: Line, request: Request, architecture: Architecture) -> BatchTask:
+def to_task(line: Line, request: Request, architecture: ModelSizes) -> BatchTask:
     """The task of a line (errors as `generation.generate.settle`, with the number of the line)."""
     from ..generation.generate import settle
 

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from .._util.sizes import ModelSizes
 from ..errors import ModelError, ScaleCrafterError
 from ..methods.steps.denoising import Progress
+from ..models.denoisers import read_model
 from ..models.loading import load_outline, resolve_device
-from ..unet.architecture import Architecture, read_architecture
 from .columns import known_columns
 from .folder import BatchFolder, now
 from .groups import GPU_AREA, grouped
@@ -102,7 +103,7 @@ class Batch:
         self._jobs, self._folder, self._settings = jobs, folder, settings
         self._listener, self.on_gpu = listener, on_gpu
         self._told_columns: set[str] = set()
-        self._architectures: dict[str, Architecture | ModelError] = {}
+        self._architectures: dict[str, ModelSizes | ModelError] = {}
 
     def run(self, execute: Executor) -> Summary:
         """Make everything that is missing.
@@ -167,11 +168,11 @@ class Batch:
                 f"Settings: {', '.join(known_columns())}"
             )
 
-    def _architecture(self, model: str) -> Architecture:
+    def _architecture(self, model: str) -> ModelSizes:
         """The architecture of a model, if possible without its weights. A missing model is looked for only once."""
         if model not in self._architectures:
             try:
-                self._architectures[model] = read_architecture(load_outline(model))
+                self._architectures[model] = read_model(load_outline(model))
             except ModelError as error:
                 self._architectures[model] = error
         found = self._architectures[model]

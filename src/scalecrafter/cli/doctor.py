@@ -72,9 +72,9 @@ def doctor(model: Model = None, config: Config = None, allow_pickle: AllowPickle
 
 def estimates(outline: object, dtype: torch.dtype) -> list[tuple[int, tuple[int, int], int]]:
     """(multiple of the native side, (width, height), bytes) for a row of sizes that a model can make."""
-    from ..unet.architecture import read_architecture
+    from ..models.denoisers import read_model
 
-    architecture = read_architecture(outline)
+    architecture = read_model(outline)
     found = []
     for multiple in MULTIPLES:
         size = (architecture.native_size.width * multiple, architecture.native_size.height * multiple)

@@ -32,6 +32,8 @@ def estimate_memory(outline: Any, size: tuple[int, int], dtype: torch.dtype, bat
     """
     from ..vae import decode_memory
 
+    if getattr(outline, "unet", None) is None:
+        return _of_transformer(outline, size, dtype, batch)
     config, vae = outline.unet.config, outline.vae
     widths = tuple(config["block_out_channels"])
     factor = int(outline.vae_scale_factor)
@@ -46,4 +48,27 @@ def estimate_memory(outline: Any, size: tuple[int, int], dtype: torch.dtype, bat
             peak = max(peak, decode_memory(vae, height=size[1], width=size[0])[0] * dtype.itemsize / vae.dtype.itemsize)
     modules = [outline.unet] if vae is None else [outline.unet, vae]
     weights = 1.1 * sum(parameter.numel() for module in modules for parameter in module.parameters())
+    return int(BASE + dtype.itemsize * weights + peak)
+
+
+_EXPANSION = 16
+"""Numbers that a block of a transformer holds for each of a token's: queries, keys, values, the wide layer, copies."""
+
+
+def _of_transformer(outline: Any, size: tuple[int, int], dtype: torch.dtype, batch: int) -> int:
+    """The same of a transformer, whose text encoders are often as large as it is, and are not counted."""
+    from ..models.denoisers import read_model
+    from ..vae import decode_memory
+
+    architecture, config = read_model(outline), outline.transformer.config
+    heads = config.get("num_attention_heads") or config.get("n_heads") or 1
+    width = int(config.get("dim") or heads * config.get("attention_head_dim", 64))
+    tokens = (size[0] // architecture.size_multiple) * (size[1] // architecture.size_multiple)
+    peak = float(dtype.itemsize * batch * _EXPANSION * width * tokens)
+    modules = [outline.transformer] if outline.vae is None else [outline.transformer, outline.vae]
+    if outline.vae is not None:
+        with suppress(ModelError):
+            needed = decode_memory(outline.vae, height=size[1], width=size[0])[0]
+            peak = max(peak, needed * dtype.itemsize / outline.vae.dtype.itemsize)
+    weights = sum(parameter.numel() for module in modules for parameter in module.parameters())
     return int(BASE + dtype.itemsize * weights + peak)

@@ -54,24 +54,25 @@ def check(
     for file in files:
         if file not in shipped_recipes() and not Path(file).is_file():
             raise RequestError(f"no shipped recipe and no file is named {file!r}{near_recipes(file)}")
-    architecture = None
+    outline = None
     if model is not None:
         locate(model, config)
 
+        from ..models.denoisers import read_model
         from ..models.loading import load_outline
-        from ..unet.architecture import read_architecture
+        from ..patching.plan import plan
 
-        architecture = read_architecture(load_outline(model, config=config, allow_pickle=allow_pickle))
+        outline = load_outline(model, config=config, allow_pickle=allow_pickle)
+        native = read_model(outline).native_size
     wrong = 0
     for file in files:
         try:
             recipe = Recipe.load(file)
             found = summary(recipe)
-            if architecture is not None:
-                from ..recipes.resolution import resolve
-
-                layers = resolve(recipe, architecture)
-                found += f"; on {model}: {len(layers.redilated)} layers re-dilated, {len(layers.dispersed)} dispersed"
+            if outline is not None:
+                planned = plan(outline, native.height, native.width, recipe=recipe)
+                layers = f"{len(planned.factors(0))} layers re-dilated, {len(planned.dispersed(0))} dispersed"
+                found += f"; on {model}: {layers}" if recipe.redilation or recipe.dispersion else f"; fits {model}"
             print(f"{file}: good: {found}")
         except RecipeError as error:
             wrong += 1
@@ -98,4 +99,11 @@ def summary(recipe: Recipe) -> str:
         parts.append(f"noise damping until {recipe.noise_damping.until:g}")
     if recipe.freeu:
         parts.append("FreeU")
+    if recipe.positions:
+        factor = f" {recipe.positions.factor:g}" if recipe.positions.factor else ""
+        parts.append(f"positions by {recipe.positions.method}{factor} until {recipe.positions.until:g}")
+    if recipe.attention:
+        parts.append(f"attention {recipe.attention.temperature} until {recipe.attention.until:g}")
+    if recipe.schedule:
+        parts.append(f"schedule shifted: {recipe.schedule.shift}")
     return "; ".join(parts)

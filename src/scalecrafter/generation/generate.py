@@ -21,14 +21,14 @@ from ..methods.steps.denoising import Progress
 from ..methods.steps.diagnostics import explained_out_of_memory
 from ..methods.steps.enlarging import enlarge_image
 from ..methods.steps.job import PictureJob
-from ..models.denoisers import default_guidance, denoiser_name, denoiser_of, latent_channels, read_model, taken_channels
+from ..models.denoisers import denoiser_name, denoiser_of, latent_channels, read_model, taken_channels
 from ..models.schedulers import using_scheduler, viewer_name
 from ..patching.apply import set_aside
 from ..request.batching import batch_key
 from ..request.enlarge_source import enlarged_size, open_source, source_size
 from ..request.inputs import composite_mask, digests
 from ..request.methods import METHODS
-from ..request.request import Request, RequestError
+from ..request.request import MODELS_GUIDANCE, Request, RequestError
 from ..transformer.architecture import TransformerArchitecture
 from ..vae import AUTO, MemoryBudget, vae_memory_applied
 from . import peak_memory
@@ -99,7 +99,7 @@ def generate_many(
     for request in requests:
         check_method(request, isinstance(architecture, TransformerArchitecture))
         check_task(request, taken_channels(pipe), latent_channels(pipe.vae))
-    settled = [settle(request, architecture, default_guidance(pipe))[0] for request in requests]
+    settled = [settle(request, architecture)[0] for request in requests]
     first = settled[0]
     _check_one_batch(settled)
 
@@ -158,9 +158,7 @@ def _check_draws_prompts(pipe: Any) -> None:
         raise ModelError(f"{kind} does not draw a prompt at a given size: {instead}")
 
 
-def settle(
-    request: Request, architecture: ModelSizes, guidance: float | None = None
-) -> tuple[Request, tuple[int, int]]:
+def settle(request: Request, architecture: ModelSizes) -> tuple[Request, tuple[int, int]]:
     """The request with everything decided that it left open, and its size (width, height) in image pixels.
 
     The size, unless asked for, is that of the picture it starts from, or the nearest one that the model can make; else
@@ -178,8 +176,9 @@ def settle(
     else:
         width, height = architecture.default_size
     seed = secrets.randbelow(2**32) if request.seed is None else request.seed
-    if guidance is not None and "guidance" not in request.model_fields_set:
-        known["guidance"] = guidance
+    own = getattr(architecture, "guidance", None)
+    if own is not None and "guidance" not in request.model_fields_set and request.model not in MODELS_GUIDANCE:
+        known["guidance"] = own
     settled = request.self_contained().changed(width=width, height=height, seed=seed, **known)
     return settled, (width, height)
 

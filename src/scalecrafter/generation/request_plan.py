@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..models.denoisers import read_model
 from ..models.loading import Outline, load_outline
 from ..models.schedulers import make_scheduler
 from ..patching.plan import plan
 from ..recipes.plan import Plan
+from ..recipes.transformer_plan import TransformerPlan
 from ..request.request import Request
-from ..unet.architecture import read_architecture
 from .generate import settle
 
 
-def plan_of(request: Request, **loading: Any) -> Plan:
+def plan_of(request: Request, **loading: Any) -> Plan | TransformerPlan:
     """What a picture by this request would do to every layer at every step; no weights are read where possible.
 
     Args:
@@ -26,8 +27,7 @@ def plan_of(request: Request, **loading: Any) -> Plan:
     outline = load_outline(request.model, **loading)
     if request.scheduler is not None:
         scheduler = make_scheduler(request.scheduler, outline.scheduler)
-        outline = Outline(outline.unet, scheduler, outline.vae_scale_factor, outline.vae)
-    _, (width, height) = settle(request, read_architecture(outline))
-    planned = plan(outline, height, width, request.steps, request.resolved_recipe())
-    assert isinstance(planned, Plan)  # an outline has a U-Net
-    return planned
+        unet, transformer = (getattr(outline, name, None) for name in ("unet", "transformer"))
+        outline = Outline(unet, scheduler, outline.vae_scale_factor, outline.vae, transformer)
+    _, (width, height) = settle(request, read_model(outline))
+    return plan(outline, height, width, request.steps, request.resolved_recipe())

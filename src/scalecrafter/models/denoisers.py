@@ -14,7 +14,13 @@ from torch import Tensor
 from .._util.sizes import GridSize
 from ..errors import ModelError
 from ..ops.packing import packed, patches, unpacked
-from ..transformer.architecture import TransformerArchitecture, read_transformer, transformer_of, uncompiled
+from ..transformer.architecture import (
+    TransformerArchitecture,
+    guidance_argument,
+    read_transformer,
+    transformer_of,
+    uncompiled,
+)
 from ..transformer.families import TransformerFamily, transformer_family
 from ..unet.architecture import Architecture, read_architecture
 
@@ -59,21 +65,6 @@ def taken_channels(pipe: Any) -> int:
     family = family_of_pipeline(pipe)
     channels = int(denoiser_of(pipe).config.in_channels)
     return channels // 4 if family is not None and family.packed else channels
-
-
-def guidance_argument(pipe: Any) -> str:
-    """The argument of its call that a request's guidance is: the true scale, unless the model has learnt another."""
-    parameters = inspect.signature(type(pipe).__call__).parameters
-    learnt = getattr(pipe, "transformer", None) is None or bool(pipe.transformer.config.get("guidance_embeds"))
-    return "guidance_scale" if learnt or "true_cfg_scale" not in parameters else "true_cfg_scale"
-
-
-def default_guidance(pipe: Any) -> float | None:
-    """The guidance of a request that says none: a transformer's pipeline's own; None leaves it to the request."""
-    if family_of_pipeline(pipe) is None:
-        return None
-    default = inspect.signature(type(pipe).__call__).parameters[guidance_argument(pipe)].default
-    return float(default) if isinstance(default, (int, float)) else None
 
 
 def unguided(pipe: Any, guidance: float) -> float:

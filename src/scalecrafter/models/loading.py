@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from ..errors import ModelError
-from ..unet.sizes import AUTOENCODERS, pixel_factor
+from ..unet.sizes import AUTOENCODERS, autoencoder_factor
 from .components import check_folders, check_tokenizers, load_components, read_index
 from .reasons import reason
 from .single_file import cut_short, load_single_file
@@ -41,9 +41,11 @@ def load_pipeline(
     """A diffusers pipeline, ready to run.
 
     Args:
-        model: "critters" (the embedded model), a folder in the diffusers layout, a single-file checkpoint of Stable
-            Diffusion 1, 2 or XL, or a hub id such as "stabilityai/stable-diffusion-xl-base-1.0".
-        dtype: "fp32", "fp16", "bf16" or a torch dtype; float16 on CUDA and float32 elsewhere by default.
+        model: "critters" (the embedded model), a folder in the diffusers layout (with a U-Net, or a transformer of a
+            known family), a single-file checkpoint of Stable Diffusion 1, 2 or XL, or a hub id such as
+            "stabilityai/stable-diffusion-xl-base-1.0".
+        dtype: "fp32", "fp16", "bf16" or a torch dtype; by default float32, on CUDA float16, or bfloat16 for a
+            transformer.
         device: "cpu", "cuda", "cuda:1", "mps" …; None and "auto" take the best one there is.
         allow_pickle: also read .ckpt and .bin files, with torch's weights-only reader, which runs no code of theirs.
         config: for a single file, which holds no configuration: a diffusers folder of the same kind of model, a folder
@@ -62,12 +64,15 @@ def load_pipeline(
     precision = resolve_dtype(dtype, place)
     kind, source = locate(model, config)
     with quiet():
-        if kind == "folder":
-            pipe = _load_folder(Path(source), precision, allow_pickle)
-        elif kind == "file":
-            pipe = load_single_file(Path(source), precision, allow_pickle, config)
+        variant = None
+        if kind == "hub":
+            source, variant = _download(source, precision, allow_pickle)
+        if dtype is None and place.type == "cuda" and kind != "file" and "transformer" in read_index(Path(source)):
+            precision = torch.bfloat16  # which transformers are trained in; float16 overflows in many
+        if kind != "file":
+            pipe = _load_folder(Path(source), precision, allow_pickle, variant)
         else:
-            pipe = _load_hub(source, precision, allow_pickle)
+            pipe = load_single_file(Path(source), precision, allow_pickle, config)
         try:
             pipe.to(place)
         except torch.OutOfMemoryError:
@@ -119,11 +124,15 @@ class Outline:
     """The part of a pipeline that planning needs: shapes and schedule, no weights."""
 
     unet: Any
-    """On the meta device."""
+    """On the meta device; None where there is a transformer."""
     scheduler: Any
     vae_scale_factor: int
     vae: Any
     """On the meta device; None where the model has none."""
+    transformer: Any = None
+    """On the meta device; None where there is a U-Net."""
+    pipeline_class: Any = None
+    """Of diffusers; None where it is not known."""
 
 
 def load_outline(model: str | os.PathLike[str], **options: Any) -> Any:
@@ -132,7 +141,7 @@ def load_outline(model: str | os.PathLike[str], **options: Any) -> Any:
     `options` are those of `load_pipeline`.
 
     Raises:
-        ModelError: as `load_pipeline`, or for a folder without a U-Net.
+        ModelError: as `load_pipeline`, or for a folder with neither a U-Net nor a transformer.
     """
     import diffusers
 
@@ -145,18 +154,25 @@ def load_outline(model: str | os.PathLike[str], **options: Any) -> Any:
     try:
         autoencoder = next((name for name in AUTOENCODERS if name in index), None)
         vae_config = _config(folder / autoencoder) if autoencoder else {"block_out_channels": [0]}
-        unet_class = getattr(diffusers, index["unet"][1])
-        unet_config = _config(folder / "unet")
+        factor = autoencoder_factor(vae_config)
+        name = "transformer" if "transformer" in index and "unet" not in index else "unet"
+        denoiser_class = getattr(diffusers, index[name][1])
+        denoiser_config = _config(folder / name)
         with quiet(), torch.device("meta"):
-            unet = unet_class.from_config(unet_config)
+            denoiser = denoiser_class.from_config(denoiser_config)
             vae = getattr(diffusers, index[autoencoder][1]).from_config(vae_config) if autoencoder else None
         with quiet():
             scheduler = getattr(diffusers, index["scheduler"][1]).from_pretrained(str(folder), subfolder="scheduler")
     except (OSError, KeyError, AttributeError, TypeError, ValueError) as error:
-        if not (folder / "unet").is_dir():
-            raise ModelError(f"ScaleCrafter needs a convolutional U-Net; the model in {source!r} has none") from None
+        if not any((folder / one).is_dir() for one in ("unet", "transformer")):
+            raise ModelError(
+                f"ScaleCrafter needs a U-Net or a diffusion transformer; the model in {source!r} has none"
+            ) from None
         raise ModelError(f"cannot read the model in {source!r}: {reason(error)}") from error
-    return Outline(unet, scheduler, pixel_factor(vae_config["block_out_channels"]), vae)
+    made_by = getattr(diffusers, str(index["_class_name"]), None)
+    if name == "unet":
+        return Outline(denoiser, scheduler, factor, vae, pipeline_class=made_by)
+    return Outline(None, scheduler, factor, vae, denoiser, made_by)
 
 
 def _config(folder: Path) -> Any:
@@ -196,7 +212,8 @@ def _variant(folder: Path) -> str | None:
     return "fp16" if weights and all(".fp16." in name for name in weights) else None
 
 
-def _load_hub(name: str, dtype: torch.dtype, allow_pickle: bool) -> Any:
+def _download(name: str, dtype: torch.dtype, allow_pickle: bool) -> tuple[str, str | None]:
+    """(folder, variant of the weights) of a model of the hub."""
     from diffusers import DiffusionPipeline
 
     variants: tuple[str | None, ...] = ("fp16", None) if dtype is torch.float16 else (None,)
@@ -207,7 +224,7 @@ def _load_hub(name: str, dtype: torch.dtype, allow_pickle: bool) -> Any:
         except Exception as error:
             problem = error
         else:
-            return _load_folder(Path(folder), dtype, allow_pickle, variant)
+            return str(folder), variant
     raise ModelError(
         f"cannot load {name!r}: there is no such folder here, and the hub answered: {reason(problem)}"
     ) from problem

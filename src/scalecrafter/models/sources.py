@@ -11,8 +11,8 @@ from typing import Any
 
 from .._util.text import near_names
 from ..errors import ModelError
-from ..unet.sizes import AUTOENCODERS, ModelSizes, native_grid, pixel_factor
-from .embedded import EMBEDDED_MODELS, embedded_folder
+from ..unet.sizes import AUTOENCODERS, ModelSizes, autoencoder_factor, native_grid, pixel_factor
+from .embedded import EMBEDDED_MODELS, NOT_YET, embedded_folder
 
 PICKLE_SUFFIXES = (".ckpt", ".bin", ".pt", ".pth")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -24,7 +24,7 @@ class FolderFacts:
 
     sizes: ModelSizes
     channels: int
-    """Of the U-Net's input."""
+    """Of the maps that the denoiser takes."""
     latent_channels: int
 
 
@@ -48,6 +48,8 @@ def folder_facts(folder: Path) -> FolderFacts | None:
     """What the configuration of a diffusers folder says; None where it is of another kind, or cannot be read."""
     try:
         index = _json(folder / "model_index.json")
+        if "transformer" in index and "unet" not in index:
+            return _transformer_facts(folder)
         unet = _json(folder / "unet" / "config.json")
         autoencoder = _json(folder / next(name for name in AUTOENCODERS if name in index) / "config.json")
         native = native_grid(unet)
@@ -62,10 +64,33 @@ def folder_facts(folder: Path) -> FolderFacts | None:
         return None
 
 
+_MEGAPIXEL = 1024
+"""The side that transformers are trained at whose configuration says none."""
+
+
+def _transformer_facts(folder: Path) -> FolderFacts:
+    transformer, autoencoder = (_json(folder / name / "config.json") for name in ("transformer", "vae"))
+    latents = int(autoencoder.get("latent_channels") or autoencoder["z_dim"])
+    channels, factor = int(transformer["in_channels"]), autoencoder_factor(autoencoder)
+    packed = channels % 4 == 0 and channels // 4 == latents
+    patch = transformer.get("patch_size") or transformer.get("all_patch_size") or 1
+    side = 2 if packed else int(patch if isinstance(patch, int) else patch[0])
+    native = transformer.get("sample_size") or _MEGAPIXEL // factor
+    sizes = ModelSizes(
+        native_height=native // side * side,
+        native_width=native // side * side,
+        levels=side.bit_length(),
+        pixel_factor=factor,
+    )
+    return FolderFacts(sizes, channels // 4 if packed else channels, latents)
+
+
 def _locate(name: str) -> tuple[str, str]:
     if name in EMBEDDED_MODELS:
         return "folder", str(embedded_folder(name))
     path = Path(name).expanduser()
+    if name in NOT_YET and not path.exists():
+        raise ModelError(f"there is no model {name!r} here: {NOT_YET[name]}")
     if path.is_dir():
         if not (path / "model_index.json").is_file():
             raise ModelError(

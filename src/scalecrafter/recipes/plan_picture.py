@@ -13,10 +13,11 @@ from itertools import groupby
 from math import log2
 from typing import TYPE_CHECKING
 
-from .._util.sizes import Factors
+from .._util.sizes import Factors, ImageSize
 
 if TYPE_CHECKING:
     from .plan import Plan
+    from .transformer_plan import TransformerPlan
 
 _LABELS, _BARS, _ROW, _GAP, _TOP = 190, 520, 22, 3, 64
 """Pixels: width of the labels and of the bars; height of a row, between rows, and above the first panel."""
@@ -56,16 +57,15 @@ class _Cell:
 
 
 _Row = tuple[str, tuple[_Cell, ...]]
+_Panel = tuple[str, list[_Row]]
 
 
-def plan_picture(plan: Plan) -> str:
+def plan_picture(plan: Plan | TransformerPlan) -> str:
     """The picture as an SVG document; 730 pixels wide, as high as the plan needs."""
-    native = plan.architecture.pixel_factor
-    title = f"{plan.width}×{plan.height} pixels in {plan.steps} steps"
-    subtitle = (
-        f"family {plan.architecture.family}, trained at "
-        f"{plan.architecture.native_width * native}×{plan.architecture.native_height * native}"
-    )
+    from .transformer_plan import TransformerPlan
+
+    if isinstance(plan, TransformerPlan):
+        return _drawn(*_titles(plan, plan.architecture.native_size), _of_transformer(plan), plan)
     steps = range(plan.steps)
     structure: list[dict[str, Factors] | None] = [plan.factors(step) for step in steps]
     strong = [plan.damping_factors(step) for step in steps]
@@ -76,6 +76,42 @@ def plan_picture(plan: Plan) -> str:
         if damped < plan.steps:
             name += f" (steps 1–{damped})"
         panels.append((name, _rows(plan, _cells(plan, strong))))
+    return _drawn(*_titles(plan, plan.architecture.native_size), panels, plan)
+
+
+def _titles(plan: Plan | TransformerPlan, native: ImageSize) -> tuple[str, str]:
+    title = f"{plan.width}×{plan.height} pixels in {plan.steps} steps"
+    return title, f"family {plan.architecture.family}, trained at {native.width}×{native.height}"
+
+
+def _of_transformer(plan: TransformerPlan) -> list[_Panel]:
+    """Positions and attention over the steps, and convolutions where they are dilated."""
+    steps = range(plan.steps)
+    scales = [plan.scales(step) for step in steps]
+    rows: list[_Row] = [
+        (f"positions, {name}", tuple(_Cell((round(scale[axis], 3),) * 2) for scale in scales))
+        for axis, name in enumerate(("vertical", "horizontal"))
+    ]
+    rows.append(("attention", tuple(_Cell((round(plan.temperature(step), 3),) * 2) for step in steps)))
+    panels = [("How much positions are scaled, and attention sharpened", rows)]
+    factors = [plan.factors(step) for step in steps]
+    layers = sorted({name for each in factors for name in each})
+    if layers:
+        cells = [(name, tuple(_Cell(each.get(name, (1.0, 1.0))) for each in factors)) for name in layers]
+        panels.append(("Dilation factor of each layer's convolutions", _grouped(cells)))
+    return panels
+
+
+def _grouped(lines: list[_Row]) -> list[_Row]:
+    """Those next to each other that do the same are one row."""
+    rows = []
+    for cells, group in groupby(lines, key=lambda line: line[1]):
+        names = [name for name, _ in group]
+        rows.append((names[0] if len(names) == 1 else f"{len(names)} layers", cells))
+    return rows
+
+
+def _drawn(title: str, subtitle: str, panels: list[_Panel], plan: Plan | TransformerPlan) -> str:
     largest = max(max(cell.factors) for _, rows in panels for _, cells in rows for cell in cells)
     parts: list[str] = []
     top = _TOP

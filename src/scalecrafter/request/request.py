@@ -43,7 +43,7 @@ LARGEST_SEED = 2**53 - 1
 DEFAULT_STEPS = 25
 DEFAULT_GUIDANCE = 7.5
 """Of a model that is not named below: the usual scale for Stable Diffusion."""
-MODELS_GUIDANCE = {"critters": 2.0}
+MODELS_GUIDANCE = {"critters": 2.0, "critters-dit": 3.0}
 """By embedded name, the scale at which a model draws best (measured: docs/log/quality.md)."""
 DEFAULT_MASKED_STRENGTH = 1.0
 """With a mask: what is white is drawn anew."""

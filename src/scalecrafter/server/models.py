@@ -6,10 +6,11 @@ import gc
 from collections import OrderedDict
 from typing import Any
 
+from .._util.sizes import ModelSizes
 from ..errors import ModelError
+from ..models.denoisers import read_model
 from ..models.loading import load_outline, load_pipeline
 from ..models.sources import locate
-from ..unet.architecture import Architecture, read_architecture
 from .records import ModelFacts
 from .settings import ServerSettings
 
@@ -42,15 +43,16 @@ class Models:
     def facts(self, name: str) -> ModelFacts | None:
         """The facts of a model; None if its weights would have to be read for them."""
         if name in self._loaded:
-            return facts_of(read_architecture(self._loaded[name]))
+            return facts_of(read_model(self._loaded[name]))
         where = self._settings.models[name]
-        return facts_of(read_architecture(load_outline(where))) if locate(where)[0] == "folder" else None
+        return facts_of(read_model(load_outline(where))) if locate(where)[0] == "folder" else None
 
 
-def facts_of(architecture: Architecture) -> ModelFacts:
+def facts_of(architecture: ModelSizes) -> ModelFacts:
     """The facts of an architecture; the size as in `generation.generate.settle`."""
     return ModelFacts(
         size_multiple=architecture.size_multiple,
         width=architecture.default_size.width,
         height=architecture.default_size.height,
+        guidance=getattr(architecture, "guidance", None),
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict
 
 from .._util.sizes import ImageSize, check_size, nearest_size
-from ..request.request import Request
+from ..request.request import MODELS_GUIDANCE, Request
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 FINAL = frozenset({DONE, FAILED, CANCELLED})
@@ -126,6 +126,8 @@ class ModelFacts(BaseModel):
     width: int
     """Of a picture without a size in its request, in image pixels."""
     height: int
+    guidance: float | None = None
+    """Of a request that says none; None: that of every model."""
 
     def settle(self, request: Request, image: ImageSize | None = None) -> Request:
         """The request with its size, if it had none, as `generation.generate.settle` has it.
@@ -137,6 +139,9 @@ class ModelFacts(BaseModel):
         Raises:
             SizeError: for a size that the model cannot make.
         """
+        own = self.guidance is not None and request.model not in MODELS_GUIDANCE
+        if own and "guidance" not in request.model_fields_set:
+            request = request.changed(guidance=self.guidance)
         if request.enlarge is not None:
             return request  # any size will do
         if request.width is None and image is not None:

@@ -130,8 +130,8 @@ class PictureWorker:
     def _generate(self, claim: Claim, target: Path) -> FinishedPicture:
         from ..generation.generate import generate
         from ..generation.picture_files import save_picture
+        from ..models.denoisers import read_model
         from ..request.enlarge_source import source_size
-        from ..unet.architecture import read_architecture
         from .models import facts_of
         from .progress import ProgressReporter
 
@@ -140,7 +140,7 @@ class PictureWorker:
         names = {field: getattr(request, field) for field in PICTURE_FIELDS if getattr(request, field) is not None}
         paths = {field: str(self.folders.upload(name)) for field, name in names.items()}
         own = source_size(paths["image"]) if "image" in paths else None
-        settled = facts_of(read_architecture(pipe)).settle(request, own)
+        settled = facts_of(read_model(pipe)).settle(request, own)
         self.settings.limits.check(settled)
         request = request if own is not None else settled  # what its image decides is left to be decided, and told
         progress = ProgressReporter(self.claims, claim, pipe.vae, self._must_stop, lambda: self._lost)

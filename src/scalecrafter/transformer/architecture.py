@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ class TransformerArchitecture(ModelSizes):
     """The facts about a transformer that ScaleCrafter acts on."""
 
     kind: TransformerFamily
+    guidance: float | None = None
+    """The guidance that its pipeline has where none is said; None for a bare transformer."""
 
     @property
     def family(self) -> str:
@@ -62,7 +65,8 @@ def transformer_of(pipe: Any) -> nn.Module | None:
     if isinstance(pipe, nn.Module) or module is None or has_unet or getattr(pipe, "unet", None) is not None:
         return None
     raise ModelError(
-        f"ScaleCrafter does not know the transformer of {type(pipe).__name__} ({type(module).__name__}); the families "
+        f"ScaleCrafter does not know the transformer of {pipeline_class(pipe).__name__} ({type(module).__name__}); "
+        "the families "
         f"that it knows are {', '.join(TRANSFORMERS)}"
     )
 
@@ -101,8 +105,36 @@ def read_transformer(pipe: Any, transformer: nn.Module) -> TransformerArchitectu
     else:
         height, width = (tokens * latents for tokens in family.native)
     return TransformerArchitecture(
-        native_height=height, native_width=width, levels=latents.bit_length(), pixel_factor=factor, kind=family
+        native_height=height,
+        native_width=width,
+        levels=latents.bit_length(),
+        pixel_factor=factor,
+        kind=family,
+        guidance=own_guidance(pipe),
     )
+
+
+def guidance_argument(pipe: Any) -> str:
+    """The argument of a pipeline's call that a request's guidance is: the true scale, unless the model learnt one."""
+    parameters = inspect.signature(pipeline_class(pipe).__call__).parameters
+    config: Any = getattr(getattr(pipe, "transformer", None), "config", {})
+    true = "true_cfg_scale" in parameters and config and not config.get("guidance_embeds")
+    return "true_cfg_scale" if true else "guidance_scale"
+
+
+def own_guidance(pipe: Any) -> float | None:
+    """The default of that argument; None where there is none."""
+    kind = pipeline_class(pipe)
+    if isinstance(pipe, nn.Module) or not callable(getattr(kind, "__call__", None)):  # noqa: B004
+        return None
+    parameter = inspect.signature(kind.__call__).parameters.get(guidance_argument(pipe))
+    default = parameter.default if parameter is not None else None
+    return float(default) if isinstance(default, (int, float)) else None
+
+
+def pipeline_class(pipe: Any) -> type[Any]:
+    """The class of a pipeline, or of the one that an outline is of."""
+    return getattr(pipe, "pipeline_class", None) or type(pipe)
 
 
 def attention_layers(transformer: nn.Module, family: TransformerFamily) -> list[nn.Module]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from .._util.sizes import GridSize, ModelSizes
 
-__all__ = ["AUTOENCODERS", "ModelSizes", "native_grid", "pixel_factor"]
+__all__ = ["AUTOENCODERS", "ModelSizes", "autoencoder_factor", "native_grid", "pixel_factor"]
 
 AUTOENCODERS = ("vae", "movq", "vqvae")
 """What diffusers' pipelines call the part that turns latents into pictures."""
@@ -22,6 +22,13 @@ def native_grid(config: Mapping[str, Any]) -> GridSize:
         return GridSize(72, 128)  # Stable Video Diffusion keeps SD 2.1's 96 in its config; it was trained at 1024×576
     height, width = (native, native) if isinstance(native, int) else native
     return GridSize(int(height), int(width))
+
+
+def autoencoder_factor(config: Mapping[str, Any]) -> int:
+    """Image pixels to one latent pixel of an autoencoder of this configuration, also of videos (Wan, Qwen-Image)."""
+    if "temperal_downsample" in config:
+        return int(config.get("scale_factor_spatial") or 2 ** len(config["temperal_downsample"]))
+    return pixel_factor(config.get("block_out_channels") or config["encoder_block_out_channels"])
 
 
 def pixel_factor(block_out_channels: object) -> int:

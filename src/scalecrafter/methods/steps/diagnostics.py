@@ -44,7 +44,7 @@ def check_finite(values: Tensor, what: str, pipe: Any) -> None:
 
 
 @contextmanager
-def explained_out_of_memory(request: Request, architecture: ModelSizes, name: str) -> Iterator[None]:
+def explained_out_of_memory(request: Request, architecture: ModelSizes, name: str = "the U-Net") -> Iterator[None]:
     """Turn torch's and Python's ways of running out of memory into one error.
 
     It says what was tried, how much was needed and what to try next.  Decoding has an explanation of its own.
