@@ -141,5 +141,5 @@ def test_an_outline_of_a_model_without_unet_is_told(folder: Path, tmp_path: Path
     content = json.loads(index.read_text())
     del content["unet"]
     index.write_text(json.dumps(content))
-    with pytest.raises(ModelError, match="needs a convolutional U-Net"):
+    with pytest.raises(ModelError, match="needs a U-Net or a diffusion transformer"):
         load_outline(tmp_path / "transformer")

@@ -117,7 +117,7 @@ class Latents:
 
 
 @torch.no_grad()
-def _adopt_words(
+def adopt_words(
     encoder: CLIPTextModel, tokenizer: CLIPTokenizer, known: CLIPTextModel, known_tokenizer: CLIPTokenizer
 ) -> None:
     """Give the tokens of another vocabulary what they had there, whatever their numbers are."""
@@ -153,7 +153,7 @@ def train_denoiser(
         known = CLIPTextModel.from_pretrained(warm_start / "text_encoder")
         missing = adopt(model.text_encoder, known)
         missing += adopt(model.unet, UNet2DConditionModel.from_pretrained(warm_start / "unet"))
-        _adopt_words(model.text_encoder, tokenizer, known, CLIPTokenizer.from_pretrained(warm_start / "tokenizer"))
+        adopt_words(model.text_encoder, tokenizer, known, CLIPTokenizer.from_pretrained(warm_start / "tokenizer"))
         if missing:
             report(f"begun from {warm_start}, but for {', '.join(missing)}")
     model = model.to(device)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline
 from PIL import Image
 from transformers import CLIPTokenizer
 
@@ -38,7 +41,7 @@ SHARD = "16MB"
 """Of one weight file: repositories and their hosts like small files."""
 
 
-def export(pipe: StableDiffusionPipeline, folder: Path, dtype: torch.dtype = torch.float16) -> int:
+def export(pipe: DiffusionPipeline, folder: Path, dtype: torch.dtype = torch.float16) -> int:
     """Write the pipeline to `folder` (replaced whole) and return the bytes of its weights."""
     temporary = folder.with_name(folder.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -78,19 +81,18 @@ DETAILED_PREVIEW_PROMPTS = (
 
 
 def preview(
-    pipe: StableDiffusionPipeline,
+    pipe: DiffusionPipeline,
     path: Path,
     size: int = 256,
     steps: int = 25,
     prompts: tuple[str, ...] = PREVIEW_PROMPTS,
+    call: Mapping[str, Any] = MappingProxyType({"guidance_scale": 4.0}),
 ) -> None:
-    """A grid of twelve native pictures, to be looked at."""
+    """A grid of twelve native pictures, to be looked at; `call` are further arguments of the pipeline."""
     pictures = []
     for prompt in prompts:
         generator = torch.Generator().manual_seed(0)
-        result = pipe(
-            prompt, height=size, width=size, num_inference_steps=steps, guidance_scale=4.0, generator=generator
-        )
+        result = pipe(prompt, height=size, width=size, num_inference_steps=steps, generator=generator, **call)
         pictures.append(result.images[0])
     grid = Image.new("RGB", (size * 4, size * 3))
     for index, picture in enumerate(pictures):

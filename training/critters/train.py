@@ -2,6 +2,8 @@
 
 Draws the pictures, trains the autoencoder, encodes, trains text encoder and U-Net, and writes the diffusers
 folder.  Every stage is skipped when its result is there already and resumed where it stopped otherwise.
+With `--architecture dit` a transformer is trained in the place of the U-Net: critters-dit.  In the folder of another
+run it begins with that one's latents.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +38,13 @@ from .export import DETAILED_PREVIEW_PROMPTS, PREVIEW_PROMPTS, assemble, export,
 from .loop import pick_device, pick_precision, save_atomically
 from .scene import SHIPPED_WORLD, WORLDS
 from .tokenizer import build_tokenizer
+from .transformer import (
+    PREVIEW_CALL,
+    TransformerDenoiser,
+    TransformerSettings,
+    assemble_transformer,
+    train_transformer,
+)
 
 
 @dataclass(frozen=True)
@@ -45,12 +55,14 @@ class Settings:
     workers: int = 2
     autoencoder: AutoencoderSettings = field(default_factory=AutoencoderSettings)
     denoiser: DenoiserSettings = field(default_factory=DenoiserSettings)
+    transformer: TransformerSettings = field(default_factory=TransformerSettings)
 
 
 DETAILED = Settings(
     world="detailed",
     autoencoder=AutoencoderSettings(channels=16, power_weight=1.0, normalised=True),
     denoiser=DenoiserSettings(channels=16),
+    transformer=TransformerSettings(channels=16),
 )
 """Of the detailed world."""
 
@@ -60,6 +72,9 @@ SMOKE = Settings(
     workers=1,
     autoencoder=AutoencoderSettings(widths=(8, 8, 8, 8), steps=2, crops=2, crop=64),
     denoiser=DenoiserSettings(widths=(16, 16, 16, 16), text_width=16, text_layers=1, steps=2, batch=2),
+    transformer=TransformerSettings(
+        heads=2, head_dim=16, double=1, single=1, text_width=16, text_layers=1, steps=2, batch=2
+    ),
 )
 """A run of seconds through every stage; its model is noise."""
 
@@ -74,8 +89,9 @@ def run(
     preview_every: int = 1000,
     warm_start: Path | None = None,
     compiled: bool = False,
+    architecture: str = "unet",
 ) -> Path:
-    """All stages; returns the diffusers folder.
+    """All stages; returns the diffusers folder.  `architecture` is "unet" or "dit".
 
     With `warm_start` (a folder that an earlier run wrote) all networks go on from there; one that is given 0
     steps stays as it is.
@@ -118,6 +134,22 @@ def run(
     report(f"latents: {sum(len(each.means) for each in data)}, scaling factor {scaling_factor}")
 
     prompts = DETAILED_PREVIEW_PROMPTS if world == "detailed" else PREVIEW_PROMPTS
+    folder = export_to or out / ("critters" if architecture == "unet" else "critters-dit")
+    if architecture == "dit":
+
+        def look_at(step: int, average: nn.Module) -> None:
+            if step % preview_every == 0:
+                assert isinstance(average, TransformerDenoiser)
+                pipe = assemble_transformer(vae, average, tokenizer, scaling_factor)
+                preview(pipe, out / f"preview-dit-{step:06d}.png", prompts=prompts, call=PREVIEW_CALL)
+
+        trained = train_transformer(
+            data, tokenizer, scaling_factor, settings.transformer, out / "denoiser-dit.pt", device, dtype, report,
+            checkpoint_every, look_at, warm_start,
+        )  # fmt: skip
+        size = export(assemble_transformer(vae, trained, tokenizer, scaling_factor), folder)
+        report(f"wrote {folder}: {size / 1e6:.1f} MB of weights")
+        return folder
 
     def look(step: int, average: nn.Module) -> None:
         if step % preview_every == 0:
@@ -139,7 +171,6 @@ def run(
         warm_start,
         compiled,
     )
-    folder = export_to or out / "critters"
     size = export(assemble(vae, denoiser, tokenizer, scaling_factor), folder)
     report(f"wrote {folder}: {size / 1e6:.1f} MB of weights")
     return folder
@@ -199,6 +230,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--world", default=SHIPPED_WORLD, choices=WORLDS, help="which scenes (default: %(default)s)")
     parser.add_argument("--scenes", type=int)
+    parser.add_argument("--architecture", default="unet", choices=["unet", "dit"], help="dit: critters-dit")
     parser.add_argument("--workers", type=int, help="processes that draw scenes")
     parser.add_argument("--autoencoder-steps", type=int, help="with --warm-start, 0 keeps its autoencoder as it is")
     parser.add_argument("--denoiser-steps", type=int)
@@ -217,6 +249,7 @@ def main(arguments: list[str] | None = None) -> None:
             world=options.world,
             autoencoder=replace(SMOKE.autoencoder, channels=settings.autoencoder.channels),
             denoiser=replace(SMOKE.denoiser, channels=settings.denoiser.channels),
+            transformer=replace(SMOKE.transformer, channels=settings.denoiser.channels),
         )
     if options.scenes:
         settings = replace(settings, scenes=options.scenes)
@@ -225,11 +258,11 @@ def main(arguments: list[str] | None = None) -> None:
     if options.autoencoder_steps is not None:
         settings = replace(settings, autoencoder=replace(settings.autoencoder, steps=options.autoencoder_steps))
     if options.denoiser_steps is not None:
-        settings = replace(settings, denoiser=replace(settings.denoiser, steps=options.denoiser_steps))
+        settings = _of_denoisers(settings, steps=options.denoiser_steps)
     if options.denoiser_batch is not None:
-        settings = replace(settings, denoiser=replace(settings.denoiser, batch=options.denoiser_batch))
+        settings = _of_denoisers(settings, batch=options.denoiser_batch)
     if options.denoiser_rate is not None:
-        settings = replace(settings, denoiser=replace(settings.denoiser, learning_rate=options.denoiser_rate))
+        settings = _of_denoisers(settings, learning_rate=options.denoiser_rate)
     device = pick_device(options.device)
     run(
         settings,
@@ -239,6 +272,16 @@ def main(arguments: list[str] | None = None) -> None:
         options.export_to,
         warm_start=options.warm_start,
         compiled=options.compile,
+        architecture=options.architecture,
+    )
+
+
+def _of_denoisers(settings: Settings, **values: Any) -> Settings:
+    """The settings of both denoisers with other values."""
+    return replace(
+        settings,
+        denoiser=replace(settings.denoiser, **values),
+        transformer=replace(settings.transformer, **values),
     )
 
 

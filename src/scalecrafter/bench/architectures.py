@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from .._util.sizes import ImageSize
+from ..errors import ModelError
+from ..models.components import read_index
 from ..models.loading import load_pipeline, quiet
 from ..models.sources import locate
 
@@ -127,6 +129,9 @@ def outline(model: str) -> BenchModel:
     if kind != "folder":
         return _on(_parts(model, load_pipeline(model)), torch.device("meta"))
     import diffusers
+
+    if "unet" not in read_index(Path(source)):
+        raise ModelError(f"bench costs models with a U-Net, and {model!r} has none; flux and qwen-image are counted")
 
     def read(part: str) -> dict[str, Any]:
         return dict(json.loads((Path(source) / part / "config.json").read_text("utf-8")))

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from .._util.sizes import ImageSize
 from ..request.passes import Decoding, Denoising, Pass
 from ..unet.architecture import read_architecture
 from .architectures import BenchModel
+from .counting import counted
 from .kinds import Step, steps_of
 from .passes import installed
 
@@ -63,7 +62,7 @@ class FlopCounts:
         model, batch = self._model, 2 if one.guided else 1
         model.scheduler.set_timesteps(steps)
         with installed(model, one):
-            return _counted(
+            return counted(
                 lambda: model.unet(
                     model.latents(one.size, batch),
                     model.scheduler.timesteps[entry],
@@ -76,13 +75,6 @@ class FlopCounts:
         model = self._model
         if isinstance(one, Decoding):
             latents = model.latents(one.size)[:, : model.vae.config.latent_channels]
-            return _counted(lambda: model.vae.decode(latents))
+            return counted(lambda: model.vae.decode(latents))
         pixels = torch.empty(1, 3, one.size.height, one.size.width, device="meta", dtype=model.dtype)
-        return _counted(lambda: model.vae.encoder(pixels))
-
-
-@torch.no_grad()
-def _counted(work: Callable[[], Any]) -> int:
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return int(counter.get_total_flops())
+        return counted(lambda: model.vae.encoder(pixels))

@@ -10,12 +10,16 @@ from typing import Any
 from .._util.sizes import ImageSize
 from .._version import __version__
 from ..errors import ScaleCrafterError
+from ..models.denoisers import read_model
+from ..request.methods import METHODS
 from ..request.passes import Pass
 from ..request.request import Request
-from ..unet.architecture import Architecture, read_architecture
+from ..transformer.architecture import TransformerArchitecture
+from ..unet.architecture import Architecture
 from .architectures import BenchModel
 from .flops import FlopCounts
 from .passes import PUBLISHED, costed_methods
+from .transformers import TransformerCounts, TransformerOutline
 
 STEPS = 50
 """Of the published settings."""
@@ -43,7 +47,7 @@ def requests(
     return found
 
 
-def passes_of(method: str, request: Request, architecture: Architecture) -> list[Pass]:
+def passes_of(method: str, request: Request, architecture: Architecture | TransformerArchitecture) -> list[Pass]:
     """The passes of a request (`ScaleCrafterError` for a method that does not tell them)."""
     known, name = costed_methods(), PUBLISHED if method == PUBLISHED else request.method
     if name not in known:
@@ -51,12 +55,23 @@ def passes_of(method: str, request: Request, architecture: Architecture) -> list
     assert request.width is not None
     assert request.height is not None
     architecture.check_size(request.height, request.width)
-    return list(known[name](request, architecture))
+    if isinstance(architecture, TransformerArchitecture) and name not in methods_on(architecture):
+        raise ScaleCrafterError(f"the method {method!r} is not for a transformer: take one of those that are")
+    return list(known[name](request, architecture))  # type: ignore[arg-type]
 
 
-def counted_rows(model: BenchModel, asked: Sequence[tuple[str, Request]]) -> list[Row]:
+def methods_on(architecture: Architecture | TransformerArchitecture) -> list[str]:
+    """The names of the methods that can be costed on a model of this architecture."""
+    kind = "transformer" if isinstance(architecture, TransformerArchitecture) else "unet"
+    names = [PUBLISHED] if kind == "unet" else []
+    return [name for name in costed_methods() if name in names or (name in METHODS and kind in METHODS[name].models)]
+
+
+def counted_rows(model: BenchModel | TransformerOutline, asked: Sequence[tuple[str, Request]]) -> list[Row]:
     """A row a picture, with its operations; `model` is on the meta device."""
-    counts, architecture = FlopCounts(model), read_architecture(model)
+    counts: FlopCounts | TransformerCounts
+    counts = TransformerCounts(model) if isinstance(model, TransformerOutline) else FlopCounts(model)
+    architecture = read_model(model)
     rows = []
     for method, request in asked:
         flops = counts.picture(passes_of(method, request, architecture), request.steps)
@@ -81,9 +96,9 @@ def compared(rows: list[Row], what: str) -> list[Row]:
     return rows
 
 
-def default_sizes(model: BenchModel) -> list[ImageSize]:
+def default_sizes(model: BenchModel | TransformerOutline) -> list[ImageSize]:
     """The native size, twice and four times its sides."""
-    width, height = read_architecture(model).native_size
+    width, height = read_model(model).native_size
     return [ImageSize(width * times, height * times) for times in (1, 2, 4)]
 
 

@@ -20,6 +20,7 @@ from .output import Reporter
 if TYPE_CHECKING:
     from ..bench.architectures import BenchModel
     from ..bench.peers import Peer
+    from ..bench.transformers import TransformerOutline
 
 COUNTED_BY_DEFAULT = "sdxl"
 MEASURED_BY_DEFAULT = "critters"
@@ -32,7 +33,8 @@ def bench(
         typer.Option(
             "--architecture",
             "-a",
-            help="sdxl, sd21, sd15, sd15-half (random weights), or a model as --model takes it; repeatable. "
+            help="sdxl, sd21, sd15, sd15-half (random weights), with --flops also flux and qwen-image, or a model "
+            "as --model takes it; repeatable. "
             f"(default: {COUNTED_BY_DEFAULT} with --flops, else {MEASURED_BY_DEFAULT})",
         ),
     ] = None,
@@ -79,12 +81,11 @@ def bench(
     sizes = [ImageSize(*parse_size(text)) for text in size or []]
     names = architecture or [COUNTED_BY_DEFAULT if flops else MEASURED_BY_DEFAULT]
 
-    from ..bench.passes import costed_methods
     from ..bench.peers import open_peer
     from ..bench.rows import table, versions
 
     peers = dict(open_peer(text) for text in peer or [])
-    methods = [*(method or costed_methods()), *peers]
+    methods = method or []
     found: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "versions": dict(versions())}
     with Reporter() as reporter:
         if flops:
@@ -104,11 +105,12 @@ def _count(
 ) -> dict[str, Any]:
     from ..bench.architectures import outline
     from ..bench.rows import counted_rows
+    from ..bench.transformers import TRANSFORMERS, outline_of
 
     rows = []
     for name in names:
         with reporter.working(f"counting {name}"):
-            model = outline(name)
+            model = outline_of(name) if name in TRANSFORMERS else outline(name)
             rows += counted_rows(model, _asked(model, sizes, methods, steps))
     return {"device": "meta", "dtype": "any", "ceilings": {}, "rows": rows}
 
@@ -129,8 +131,12 @@ def _measure(
     from ..bench.architectures import outline, ready
     from ..bench.ceilings import ceilings, head_widths
     from ..bench.measuring import measured_rows
+    from ..bench.transformers import TRANSFORMERS
     from ..models.loading import resolve_device, resolve_dtype
 
+    for name in names:
+        if name in TRANSFORMERS:
+            raise RequestError(f"the architecture {name!r} is counted (--flops), and not run")
     place = resolve_device(device)
     precision = torch.bfloat16 if dtype is None and place.type == "cuda" else resolve_dtype(dtype, place)
     outlines = {name: outline(name) for name in names}
@@ -154,11 +160,17 @@ def _measure(
 
 
 def _asked(
-    model: BenchModel, sizes: list[ImageSize], methods: list[str], steps: int, peers: dict[str, Peer] | None = None
+    model: BenchModel | TransformerOutline,
+    sizes: list[ImageSize],
+    methods: list[str],
+    steps: int,
+    peers: dict[str, Peer] | None = None,
 ) -> list[tuple[str, Request]]:
-    from ..bench.rows import default_sizes, requests
+    from ..bench.rows import default_sizes, methods_on, requests
+    from ..models.denoisers import read_model
 
-    return requests(model.name, sizes or default_sizes(model), methods, steps, peers or {})
+    named = [*(methods or methods_on(read_model(model))), *(peers or {})]
+    return requests(model.name, sizes or default_sizes(model), named, steps, peers or {})
 
 
 def _machine(device: Any) -> str:

@@ -28,7 +28,7 @@ from ..request.batching import batch_key
 from ..request.enlarge_source import enlarged_size, open_source, source_size
 from ..request.inputs import composite_mask, digests
 from ..request.methods import METHODS
-from ..request.request import MODELS_GUIDANCE, Request, RequestError
+from ..request.request import Request, RequestError, says_guidance
 from ..transformer.architecture import TransformerArchitecture
 from ..vae import AUTO, MemoryBudget, vae_memory_applied
 from . import peak_memory
@@ -177,7 +177,7 @@ def settle(request: Request, architecture: ModelSizes) -> tuple[Request, tuple[i
         width, height = architecture.default_size
     seed = secrets.randbelow(2**32) if request.seed is None else request.seed
     own = getattr(architecture, "guidance", None)
-    if own is not None and "guidance" not in request.model_fields_set and request.model not in MODELS_GUIDANCE:
+    if own is not None and "guidance" not in request.model_fields_set and not says_guidance(request.model):
         known["guidance"] = own
     settled = request.self_contained().changed(width=width, height=height, seed=seed, **known)
     return settled, (width, height)

@@ -57,6 +57,11 @@ def default_guidance(model: str) -> float:
     return MODELS_GUIDANCE.get(model, DEFAULT_GUIDANCE)
 
 
+def says_guidance(model: str) -> bool:
+    """Whether a request's model has a scale of its own by its name, which the name of the usual model does not say."""
+    return model in MODELS_GUIDANCE and model != Request.model_fields["model"].default
+
+
 S = TypeVar("S", bound=MethodSettings)
 
 

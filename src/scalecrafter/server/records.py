@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict
 
 from .._util.sizes import ImageSize, check_size, nearest_size
-from ..request.request import MODELS_GUIDANCE, Request
+from ..request.request import Request, says_guidance
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 FINAL = frozenset({DONE, FAILED, CANCELLED})
@@ -139,7 +139,7 @@ class ModelFacts(BaseModel):
         Raises:
             SizeError: for a size that the model cannot make.
         """
-        own = self.guidance is not None and request.model not in MODELS_GUIDANCE
+        own = self.guidance is not None and not says_guidance(request.model)
         if own and "guidance" not in request.model_fields_set:
             request = request.changed(guidance=self.guidance)
         if request.enlarge is not None:

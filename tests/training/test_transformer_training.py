@@ -1,0 +1,114 @@
+"""critters-dit's training: a smoke run through every stage, resumed to the bit, and a folder that draws."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import CLIPTokenizer
+
+from scalecrafter import Request, generate, load_pipeline
+from scalecrafter.models.denoisers import read_model
+from scalecrafter.ops import packing
+from training.critters.captions import vocabulary
+from training.critters.denoiser import Latents, tokenize
+from training.critters.tokenizer import build_tokenizer
+from training.critters.train import SMOKE, run
+from training.critters.transformer import (
+    TransformerDenoiser,
+    TransformerSettings,
+    noise_levels,
+    packed,
+    positions,
+    train_transformer,
+    unpacked,
+)
+
+SMALL = replace(SMOKE.transformer, channels=4)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> CLIPTokenizer:
+    return build_tokenizer(vocabulary("flat"), tmp_path_factory.mktemp("tokenizer"))
+
+
+def latents(tokenizer: CLIPTokenizer) -> list[Latents]:
+    """Of two shapes."""
+    found = []
+    for height, width in ((8, 8), (6, 12)):
+        means = torch.randn(3, 4, height, width, generator=torch.Generator().manual_seed(height)).half()
+        tokens = torch.stack([tokenize(tokenizer, ["a blue fox", "a green frog"])] * 3)
+        found.append(Latents(means, torch.full((4,), 0.1), tokens, torch.ones(3, height, width, dtype=torch.bool)))
+    return found
+
+
+def test_the_smoke_run_writes_a_model_that_draws(tmp_path: Path) -> None:
+    folder = run(replace(SMOKE, scenes=2), tmp_path, torch.device("cpu"), torch.float32, architecture="dit")
+    assert folder == tmp_path / "critters-dit"
+    assert (tmp_path / "latents.pt").exists()
+    pipe = load_pipeline(folder, device="cpu")
+    assert read_model(pipe).native_size == (256, 256)
+    request = Request.from_mapping(
+        {"prompt": "a blue fox", "steps": 2, "seed": 1, "guidance": 3, "width": 64, "height": 64}
+    )
+    assert generate(pipe, request).image.size == (64, 64)
+    log = (tmp_path / "log.txt").read_text()
+    run(replace(SMOKE, scenes=2), tmp_path, torch.device("cpu"), torch.float32, architecture="dit")
+    assert "autoencoder step" not in (tmp_path / "log.txt").read_text().removeprefix(log)  # all was there already
+
+
+def test_a_resumed_training_is_the_uninterrupted_one(tokenizer: CLIPTokenizer, tmp_path: Path) -> None:
+    def trained(name: str, stop_at: int | None = None) -> Any:
+        def stop(step: int, _average: Any) -> None:
+            if step == stop_at:
+                raise KeyboardInterrupt
+
+        return train_transformer(
+            latents(tokenizer), tokenizer, 1.0, replace(SMALL, steps=4), tmp_path / name, torch.device("cpu"),
+            torch.float32, lambda _line: None, checkpoint_every=2, on_checkpoint=stop,
+        )  # fmt: skip
+
+    whole = trained("whole.pt")
+    with pytest.raises(KeyboardInterrupt):
+        trained("halves.pt", stop_at=2)
+    again = trained("halves.pt")
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+
+
+def test_training_learns_the_velocity_of_one_picture(tokenizer: CLIPTokenizer, tmp_path: Path) -> None:
+    one = latents(tokenizer)[0]
+    data = [Latents(one.means[:1], one.deviation * 0, one.tokens[:1], one.details[:1])]
+    losses: list[str] = []
+    train_transformer(
+        data, tokenizer, 1.0, replace(SMALL, steps=120, batch=8, learning_rate=3e-3), tmp_path / "one.pt",
+        torch.device("cpu"), torch.float32, losses.append,
+    )  # fmt: skip
+    seen = [float(line.split("loss ")[1].split()[0]) for line in losses if "loss" in line]
+    assert seen[-1] < 0.8 * seen[0]
+
+
+def test_tokens_are_those_of_the_pipelines() -> None:
+    maps = torch.randn(2, 4, 6, 10)
+    assert torch.equal(packed(maps), packing.packed(maps))
+    assert torch.equal(unpacked(packed(maps), 3, 5), maps)
+    assert positions(3, 5)[7].tolist() == [0.0, 1.0, 2.0]
+
+
+def test_noise_levels_are_those_of_sampling_at_their_median() -> None:
+    levels = noise_levels(torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0]))
+    shift = torch.tensor(1.15).exp()
+    assert levels[2] == pytest.approx(float(shift / (1 + shift)), abs=1e-6)
+    assert (levels.diff() > 0).all()
+    assert 0 < levels[0] < 0.05
+    assert 0.95 < levels[-1] < 1
+
+
+def test_the_model_has_about_six_million_parameters(tokenizer: CLIPTokenizer) -> None:
+    with torch.device("meta"):
+        model = TransformerDenoiser(TransformerSettings(channels=16), tokenizer)
+    assert 5.5e6 < sum(value.numel() for value in model.transformer.parameters()) < 7e6
+    assert model.transformer.config.axes_dims_rope == (4, 14, 14)
