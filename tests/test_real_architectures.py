@@ -48,7 +48,7 @@ def with_random_weights(unet: UNet2DConditionModel) -> UNet2DConditionModel:
 def test_a_real_sd15_runs_a_redilated_and_a_plain_step() -> None:
     unet = with_random_weights(sd15_unet_meta())
     generator = torch.Generator().manual_seed(1)
-    sample = torch.randn(1, 4, 128, 32, generator=generator)  # an eighth of 1024×1024, for time
+    sample = torch.randn(1, 4, 128, 8, generator=generator)  # a narrow strip of 1024×1024, for time
     text = torch.randn(1, 77, 768, generator=generator)
     seen: list[tuple[int, int]] = []
     convolution = unet.mid_block.resnets[0].conv1
@@ -56,7 +56,7 @@ def test_a_real_sd15_runs_a_redilated_and_a_plain_step() -> None:
         convolution.register_forward_hook(lambda _m, _a, out: seen.append(tuple(out.shape[-2:])))
         early = unet(sample, 900, text).sample
         late = unet(sample, 100, text).sample
-    assert seen == [(16, 4), (16, 4)]
+    assert seen == [(16, 1), (16, 1)]
     assert early.shape == late.shape == sample.shape
     assert bool(torch.isfinite(early).all())
     assert bool(torch.isfinite(late).all())
