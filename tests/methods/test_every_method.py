@@ -27,19 +27,19 @@ DAMPED = (
 ON_A_UNET = [name for name, method in METHODS.items() if "unet" in method.models]
 NAMES = [*ON_A_UNET, *(f"scalecrafter-{name}" for name in ABLATIONS)]
 TAKES_AWAY = ("fixed", "not-progressive", "undamped")
-NATIVE = (128, 128)
+NATIVE = (64, 64)
 SINGLE_PASS = ("scalecrafter", "direct", "attention-scaling", "multidiffusion")
 
 
 @pytest.fixture(scope="module", params=["sd", "sdxl"])
 def pipe(request: pytest.FixtureRequest) -> Any:
     make = tiny_sd_pipeline if request.param == "sd" else tiny_sdxl_pipeline
-    return make(layers_per_block=1)
+    return make(layers_per_block=1, sample_size=8)
 
 
 @pytest.fixture(scope="module")
 def sd() -> Any:
-    return tiny_sd_pipeline(layers_per_block=1)
+    return tiny_sd_pipeline(layers_per_block=1, sample_size=8)
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +57,9 @@ def ask(method: str, **values: Any) -> Request:
 @pytest.mark.sampled
 @pytest.mark.parametrize("method", NAMES)
 def test_the_same_seed_gives_the_same_picture_of_the_right_size(sd: Any, method: str) -> None:
-    request = ask(method, steps=3, width=192, height=256)
+    request = ask(method, steps=3, width=64, height=128)
     first, again, other = (generate(sd, r) for r in (request, request, request.changed(seed=6)))
-    assert first.image.size == (192, 256)
+    assert first.image.size == (64, 128)
     assert first.image.tobytes() == again.image.tobytes()
     assert first.image.tobytes() != other.image.tobytes()
 
@@ -73,7 +73,7 @@ def test_at_the_native_size_every_method_is_direct_inference_to_the_bit(pipe: An
 
 @pytest.mark.slow
 def test_no_two_methods_make_the_same_picture(sd: Any) -> None:
-    made = {method: generate(sd, ask(method, steps=6, width=192, height=192)).image.tobytes() for method in NAMES}
+    made = {method: generate(sd, ask(method, steps=6, width=128, height=192)).image.tobytes() for method in NAMES}
     assert len(set(made.values())) == len(NAMES)
 
 
@@ -93,7 +93,7 @@ def test_a_stop_at_the_last_step_leaves_the_pipeline_as_it_was(sd: Any, method: 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        generate(sd, ask(method, width=256, height=256, scheduler="euler"), stop)
+        generate(sd, ask(method, width=128, height=128, scheduler="euler"), stop)
     assert state() == before
     assert sd.scheduler is scheduler
 
@@ -103,7 +103,7 @@ def test_a_stop_at_the_last_step_leaves_the_pipeline_as_it_was(sd: Any, method: 
 @pytest.mark.parametrize("method", NAMES)
 def test_progress_counts_the_steps_of_all_passes(sd: Any, method: str, scheduler: str | None) -> None:
     seen: list[tuple[int, int]] = []
-    width, height = (512, 512) if method == "cascade" else (256, 128)
+    width, height = (256, 256) if method == "cascade" else (128, 128)
     asked = ask(method, steps=4, width=width, height=height, scheduler=scheduler)
     generate(sd, asked, lambda step, total: seen.append((step, total)))
     passes = {"hires-fix": [4, 2], "cascade": [4, 1, 1]}.get(method, [4])  # int(4 · 0.6) and int(4 · 0.3)
@@ -118,7 +118,7 @@ def test_progress_counts_the_steps_of_all_passes(sd: Any, method: str, scheduler
 def test_added_noise_works_with_every_scheduler(two_levels: Any, method: str, scheduler: str) -> None:
     for needed in {"lms": ["scipy"], "dpm++-sde": ["torchsde"]}.get(scheduler, []):
         pytest.importorskip(needed)
-    request = ask(method, steps=4, width=256, height=128, scheduler=scheduler)
+    request = ask(method, steps=4, width=192, height=128, scheduler=scheduler)
     first, again = (generate(two_levels, request).image.tobytes() for _ in range(2))
     assert first == again
     assert first != generate(two_levels, request.changed(strength=0.75)).image.tobytes()
@@ -127,7 +127,7 @@ def test_added_noise_works_with_every_scheduler(two_levels: Any, method: str, sc
 @pytest.mark.parametrize("method", SINGLE_PASS)
 def test_methods_of_one_pass_start_from_a_given_picture(sd: Any, method: str, tmp_path: Path) -> None:
     Image.linear_gradient("L").convert("RGB").save(tmp_path / "start.png")
-    start = {"image": str(tmp_path / "start.png"), "strength": 0.7, "width": 256, "height": 256}
+    start = {"image": str(tmp_path / "start.png"), "strength": 0.7, "width": 128, "height": 128}
     assert (
         generate(sd, ask(method, **start)).image.tobytes() != generate(sd, ask(method, seed=9, **start)).image.tobytes()
     )
@@ -138,7 +138,7 @@ def test_methods_of_one_pass_start_from_a_given_picture(sd: Any, method: str, tm
 
 def test_the_recipe_none_still_means_direct_inference(sd: Any) -> None:
     by_recipe = generate(sd, ask("scalecrafter", recipe="none"))
-    assert by_recipe.request == ask("direct", seed=5).changed(width=256, height=256)
+    assert by_recipe.request == ask("direct", seed=5).changed(width=128, height=128)
     assert by_recipe.image.tobytes() == generate(sd, ask("direct")).image.tobytes()
 
 
