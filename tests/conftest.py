@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 import signal
@@ -65,6 +66,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slow tests first, so that no worker begins one when the others have ended; else the order stays random."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_collection_finish() -> None:
+    """What the imports have made stays, so no collection of garbage need look at it: half a second each otherwise."""
+    gc.collect()
+    gc.freeze()
 
 
 def process_state() -> dict[str, Any]:
