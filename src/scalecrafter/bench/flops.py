@@ -46,7 +46,8 @@ class FlopCounts:
 
     def of_step(self, one: Denoising, step: Step, steps: int) -> int:
         """One step of a pass: a guided step is two half-batches, a damped one has the strong denoiser's as well."""
-        key = (one.size, one.guided, one.around, step.operations())
+        where = None if one.around is None else one.span  # what is around may depend on the place
+        key = (one.size, one.guided, one.around, where, step.operations())
         return self._once(key, lambda: self._evaluation(one, step.entry, one.steps or steps))
 
     def half_batch(self, size: ImageSize) -> int:
