@@ -7,6 +7,7 @@ Paper: Zhang et al. 2024 (arXiv 2311.17528), sections 3.3 and 3.4.  The spans ar
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,9 @@ class HiDiffusionSettings(MethodSettings):
 
 def make(job: PictureJob) -> Image.Image:
     """The picture."""
+    from ..unet.architecture import Architecture
+
+    assert isinstance(job.architecture, Architecture)
     pipe, start = job.prepare_call()
     with hidiffusion(pipe, job.request, job.architecture):
         latents = job.denoise(pipe, **start)
@@ -85,7 +89,7 @@ def passes(request: Request, architecture: Architecture) -> list[Pass]:
     strength = 1.0 if request.image is None else request.strength_or_default
     found: list[Pass] = [
         Denoising(size, guides(request), strength=strength, span=span, around=around)
-        for span in zip(ends, ends[1:], strict=False)
+        for span in itertools.pairwise(ends)
     ]
     return [*([] if request.image is None else [Encoding(size)]), *found, Decoding(size)]
 
@@ -118,5 +122,6 @@ METHOD = Method(
     make=make,
     passes=passes,
     takes=frozenset({"image"}),
+    models=frozenset({"unet"}),
     settings=HiDiffusionSettings,
 )
