@@ -3,8 +3,11 @@
     python -m benchmarks.vae_memory --sizes 512 1024
     python -m benchmarks.vae_memory --sizes 1024 --encode
     python -m benchmarks.vae_memory --device cuda --sizes 4096 --dtype bf16 fp32      # on a GPU
+    python -m benchmarks.vae_memory --vae qwen-image --sizes 512 --modes untiled ours:quarter
+    python -m benchmarks.vae_memory --vae wan --frames 3 --sizes 256 --modes untiled ours:quarter
 
-The decoder is Stable Diffusion's (83.7 M parameters, 49.5 M of them in the decoder) with random weights; the latents
+The decoder is Stable Diffusion's (83.7 M parameters, 49.5 M of them in the decoder), or that of another published model
+(`--vae`), with random weights; the latents
 are noise on several scales, so that tiles differ from one another as those of a picture do.  Every row is a process of
 its own.  Memory is what a decode adds at its peak: resident on a CPU, `torch.cuda.max_memory_allocated` on a GPU.
 """
@@ -21,9 +24,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL
 from torch import Tensor
 
 from scalecrafter.vae import apply_vae_memory, decode_memory, encode_memory, free_memory
@@ -41,19 +44,41 @@ MODES = {
 """Ours runs below a budget, by default a quarter of what all at once takes by estimate."""
 
 
-def real_vae(device: str, dtype: torch.dtype) -> Any:
-    """Stable Diffusion's VAE with random weights that keep values O(1)."""
+_KL: dict[str, Any] = {
+    "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "norm_num_groups": 32, "sample_size": 512,
+    "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
+}  # fmt: skip
+_DC_BLOCKS = ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3
+VAES: dict[str, tuple[str, dict[str, Any], int, int]] = {
+    "sd": ("AutoencoderKL", _KL | {"latent_channels": 4}, 4, 8),
+    "flux": (
+        "AutoencoderKL",
+        _KL | {"latent_channels": 16, "use_quant_conv": False, "use_post_quant_conv": False}, 16, 8,
+    ),
+    "qwen-image": ("AutoencoderKLQwenImage", {}, 16, 8),
+    "wan": ("AutoencoderKLWan", {}, 16, 8),
+    "sana": (
+        "AutoencoderDC",
+        {
+            "encoder_block_types": _DC_BLOCKS, "decoder_block_types": _DC_BLOCKS,
+            "encoder_block_out_channels": (128, 256, 512, 512, 1024, 1024),
+            "decoder_block_out_channels": (128, 256, 512, 512, 1024, 1024),
+            "encoder_layers_per_block": (2, 2, 2, 3, 3, 3), "decoder_layers_per_block": (3,) * 6,
+            "encoder_qkv_multiscales": ((), (), (), (5,), (5,), (5,)),
+            "decoder_qkv_multiscales": ((), (), (), (5,), (5,), (5,)),
+        },
+        32, 32,
+    ),
+}  # fmt: skip
+"""By name: class and configuration, which are those of published models, channels of the latents and their factor."""
+
+
+def real_vae(name: str, device: str, dtype: torch.dtype) -> Any:
+    """A VAE of `VAES` with random weights that keep values O(1)."""
     torch.manual_seed(0)
+    kind, config, _, _ = VAES[name]
     with torch.device(device):
-        vae = AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512),
-            layers_per_block=2,
-            latent_channels=4,
-            norm_num_groups=32,
-            sample_size=512,
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-        )
+        vae = getattr(diffusers, kind)(**config)
     for parameter in vae.parameters():
         if parameter.ndim >= 2:
             torch.nn.init.normal_(parameter, std=1.2 / math.sqrt(parameter[0].numel()))
@@ -79,26 +104,32 @@ def resident(field: str) -> int:
 def child(options: argparse.Namespace) -> dict[str, Any]:
     """One decode (or encode) in this process; the picture (or the latents' mean) goes to a file."""
     device, dtype, mode = torch.device(options.device), DTYPES[options.dtype], options.child
-    vae, side = real_vae(options.device, dtype), options.sizes[0]
+    vae, side = real_vae(options.vae, options.device, dtype), options.sizes[0]
     height = width = side
     memory_of = encode_memory if options.encode else decode_memory
-    given = noise_of_scales(*((3, side) if options.encode else (4, side // 8))).to(device, dtype)
+    _, _, channels, factor = VAES[options.vae]
+    given = noise_of_scales(*((3, side) if options.encode else (channels, side // factor))).to(device, dtype)
+    if hasattr(vae, "clear_cache"):  # of videos
+        frames = 1 + 4 * (options.frames - 1) if options.encode else options.frames
+        moving = [given.roll(number, -1) for number in range(frames)]
+        given = torch.stack(moving, dim=2)
     kind, _, detail = mode.partition(":")
     whole, _ = memory_of(vae, height, width, "64TiB")
     result: dict[str, Any] = {"mode": mode, "size": height, "estimated_whole": whole}
-    _one(vae, given[:, :, :64, :64] if options.encode else given[:, :, :8, :8])  # libraries make themselves ready
+    _one(vae, given[..., :64, :64] if options.encode else given[..., :8, :8])  # libraries make themselves ready
     if kind == "diffusers":
         vae.enable_tiling()
         vae.tile_sample_min_size, vae.tile_latent_min_size = int(detail), int(detail) // 8
     elif kind == "ours":
-        budget = options.memory or str(whole // 4)
+        budget = options.memory or str(whole // 4 if options.frames == 1 else _of_video(vae, given, options) // 4)
         tile = {"stripes": (64, width), "quarter": None}.get(detail) if not detail.isdigit() else (int(detail),) * 2
         apply_vae_memory(vae, budget, tile=tile)
         started = time.perf_counter()
         _, plan = memory_of(vae, height, width, budget, tile=tile)
         assert plan is not None
-        result |= {"predicted": plan.peak, "plan": str(plan), "planning_seconds": time.perf_counter() - started}
-        result["spans"] = [(one.start, one.stop, one.tile, one.inner, one.peak >> 20) for one in plan.spans]
+        if options.frames == 1:
+            result |= {"predicted": plan.peak, "plan": str(plan), "planning_seconds": time.perf_counter() - started}
+            result["spans"] = [(one.start, one.stop, one.tile, one.inner, one.peak >> 20) for one in plan.spans]
     on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.synchronize()
@@ -118,8 +149,23 @@ def child(options: argparse.Namespace) -> dict[str, Any]:
 def _one(vae: Any, given: Tensor) -> Tensor:
     """The picture of latents `(1, 4, …)`, or the mean latents of a picture `(1, 3, …)`."""
     if given.shape[1] == 3:
-        return vae.encode(given).latent_dist.mean  # type: ignore[no-any-return]
+        found = vae.encode(given, return_dict=False)[0]
+        return found if isinstance(found, Tensor) else found.mean  # type: ignore[no-any-return]
     return vae.decode(given, return_dict=False)[0]  # type: ignore[no-any-return]
+
+
+def _of_video(vae: Any, given: Tensor, options: argparse.Namespace) -> int:
+    """Bytes that a video takes at once, by estimate."""
+    from scalecrafter.vae.video import VideoCall, VideoEstimate
+    from scalecrafter.vae.walk import operations_of
+
+    name = "encoder" if options.encode else "decoder"
+    call = VideoCall(vae, None, "_encode" if options.encode else "_decode")
+    call.frames = given.shape[2]
+    estimate = VideoEstimate(
+        operations_of(getattr(vae, name), name), name, given.element_size(), given.device.type, call
+    )
+    return estimate.whole(1, (given.shape[-2], given.shape[-1]))
 
 
 def run(mode: str, size: int, options: argparse.Namespace, folder: Path) -> dict[str, Any] | None:
@@ -128,7 +174,7 @@ def run(mode: str, size: int, options: argparse.Namespace, folder: Path) -> dict
     command = [
         sys.executable, "-m", "benchmarks.vae_memory", "--child", mode, "--sizes", str(size), "--picture", str(picture),
         "--dtype", options.dtype, "--device", options.device, *(["--memory", options.memory] if options.memory else []),
-        *(["--encode"] if options.encode else []),
+        *(["--encode"] if options.encode else []), "--vae", options.vae, "--frames", str(options.frames),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -142,11 +188,13 @@ def compare(result: dict[str, Any], untiled: dict[str, Any] | None) -> None:
     picture = torch.load(result["picture"], weights_only=True)
     _, _, detail = result["mode"].partition(":")
     tile = int(detail) * 3 // 4 if result["mode"].startswith("diffusers") else int(detail) if detail.isdigit() else 64
-    if picture.shape[1] == 4:
+    picture = picture.flatten(1, 2) if picture.ndim == 5 else picture
+    if picture.shape[1] % 3:
         tile = tile // 8  # latents, of an encoder
     result["seam"] = seam(picture, tile)
     if untiled is not None:
         whole = torch.load(untiled["picture"], weights_only=True)
+        whole = whole.flatten(1, 2) if whole.ndim == 5 else whole
         span = float(whole.max() - whole.min())
         result["difference"] = float((picture - whole).abs().max()) / span
         result["tone"] = float(F.avg_pool2d(picture - whole, min(64, picture.shape[-1] // 4)).abs().max()) / span
@@ -189,6 +237,8 @@ def main() -> None:
     parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=["fp32"], help="several make a table each")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--encode", action="store_true", help="the encoder rather than the decoder")
+    parser.add_argument("--vae", choices=VAES, default="sd")
+    parser.add_argument("--frames", type=int, default=1, help="of the latents, with a VAE of videos")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--child", choices=MODES, help=argparse.SUPPRESS)
     parser.add_argument("--picture", type=Path, help=argparse.SUPPRESS)
@@ -230,11 +280,9 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _fits(size: int, options: argparse.Namespace) -> bool:
+    kind, config, _, _ = VAES[options.vae]
     with torch.device("meta"):
-        vae = AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512), layers_per_block=2,
-            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        ).to(DTYPES[options.dtype])  # fmt: skip
+        vae = getattr(diffusers, kind)(**config).to(DTYPES[options.dtype])
     needed, _ = (encode_memory if options.encode else decode_memory)(vae, size, size, "64TiB")
     free = free_memory(torch.device(options.device))
     return free is None or needed < 0.9 * free

@@ -159,6 +159,12 @@ def test_what_cannot_be_is_refused_by_name(pipes: dict[str, Any], tmp_path: Any)
         generate(pipe, ask("direct", width=200, height=192))
 
 
+def test_a_size_above_the_tables_is_told_before_anything_runs(pipes: dict[str, Any]) -> None:
+    pipe = pipes.setdefault("z-image", WHOLE["z-image"]())
+    with pytest.raises(ModelError, match="tables hold 32 positions along an axis, and 33 tokens are asked for"):
+        generate(pipe, ask("direct", width=128, height=33 * 16))
+
+
 def test_hiflow_is_refused_for_a_unet_by_name() -> None:
     from tests.support.tiny_models import tiny_sd_pipeline
 

@@ -34,6 +34,9 @@ from ..vae import AUTO, MemoryBudget, vae_memory_applied
 from . import peak_memory
 from .checks import check_method, check_task
 
+UNSCALED = ("direct", "hires-fix", "attention-scaling")
+"""Methods that leave a transformer's positions as they are at the picture's own size."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -102,6 +105,8 @@ def generate_many(
     settled = [settle(request, architecture)[0] for request in requests]
     first = settled[0]
     _check_one_batch(settled)
+    if isinstance(architecture, TransformerArchitecture) and first.method in UNSCALED and first.enlarge is None:
+        architecture.check_reach(architecture.grid(first.height or 0, first.width or 0))
 
     peak_memory.reset(pipe)
     with (

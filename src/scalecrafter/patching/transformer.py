@@ -194,12 +194,15 @@ class TransformerInstallation:
         scheduler = getattr(pipe, "scheduler", None)
         resolved = self.resolved_for(grid, scheduler)
         if resolved is None:
+            self.architecture.check_reach(grid)
             self._set_convolutions(None, LayerChanges())
             return
         self._check_pipeline(pipe, resolved.shifts(grid), scheduler)
         timestep = named["timestep"] if "timestep" in named else named["t"]
         scale = getattr(target, "config", {}).get("timestep_scale") or 1.0
         changes = resolved.changes(call_place(scheduler, kind.timestep(largest_value(timestep) / scale)), grid)
+        scaled = [axis for axis, *_ in changes.positions.axes()] if changes.positions is not None else []
+        self.architecture.check_reach(grid, scaled)
         if changes.positions is not None and kind.embedding == "ids":
             changes = changes.with_tokens(named["txt_ids"].shape[-2], named["img_ids"].shape[-2])
         if self._queries is not None and changes.temperature is not None:

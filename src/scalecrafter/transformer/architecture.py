@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ class TransformerArchitecture(ModelSizes):
     kind: TransformerFamily
     guidance: float | None = None
     """The guidance that its pipeline has where none is said; None for a bare transformer."""
+    reach: GridSize | None = None
+    """The most tokens along each axis whose positions its tables hold; None: there is no table."""
 
     @property
     def family(self) -> str:
@@ -41,6 +44,15 @@ class TransformerArchitecture(ModelSizes):
     def grid(self, height: int, width: int) -> GridSize:
         """The image tokens of a size in image pixels."""
         return GridSize(height // self.pixels, width // self.pixels)
+
+    def check_reach(self, grid: GridSize, scaled: Collection[int] = ()) -> None:
+        """Raise `ModelError` for tokens that the tables of positions do not hold, on an axis that is not scaled."""
+        for axis, tokens in enumerate(grid if self.reach is not None else ()):
+            if axis not in scaled and self.reach is not None and tokens > self.reach[axis]:
+                raise ModelError(
+                    f"this model's tables hold {self.reach[axis]} positions along an axis, and {tokens} tokens are "
+                    "asked for on an axis that is not scaled: name a recipe with [positions]"
+                )
 
     def check_size(self, height: int, width: int) -> None:
         """Raise `SizeError`, naming the two nearest good sizes, unless this size is a whole number of tokens."""
@@ -111,7 +123,19 @@ def read_transformer(pipe: Any, transformer: nn.Module) -> TransformerArchitectu
         pixel_factor=factor,
         kind=family,
         guidance=own_guidance(pipe),
+        reach=_reach(family, embedding_of(transformer, family)),
     )
+
+
+def _reach(family: TransformerFamily, embedding: Any) -> GridSize | None:
+    if family.embedding == "shapes":
+        side = len(embedding.pos_freqs) * (2 if embedding.scale_rope else 1)
+        return GridSize(side, side)
+    if family.embedding == "look-up":
+        return GridSize(*(int(length) for length in embedding.axes_lens[1:3]))
+    if family.embedding == "table":
+        return GridSize(int(embedding.pos_embed_max_size), int(embedding.pos_embed_max_size))
+    return None
 
 
 def guidance_argument(pipe: Any) -> str:
