@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from scalecrafter import ModelError
 from scalecrafter.vae import decode_memory, encode_memory, vae_memory_applied
+from scalecrafter.vae.previews import preview
 from tests.support.vaes import difference, noise, sd_vae, seeded
 
 pytestmark = pytest.mark.sampled
@@ -166,3 +167,10 @@ def test_half_precision_stays_near() -> None:
         whole = decoded(vae, latents)
         with vae_memory_applied(vae, "1GiB", tile=(64, 64)):
             assert difference(decoded(vae, latents), whole) < 0.05
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_a_preview_has_a_pixel_for_each_latent_one(kind: str) -> None:
+    vae = MAKERS[kind]()
+    latents = noise(1, LATENTS[kind][0], 5, 7)
+    assert preview(vae, latents).size == (7, 5)

@@ -21,7 +21,7 @@ from ..methods.steps.denoising import Progress
 from ..methods.steps.diagnostics import explained_out_of_memory
 from ..methods.steps.enlarging import enlarge_image
 from ..methods.steps.job import PictureJob
-from ..models.denoisers import denoiser_name, denoiser_of, latent_channels, read_model, taken_channels
+from ..models.denoisers import denoiser_name, denoiser_of, read_model, taken_channels
 from ..models.schedulers import using_scheduler, viewer_name
 from ..patching.apply import set_aside
 from ..request.batching import batch_key
@@ -30,7 +30,7 @@ from ..request.inputs import composite_mask, digests
 from ..request.methods import METHODS
 from ..request.request import Request, RequestError, says_guidance
 from ..transformer.architecture import TransformerArchitecture
-from ..vae import AUTO, MemoryBudget, vae_memory_applied
+from ..vae import AUTO, MemoryBudget, latent_channels, vae_memory_applied
 from . import peak_memory
 from .checks import check_method, check_task
 

@@ -15,6 +15,7 @@ from .installation import (
     vae_memory_applied,
     vae_memory_kept,
 )
+from .latents import decoded, latent_channels
 from .overflow import VaeNotice, in_type
 from .planning import MemoryBudgetError, TilePlan
 
@@ -28,10 +29,12 @@ __all__ = [
     "apply_vae_memory",
     "check_vae_memory",
     "decode_memory",
+    "decoded",
     "encode_memory",
     "free_memory",
     "has_vae_memory",
     "in_type",
+    "latent_channels",
     "parse_memory_budget",
     "readable",
     "remove_vae_memory",

@@ -1,6 +1,6 @@
 """Small pictures of latents while they are being denoised, for progress displays: cheap, and only roughly right.
 
-Latents of an AutoencoderKL are nearly a small picture already: each RGB value is about a weighted sum of the channels
+Latents of most VAEs are nearly a small picture already: each RGB value is about a weighted sum of the channels
 at its place.  The weights are fitted once per VAE, by least squares over what it decodes itself.  An AutoencoderTiny
 is cheap enough to decode.
 """
@@ -14,7 +14,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
+
+from .latents import decoded, latent_channels
 
 _SIDE = 16
 """Latent pixels a side of what the weights are fitted on: 256 equations for some five unknowns."""
@@ -25,17 +27,16 @@ def preview(vae: Any, latents: Tensor) -> Image.Image:
     """A small RGB picture of latents.
 
     Args:
-        vae: AutoencoderKL or AutoencoderTiny.
-        latents: `(batch, channels, height, width)` as the U-Net sees them; the first sample is shown.
+        vae: any that pictures are decoded with.
+        latents: `(batch, channels, height, width)` as the denoiser sees them; the first sample is shown.
 
     Returns:
-        `width`×`height` pixels for AutoencoderKL, the full size for AutoencoderTiny.
+        `width`×`height` pixels, for AutoencoderTiny the full size.
     """
     with torch.no_grad():
         sample = latents[:1].detach()
-        if not hasattr(vae, "post_quant_conv"):  # AutoencoderTiny
-            pixels = vae.decode(sample.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0]
-            return _picture(pixels[0].float())
+        if isinstance(getattr(vae.decoder, "layers", None), nn.Module):  # AutoencoderTiny
+            return _picture(decoded(vae, sample)[0].float())
         weights = latent_colours(vae).to(sample.device)
         values = _with_one(sample.float()[0].flatten(1).T)
         return _picture((values @ weights).T.view(3, *sample.shape[-2:]))
@@ -50,14 +51,12 @@ def latent_colours(vae: Any) -> Tensor:
 
 
 def _fit(vae: Any) -> Tensor:
-    channels = vae.config.latent_channels
+    channels = latent_channels(vae)
     generator = torch.Generator().manual_seed(0)
     fine, coarse = (torch.randn((1, channels, side, side), generator=generator) for side in (_SIDE, max(_SIDE // 4, 1)))
     latents = (fine + 2 * F.interpolate(coarse, size=(_SIDE, _SIDE), mode="bicubic")) / 5**0.5
-    shift = vae.config.get("shift_factor") or 0.0
     with torch.no_grad():
-        given = (latents / vae.config.scaling_factor + shift).to(vae.device, vae.dtype)
-        pixels = vae.decode(given, return_dict=False)[0].float().cpu()
+        pixels = decoded(vae, latents.to(vae.device)).float().cpu()
     wanted = F.adaptive_avg_pool2d(pixels, _SIDE)[0].flatten(1).T
     solution: Tensor = torch.linalg.lstsq(_with_one(latents[0].flatten(1).T), wanted).solution
     return solution

@@ -14,14 +14,12 @@ from ..._util.sizes import GridSize
 from ...models.denoisers import (
     as_given,
     call_arguments,
-    decoded,
     denoiser_of,
-    latent_channels,
     noise_dtype,
 )
 from ...ops.packing import as_maps
 from ...request.request import Request, RequestError
-from ...vae import in_type
+from ...vae import decoded, in_type, latent_channels
 from .callbacks import ProgressCallback
 from .diagnostics import check_finite, explained_decoding
 
