@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .causal import FrameConvolution
 from .chain import Chain
 from .deep_compression import LinearAttention
 from .feature_map import band_rows
@@ -69,7 +70,25 @@ class Estimator:
         return self.chain.channels[place] * height * width * self.item
 
     def whole(self) -> int:
-        """Bytes at the peak when the model's own forward makes everything at once, for one picture."""
+        """Bytes at the peak when the model's own forward makes everything at once, for one picture.
+
+        A causal convolution is given its frame behind two of zeros, and keeps a copy of it to the end.
+        """
+        kept = self.kept_by_causal()
+        return kept + 3 * self.working() if kept else self.working()
+
+    def kept_by_causal(self) -> int:
+        """Bytes of one frame of all that causal convolutions keep."""
+        return sum(
+            self.map_bytes(place)
+            for place, operation in enumerate(self.chain.operations)
+            if isinstance(operation, Convolution)
+            and isinstance(operation.module, FrameConvolution)
+            and operation.module.module.kernel_size[0] > 1
+        )
+
+    def working(self) -> int:
+        """Bytes of the maps that are there together at the worst moment."""
         chain, kept, peak = self.chain, 0, 0
         for place, operation in enumerate(chain.operations):
             given, made = self.map_bytes(place), self.map_bytes(place + 1)

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from .._util.memory import readable
 from ..errors import ScaleCrafterError
-from .causal import FrameConvolution
 from .chain import Chain
 from .operations import Convolution, Operation
 from .regions import Region, Size, tiles_of
@@ -286,15 +285,9 @@ class VideoEstimate:
 
     def _held(self, chain: Chain, start: int, stop: int) -> int:
         """Caches of all causal convolutions, and what is being computed."""
-        kept = sum(
-            KEPT * self._bytes(chain, place)
-            for place in range(start, stop)
-            if isinstance(operation := chain.operations[place], Convolution)
-            and isinstance(operation.module, FrameConvolution)
-            and operation.module.module.kernel_size[0] > 1
-        )
-        working = Chain(chain.operations[start:stop], chain.channels[start], chain.sizes[start])
-        return kept + 2 * _AT_ONCE * Estimator(working, self._item, self._device).whole()
+        part = Chain(chain.operations[start:stop], chain.channels[start], chain.sizes[start])
+        estimator = Estimator(part, self._item, self._device)
+        return KEPT * estimator.kept_by_causal() + 2 * _AT_ONCE * estimator.working()
 
     def _result(self, chain: Chain, place: int) -> int:
         """All frames of map `place`."""

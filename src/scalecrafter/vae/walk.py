@@ -198,7 +198,8 @@ def _plain_resnet(module: Any, name: str) -> Iterator[Operation]:
 
 def _channel_norm(module: Any, name: str) -> ChannelNorm:
     """The norm at the end of a block of AutoencoderDC."""
-    _demand(not module.norm.training, f"{name}.norm", "is in training; call eval() first")
+    in_training = isinstance(module.norm, nn.BatchNorm2d) and module.norm.training
+    _demand(not in_training, f"{name}.norm", "is a batch norm in training; call eval() first")
     return ChannelNorm(f"{name}.norm", module.norm, "last" if module.norm_type == "rms_norm" else "map")
 
 
