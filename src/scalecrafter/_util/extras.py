@@ -21,7 +21,6 @@ PACKAGES = {
     },
     "batch": {"pyarrow": "pyarrow", "fsspec": "fsspec"},
     "heic": {"pillow_heif": "pillow-heif"},
-    "ui": {"gradio": "Gradio"},
     "ray": {"ray": "Ray"},
 }  # fmt: skip
 """By extra: the modules that it brings, and the names of their packages."""

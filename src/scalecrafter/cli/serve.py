@@ -66,8 +66,6 @@ def serve(
 ) -> None:
     """Serve pictures over HTTP: OpenAI's Images API, jobs with progress, metrics.  Ctrl-C or SIGTERM ends it."""
     need_extra("serve", "server")
-    if page:
-        need_extra("the page", "ui")
     from pydantic import ValidationError
 
     from ..server.run import address, listen
@@ -111,9 +109,9 @@ def serve(
 
 
 def _page() -> PageFactory:
-    from ..ui.mounting import MountedPage
+    from ..ui.page import WebPage
 
-    return MountedPage
+    return WebPage
 
 
 def _size(option: str, text: str) -> int:

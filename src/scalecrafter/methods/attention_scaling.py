@@ -47,6 +47,8 @@ def passes(request: Request, _architecture: ModelSizes) -> list[Pass]:
 METHOD = Method(
     name="attention-scaling",
     summary="self-attention sharpened so that its entropy stays that of the native size",
+    title="Attention scaling",
+    plain="Changes how the model looks at the whole picture. For research; things may still repeat.",
     source="Jin et al. 2023 (arXiv 2306.08645), section 3.2",
     make=make,
     passes=passes,

@@ -228,6 +228,8 @@ METHOD = Method(
     name="cascade",
     summary="a picture of the native size, then stages of at most twice the side: "
     "enlarge, add noise again, finish re-dilated",
+    title="Cascade",
+    plain="Draws a small picture first, then makes it larger in steps. The composition is the safest, and it is quick.",
     source="of this project: He et al. 2024 (arXiv 2310.07702), section 3.2, begun from a picture as in SDEdit "
     "(arXiv 2108.01073)",
     make=make,

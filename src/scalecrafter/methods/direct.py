@@ -37,6 +37,8 @@ def passes(request: Request, _architecture: ModelSizes) -> list[Pass]:
 METHOD = Method(
     name="direct",
     summary="the pipeline as it is, at the size asked for",
+    title="Direct",
+    plain="The model without any help. Above its own size it often draws things several times. To compare with.",
     source="the baseline of all papers named here",
     make=make,
     make_batch=make_batch,

@@ -51,6 +51,8 @@ def check(request: Request) -> None:
 METHOD = Method(
     name="hires-fix",
     summary="a picture of the native size, its latents enlarged, then image to image at the full size",
+    title="Hires fix",
+    plain="Draws a small picture, enlarges it and draws over it, as other programs do.",
     source="the practice of AUTOMATIC1111's web UI (upscaler Latent)",
     make=make,
     passes=passes,

@@ -59,6 +59,8 @@ def _size_conditioning(pipe: Any, native: tuple[int, int], pixel_factor: int) ->
 METHOD = Method(
     name="multidiffusion",
     summary="overlapping windows of the native size, averaged at each step",
+    title="MultiDiffusion",
+    plain="Draws overlapping windows and joins them. For landscapes and patterns; one animal may become many.",
     source="Bar-Tal et al. 2023 (arXiv 2302.08113), section 3",
     make=make,
     passes=passes,

@@ -100,6 +100,8 @@ def _acting_recipe(request: Request, architecture: Architecture, table_length: i
 METHOD = Method(
     name="scalecrafter",
     summary="re-dilated convolutions, by the request's recipe or the automatic one",
+    title="ScaleCrafter",
+    plain="One large picture in one go, in which a thing is drawn once. The usual choice.",
     source="He et al. 2024 (arXiv 2310.07702), section 3",
     make=make,
     make_batch=make_batch,

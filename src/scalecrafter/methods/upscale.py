@@ -41,6 +41,8 @@ def passes(request: Request, architecture: ModelSizes) -> list[Pass]:
 METHOD = Method(
     name="upscale",
     summary="a picture of the native size, enlarged with Lanczos",
+    title="Plain enlargement",
+    plain="Draws a small picture and enlarges it. No new detail. The quickest.",
     source="the baseline of any picture editor",
     make=make,
     enlarge=enlarge,

@@ -35,7 +35,7 @@ Takes = Literal["recipe", "freeu", "image", "control", "strength"]
 class MethodSettings(BaseModel):
     """The base of a method's own settings.  In a request they stand under the method's name."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     @property
     def label(self) -> str:
@@ -74,6 +74,10 @@ class Method:
     images, and the model's `Architecture`.  None: not known."""
     models: frozenset[Models] = frozenset({"unet", "transformer"})
     """What it can run on."""
+    title: str = ""
+    """Its name where people choose it; empty: made from `name`."""
+    plain: str = ""
+    """What to expect of it, in usual words, for the page; empty: the summary."""
     aliases: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Other names for it, each with the settings that it stands for."""
 

@@ -1,9 +1,9 @@
 """The page at `/`: pictures in a browser, from the same requests and the same workers as everywhere else.
 
-    form.py       controls ↔ Request                  sizes.py       shapes and enlargements → width and height
-    following.py  submit, watch and cancel jobs       rendering.py   progress, results and the viewer as HTML
-    layout.py     the Gradio page and its events      mounting.py    the page inside the server: paths and headers
-    planner.py    plans as pictures, drawn by another process, because the server does not load torch
+    page.py         serves the files of `static/`, the form's description and plans
+    description.py  what the form must know: models, methods and their settings, limits
+    planner.py      plans as pictures, drawn by another process, because the server does not load torch
+    static/         the page itself: HTML, CSS and ES modules, as they are; nothing is built and nothing is fetched
 
-It uses `server.jobs.Jobs`. It needs the extra `ui`.
+What the page shows of jobs and pictures it gets from the server's own API.
 """

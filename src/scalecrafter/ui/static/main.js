@@ -1,0 +1,232 @@
+// Puts the parts of the page together.
+import * as api from "./api.js";
+import { $, announce, isPhone, keep, kept, notify, showView } from "./dom.js";
+import { Form, FormError, TABS } from "./form.js";
+import { jobs } from "./jobs.js";
+import { Gallery, Queue } from "./lists.js";
+import { MaskEditor } from "./mask.js";
+import { requestIn } from "./restoring.js";
+import { sources } from "./source.js";
+import { Stage } from "./stage.js";
+
+const form = new Form();
+const mask = new MaskEditor(() => {});
+const stage = new Stage(form, mask);
+const queue = new Queue(stage);
+const gallery = new Gallery(stage);
+
+/** Say what is wrong beside the button, and go to the field that is meant. */
+function showProblem(error) {
+  for (const field of document.querySelectorAll("[aria-invalid]")) field.removeAttribute("aria-invalid");
+  $("problem").textContent = error?.message ?? "";
+  if (!error) return;
+  if (!(error instanceof FormError) && !(error instanceof api.ApiError)) throw error;
+  const names = { size: "width", image: "source-file", mask: "mask-file", scale: "scale" };
+  const field = $(error.field ?? names[error.param] ?? error.param ?? "");
+  if (!field?.closest("form")) return;
+  field.setAttribute("aria-invalid", "true");
+  const details = field.closest("details");
+  if (details) details.open = true;
+  field.focus();
+}
+
+let sending = false;
+async function make() {
+  if (sending) return;
+  sending = true;
+  $("make").setAttribute("aria-busy", "true");
+  try {
+    showProblem(null);
+    const body = await form.body();
+    const wantsPlain = form.tab === "create" && $("compare").checked && !$("compare-field").hidden;
+    if (wantsPlain && body.seed === undefined) body.seed = crypto.getRandomValues(new Uint32Array(1))[0];
+    const job = await jobs.submit(body);
+    if (wantsPlain) await jobs.submit(form.directly(body));
+    stage.follow(job.id);
+    announce(job.ahead ? `In the queue, ${job.ahead} before it` : "Your picture is being made");
+    if (isPhone()) showView("picture");
+  } catch (error) {
+    showProblem(error);
+  } finally {
+    sending = false;
+    $("make").removeAttribute("aria-busy");
+  }
+}
+
+/** Back to the settings of a picture, with what it started from. */
+async function restore({ job, picture }) {
+  const { request } = job;
+  const notes = form.restore(request, picture.seed);
+  try {
+    if (request.image) await sources.useUrl(api.inputUrl(job.id, "image"), "original.png", form.tab);
+    if (request.mask) {
+      mask.show(sources.current);
+      await mask.upload(await api.blobOf(api.inputUrl(job.id, "mask")));
+    }
+  } catch (error) {
+    notes.push(error.message);
+  }
+  notify(["The settings of this picture are back", ...notes].join("; ") + ".");
+  if (isPhone()) showView("settings");
+}
+
+async function restoreFile(file) {
+  try {
+    const request = await requestIn(file);
+    const notes = form.restore(request);
+    if (request.image) notes.push("choose the picture that it started from once more");
+    notify([`The settings of ${file.name} are back`, ...notes].join("; ") + ".");
+  } catch (error) {
+    notify(error.message, { isError: true, seconds: 12 });
+  }
+}
+
+/** Take a picture of the gallery to Edit or Enlarge. */
+async function takeTo(tab, { job, picture }) {
+  form.show(tab);
+  form.setPrompt(tab, job.request.prompt);
+  try {
+    await sources.useUrl(api.fileUrl(picture), `picture-${picture.seed}.png`, tab);
+  } catch (error) {
+    showProblem(error);
+  }
+  if (isPhone()) showView("settings");
+  $("make").focus();
+}
+
+function startTabs() {
+  $("tabs").addEventListener("click", ({ target }) => TABS.includes(target.id.slice(4)) && form.show(target.id.slice(4)));
+  $("tabs").addEventListener("keydown", (event) => {
+    const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!move) return;
+    form.show(TABS[(TABS.indexOf(form.tab) + move + TABS.length) % TABS.length]);
+    $(`tab-${form.tab}`).focus();
+  });
+  for (const button of document.querySelectorAll("#views button")) button.addEventListener("click", () => showView(button.dataset.view));
+}
+
+function startDropping() {
+  const isFile = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
+  addEventListener("dragover", (event) => {
+    if (!isFile(event)) return;
+    event.preventDefault();
+    document.body.toggleAttribute("data-dropping", true);
+  });
+  addEventListener("dragleave", (event) => event.relatedTarget || document.body.removeAttribute("data-dropping"));
+  addEventListener("drop", (event) => {
+    if (!isFile(event)) return;
+    event.preventDefault();
+    document.body.removeAttribute("data-dropping");
+    const [file] = event.dataTransfer.files;
+    if (file) sources.tab ? sources.use(file, file.name) : restoreFile(file);
+  });
+  $("restore-file").addEventListener("change", ({ target }) => {
+    if (target.files[0]) restoreFile(target.files[0]);
+    target.value = "";
+  });
+}
+
+function startTheme() {
+  const apply = (theme) => (theme === "auto" ? delete document.documentElement.dataset.theme : (document.documentElement.dataset.theme = theme));
+  $("theme").value = kept("theme", "auto");
+  apply($("theme").value);
+  $("theme").addEventListener("change", ({ target }) => {
+    keep("theme", target.value);
+    apply(target.value);
+  });
+}
+
+async function showPlan() {
+  $("plan-body").textContent = "Drawing the plan. The first one takes some seconds …";
+  $("plan").showModal();
+  try {
+    const body = await form.body().catch(() => ({}));
+    const { image, mask: painted, n, seed, enlarge, ...rest } = body;
+    const { svg } = await api.plan({ method: $("method").value, model: $("model").value, ...rest, prompt: rest.prompt || "plan" });
+    const drawn = new DOMParser().parseFromString(svg, "image/svg+xml").documentElement;
+    $("plan-body").replaceChildren(drawn);
+  } catch (error) {
+    $("plan-body").textContent = error.message;
+  }
+}
+
+/** Whether the server answers and has its model. Models tell their sizes once a worker has loaded them. */
+async function watchServer() {
+  for (let ready = false; !ready; ) {
+    try {
+      const description = await api.form();
+      form.describe(description);
+      ready = form.isComplete;
+      $("server-state").textContent = ready ? "" : "The model is being loaded …";
+    } catch {
+      $("server-state").textContent = "";
+    }
+    if (!ready) await new Promise((done) => setTimeout(done, 1500));
+  }
+}
+
+function startKeys() {
+  const isMake = (event) => event.key === "Enter" && !event.isComposing && (event.ctrlKey || event.metaKey || (event.target.id === "prompt" && !event.shiftKey));
+  document.addEventListener("keydown", (event) => {
+    if (isMake(event)) {
+      event.preventDefault();
+      make();
+    } else if (event.key === "Escape" && stage.isPicking) stage.picking(false);
+    else if (document.contains(mask.element) && !/^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName)) {
+      if (event.key === "[" || event.key === "]") mask.resize(event.key === "]" ? 5 : -5);
+      if (event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey)) {
+        event.preventDefault();
+        event.shiftKey ? mask.redo() : mask.undo();
+      }
+    }
+  });
+}
+
+function followTab() {
+  const source = sources.of("edit");
+  mask.show(source?.width ? source : null);
+  if (form.isPainted && source?.width) stage.showSource();
+  else if (stage.selected === null) stage.start();
+}
+
+async function start() {
+  startTheme();
+  startTabs();
+  startKeys();
+  startDropping();
+  const description = await api.form().catch((error) => {
+    notify(error.message, { isError: true, seconds: 3600 });
+    throw error;
+  });
+  gallery.keepHours = description.keep_hours;
+  await sources.start();
+  form.start(description, mask);
+  $("form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    make();
+  });
+  $("plan-open").addEventListener("click", showPlan);
+  $("help-open").addEventListener("click", () => $("help").showModal());
+  form.addEventListener("tab", followTab);
+  for (const radio of document.querySelectorAll("input[name=part]")) radio.addEventListener("change", followTab);
+  sources.addEventListener("change", followTab);
+  stage.addEventListener("restore", ({ detail }) => restore(detail));
+  for (const tab of ["edit", "enlarge"]) stage.addEventListener(tab, ({ detail }) => takeTo(tab, detail));
+  jobs.addEventListener("done", ({ detail }) => announce(`Finished: ${detail.request.prompt || "the enlarged picture"}`));
+  jobs.addEventListener("failed", ({ detail }) => {
+    if (detail.status === "cancelled") announce("Cancelled");
+    else notify(detail.error?.message ?? "A picture failed.", { isError: true, seconds: 15 });
+  });
+  jobs.addEventListener("change", () => {
+    if (!jobs.reachable) $("server-state").textContent = "The server does not answer.";
+    else if ($("server-state").textContent.startsWith("The server")) $("server-state").textContent = "";
+  });
+  queue.draw();
+  await jobs.refresh();
+  stage.start();
+  followTab();
+  document.body.dataset.ready = "true";
+  watchServer();
+}
+
+start();
