@@ -93,6 +93,8 @@ class PictureState(BaseModel):
     seed: int
     step: int
     steps: int
+    preview: int
+    """The number of the latest preview, at `/v1/jobs/{job}/pictures/{index}/preview`; 0: there is none."""
     url: str | None = None
     seconds: float | None = None
     width: int | None = None
@@ -241,6 +243,7 @@ def _picture_state(picture: QueuedPicture, base: str) -> PictureState:
         seed=picture.seed,
         step=picture.step,
         steps=picture.steps,
+        preview=picture.preview_number,
         url=picture_url(picture.id, base) if picture.status == DONE else None,
         seconds=picture.seconds,
         width=picture.width,

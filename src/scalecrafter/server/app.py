@@ -40,7 +40,7 @@ def create_app(
 
     Args:
         settings: of the server; the data folder is made if it is missing.
-        page: makes the page for browsers at `/` (`ui.mounting.MountedPage`); None: there is only the API.
+        page: makes the page for browsers at `/` (`ui.page.WebPage`); None: there is only the API.
         on_wrong_settings: called when no worker can work with these settings. The worker has written why to stderr.
 
     `app.state.jobs` is its `Jobs`. `app.state.stop_waiting()` tells waiting clients and the workers that the server
@@ -55,8 +55,6 @@ def create_app(
     def stop_waiting() -> None:
         supervisor.ask_to_end()
         jobs.notifier.stop_waiting()
-        if own_page is not None:
-            own_page.stop_waiting()
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

@@ -41,15 +41,14 @@ _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 class KeyGuard:
     """Refuses requests without one of the API keys. Without keys, everyone may pass.
 
-    For the page, a key is the password of HTTP Basic, with any user name: a browser can ask for it.
+    A key may also be the password of HTTP Basic, with any user name: a browser asks for it, and then sends it with the
+    page's own requests to the API. Requests of other sites' pages never get here (`SiteGuard`).
 
     Args:
-        is_page: whether a path belongs to the page.
+        is_page: whether a path is one where a browser may be asked.
     """
 
-    def __init__(
-        self, app: ASGIApp, keys: Sequence[SecretStr], is_page: Callable[[str], bool] = lambda _path: False
-    ) -> None:
+    def __init__(self, app: ASGIApp, keys: Sequence[SecretStr], is_page: Callable[[str], bool]) -> None:
         self._app, self._is_page = app, is_page
         self._digests = [_digest(key.get_secret_value()) for key in keys]
 
@@ -60,9 +59,8 @@ class KeyGuard:
         elif scope["type"] == "http" and self._digests and not _is_open(scope["path"]):
             message = "no valid API key: send one of this server's as the header `Authorization: Bearer KEY`"
             how = 'Basic realm="ScaleCrafter: any name, and an API key as the password"'
-            answer = ApiError(
-                401, message, headers={"WWW-Authenticate": how if self._is_page(scope["path"]) else "Bearer"}
-            ).response()
+            can_ask = self._is_page(scope["path"])
+            answer = ApiError(401, message, headers={"WWW-Authenticate": how if can_ask else "Bearer"}).response()
             await answer(scope, receive, send)
             return
         await self._app(scope, receive, send)
@@ -71,7 +69,7 @@ class KeyGuard:
         """The digest of the request's key, if it is one of this server's."""
         kind, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
         kinds = {"bearer"}
-        if self._is_page(scope["path"]) and kind.lower() == "basic":
+        if kind.lower() == "basic":
             kinds, given = {"basic"}, _password(given)
         digest = _digest(given.strip())
         # All keys are compared, and by their digests, so the time depends on none of them.

@@ -19,13 +19,10 @@ class Page(Protocol):
         """Path → the largest body in bytes, where it may be larger than `Limits.body`."""
 
     def owns(self, path: str) -> bool:
-        """Whether the page, and not the API, answers this path. For these paths a key may come as HTTP Basic."""
+        """Whether the page, and not the API, answers this path. A browser may be asked for a key there."""
 
     def running(self) -> AbstractAsyncContextManager[None]:
         """Entered when the server starts, left when it stops."""
-
-    def stop_waiting(self) -> None:
-        """The server stops soon: end the connections that browsers keep open."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

@@ -9,14 +9,8 @@ from .._version import __version__
 from ..recipes.recipe import shipped_recipes
 from ..request.enlargement import LARGEST_SCALE, Enlargement
 from ..request.methods import DEFAULT_METHOD, DEFAULT_STRENGTH, ENLARGING_METHOD, METHODS, Method
-from ..request.request import (
-    DEFAULT_MASKED_STRENGTH,
-    DEFAULT_STEPS,
-    DIRECT,
-    SCHEDULERS,
-    check_scheduler,
-    default_guidance,
-)
+from ..request.request import DEFAULT_MASKED_STRENGTH, DEFAULT_STEPS, DIRECT, default_guidance
+from ..request.schedulers import SCHEDULERS, check_scheduler
 from ..server.jobs import Jobs
 
 
@@ -46,7 +40,6 @@ def describe(jobs: Jobs) -> dict[str, Any]:
             **Enlargement().model_dump(),
         },
     }
-
 
 
 def _is_usable(scheduler: str) -> bool:

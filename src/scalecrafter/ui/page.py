@@ -44,9 +44,8 @@ _POLICY = "; ".join(
 class WebPage:
     """The page of a server, an ASGI application (`server.page.Page`)."""
 
-    upload_limits = {PLAN_PATH: LARGEST_PLAN}
-
     def __init__(self, jobs: Jobs) -> None:
+        self.upload_limits = {PLAN_PATH: LARGEST_PLAN}
         self._jobs, self._planner = jobs, Planner()
         self._files = _read_files()
         self._app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)

@@ -49,7 +49,7 @@ export const removeJob = (id) => call(`v1/jobs/${id}/pictures`, { method: "DELET
 
 export const fileUrl = (picture, ending = "png", side = null) => `v1/files/${picture.id}.${ending}${side ? `?side=${side}` : ""}`;
 export const inputUrl = (id, field) => `v1/jobs/${id}/inputs/${field}`;
-export const previewUrl = (id, picture) => `v1/jobs/${id}/pictures/${picture.index}/preview?step=${picture.step}`;
+export const previewUrl = (id, picture) => `v1/jobs/${id}/pictures/${picture.index}/preview?number=${picture.preview}`;
 
 export async function blobOf(url) {
   const answer = await fetch(url).catch(() => null);

@@ -31,8 +31,8 @@ export class Form extends EventTarget {
     this.methods = new Map(methods.map((method) => [method.name, method]));
     choices("model", models.map((model) => [model.name, model.name]));
     $("model-field").hidden = models.length < 2;
-    choices("shape", [...Object.keys(SHAPES).map((name) => [name, name]), [OTHER, "As written below"]]);
-    choices("enlargement", [...Object.keys(ENLARGEMENTS).map((name) => [name, name]), [OTHER, "As written below"]]);
+    choices("shape", [...Object.keys(SHAPES).map((name) => [name, name]), [OTHER, "My own"]]);
+    choices("enlargement", [...Object.keys(ENLARGEMENTS).map((name) => [name, name]), [OTHER, "My own"]]);
     choices("scheduler", [["", "the model's own"], ...Object.entries(schedulers)]);
     choices("recipe", [[AUTOMATIC, "Automatic"], ...recipes.map((name) => [name, name]), [OWN_RECIPE, "My own, as TOML"]]);
     $("steps").max = limits.steps;
@@ -172,7 +172,8 @@ export class Form extends EventTarget {
     $("method-hint").textContent = hint;
     for (const field of document.querySelectorAll("[data-takes]")) field.hidden = !takes.includes(field.dataset.takes);
     $("own-recipe-field").hidden = !takes.includes("recipe") || $("recipe").value !== OWN_RECIPE;
-    $("strength-field").classList.toggle("shown", this.tab === "create" && takes.includes("strength") && !settings);
+    for (const part of document.querySelectorAll("[data-for]")) part.hidden = !part.dataset.for.split(" ").includes(this.tab);
+    $("strength-field").hidden = this.tab !== "edit" && (this.tab !== "create" || !takes.includes("strength") || Boolean(settings));
     $("compare-field").hidden = this.tab !== "create" || this.method.name === this.#known.defaults.direct;
     $("guidance").placeholder = `${this.#model.guidance}`;
     $("strength-shown").textContent = Number($("strength").value).toFixed(2);

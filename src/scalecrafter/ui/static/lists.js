@@ -61,7 +61,7 @@ export class Queue {
   #update(row, job) {
     row.querySelector(".state").textContent = progressText(job);
     progressOf(row.querySelector("progress"), job);
-    const running = job.pictures.find((picture) => picture.status === "running" && picture.step > 0);
+    const running = job.pictures.find((picture) => picture.status === "running" && picture.preview > 0);
     if (running) loadPreview(row.querySelector("img"), previewUrl(job.id, running));
   }
 
@@ -115,7 +115,7 @@ export class Gallery {
 
   #choose(key) {
     if (this.stage.isPicking) this.stage.pick(key);
-    else this.stage.select(key);
+    else this.stage.choose(key);
     showView("picture");
   }
 
@@ -134,7 +134,7 @@ export class Gallery {
     if (move === undefined) return;
     event.preventDefault();
     const next = rows[Math.min(Math.max(place + move, 0), rows.length - 1)];
-    if (!this.stage.isPicking) this.stage.select(next.dataset.key);
+    if (!this.stage.isPicking) this.stage.choose(next.dataset.key);
     next.firstChild.focus();
   }
 }

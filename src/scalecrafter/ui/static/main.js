@@ -42,7 +42,7 @@ async function make() {
     if (wantsPlain && body.seed === undefined) body.seed = crypto.getRandomValues(new Uint32Array(1))[0];
     const job = await jobs.submit(body);
     if (wantsPlain) await jobs.submit(form.directly(body));
-    stage.follow(job.id);
+    stage.expect(job.id);
     announce(job.ahead ? `In the queue, ${job.ahead} before it` : "Your picture is being made");
     if (isPhone()) showView("picture");
   } catch (error) {
@@ -127,12 +127,20 @@ function startDropping() {
 }
 
 function startTheme() {
-  const apply = (theme) => (theme === "auto" ? delete document.documentElement.dataset.theme : (document.documentElement.dataset.theme = theme));
-  $("theme").value = kept("theme", "auto");
-  apply($("theme").value);
-  $("theme").addEventListener("change", ({ target }) => {
-    keep("theme", target.value);
-    apply(target.value);
+  const themes = { auto: "as the system", dark: "dark", light: "light" };
+  const apply = (theme) => {
+    if (theme === "auto") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = theme;
+    $("theme").title = `Colours: ${themes[theme]}`;
+    $("theme").setAttribute("aria-label", $("theme").title);
+    keep("theme", theme);
+    return theme;
+  };
+  let theme = apply(kept("theme", "auto"));
+  $("theme").addEventListener("click", () => {
+    const names = Object.keys(themes);
+    theme = apply(names[(names.indexOf(theme) + 1) % names.length]);
+    announce($("theme").title);
   });
 }
 
@@ -185,6 +193,7 @@ function startKeys() {
 function followTab() {
   const source = sources.of("edit");
   mask.show(source?.width ? source : null);
+  $("paint-open").hidden = !form.isPainted || !source?.width;
   if (form.isPainted && source?.width) stage.showSource();
   else if (stage.selected === null) stage.start();
 }
@@ -210,6 +219,10 @@ async function start() {
   form.addEventListener("tab", followTab);
   for (const radio of document.querySelectorAll("input[name=part]")) radio.addEventListener("change", followTab);
   sources.addEventListener("change", followTab);
+  $("paint-open").addEventListener("click", () => {
+    stage.showSource();
+    if (isPhone()) showView("picture");
+  });
   stage.addEventListener("restore", ({ detail }) => restore(detail));
   for (const tab of ["edit", "enlarge"]) stage.addEventListener(tab, ({ detail }) => takeTo(tab, detail));
   jobs.addEventListener("done", ({ detail }) => announce(`Finished: ${detail.request.prompt || "the enlarged picture"}`));

@@ -64,7 +64,7 @@ export function buildSettings(place, title, schema, changed) {
     const input = control(id, kind, optional);
     input.addEventListener("change", changed);
     const label = words(name);
-    const hint = kind.description && h("p", { className: "hint", id: `${id}-hint` }, kind.description.replace(/\s+/g, " "));
+    const hint = kind.description && h("p", { className: "hint", id: `${id}-hint` }, kind.description.replace(/\s+/g, " ").split(/(?<=\.) /)[0]);
     if (hint) input.setAttribute("aria-describedby", hint.id);
     if (kind.default === null || kind.default === undefined) input.placeholder = "the method's own";
     const row = input.type === "checkbox"

@@ -16,6 +16,7 @@ export class Stage extends EventTarget {
   /** "picture" with a key, "job" with an id, or "source". */
   #shown = { kind: "none" };
   #before = null;
+  #followsAll = true;
 
   constructor(form, mask) {
     super();
@@ -35,9 +36,20 @@ export class Stage extends EventTarget {
     return !$("picking").hidden;
   }
 
+  get #job() {
+    const job = this.#shown.kind === "job" ? jobs.get(this.#shown.id) : null;
+    return job && !isFinal(job) ? job : null;
+  }
+
   /** The chosen picture with its job, or undefined. */
   get item() {
     return jobs.pictures.find(({ key }) => key === this.selected);
+  }
+
+  /** Show a picture that somebody chose: new ones do not take its place. */
+  choose(key) {
+    this.#followsAll = false;
+    this.select(key);
   }
 
   select(key, compared = null) {
@@ -54,6 +66,12 @@ export class Stage extends EventTarget {
     this.#shown = { kind: "job", id };
     this.draw();
     this.dispatchEvent(new Event("select"));
+  }
+
+  /** A job was submitted: show it, unless another one is watched, and each new picture until somebody chooses one. */
+  expect(id) {
+    if (!this.#job) this.follow(id);
+    this.#followsAll = true;
   }
 
   showSource() {
@@ -85,18 +103,25 @@ export class Stage extends EventTarget {
   }
 
   #onEnd(job) {
-    if (this.#shown.kind !== "job" || this.#shown.id !== job.id) return;
+    const isShown = this.#shown.kind === "job" && this.#shown.id === job.id;
     const first = job.pictures.find((picture) => picture.status === "done");
-    if (first) this.select(keyOf(job, first));
+    if (!isShown && (!first || !this.#followsAll || this.#job)) return;
+    if (first) this.#selectNew(job, first);
     else if (this.#before) this.select(this.#before);
     else this.#shown = { kind: "none" };
     this.draw();
   }
 
+  #selectNew(job, picture) {
+    const pair = job.request.method === this.#form.directMethod && this.#plain({ job, picture });
+    if (pair) this.select(pair.key, { value: "plain", key: keyOf(job, picture) });
+    else this.select(keyOf(job, picture));
+  }
+
   draw() {
     const { kind } = this.#shown;
     if (kind === "picture" && this.item) this.#drawPicture(this.item);
-    else if (kind === "job" && jobs.get(this.#shown.id) && !isFinal(jobs.get(this.#shown.id))) this.#drawJob(jobs.get(this.#shown.id));
+    else if (this.#job) this.#drawJob(this.#job);
     else if (kind === "source" && this.#form.isPainted) this.#drawSource();
     else this.#drawNothing();
   }
@@ -127,7 +152,7 @@ export class Stage extends EventTarget {
     const id = `job ${job.id}`;
     if (this.#fill(id, [], [h("div", { className: "making" }, h("img", { id: "making", alt: "", hidden: true }), h("progress", { id: "making-bar", "aria-label": "Progress" }), h("p", { id: "making-text" }))],
       [h("button", { type: "button", onclick: () => this.dispatchEvent(new CustomEvent("cancel", { detail: job.id })) }, "Cancel this one")])) announce(progressText(job));
-    const shown = picture.status === "running" && picture.step > 0;
+    const shown = picture.status === "running" && picture.preview > 0;
     if (shown) loadPreview($("making"), previewUrl(job.id, picture));
     $("making").alt = shown ? `Preview of the picture at step ${picture.step}` : "";
     progressOf($("making-bar"), job);
@@ -167,11 +192,11 @@ export class Stage extends EventTarget {
       ...options.map(({ value, text }) => h("option", { value, selected: value === (this.#compared?.value ?? (this.#compared ? "picked" : "")) }, text)));
     const ask = (what) => () => this.dispatchEvent(new CustomEvent(what, { detail: item }));
     return [
-      h("div", { className: "group" }, ...zooms.map(([what, text, label]) => h("button", { type: "button", "aria-label": label, title: label, onclick: () => this.#viewer.act(what) }, text)),
+      h("div", { className: "group" }, ...zooms.map(([what, text, label]) => h("button", { type: "button", className: what === "in" || what === "out" ? "fine" : "", "aria-label": label, title: label, onclick: () => this.#viewer.act(what) }, text)),
         tool("full", "Full screen", () => this.#fullScreen(), { className: "bare" }), this.#viewer.shown),
       h("div", { className: "group" }, choose),
-      h("div", { className: "group" }, tool("enlarge", "Enlarge", ask("enlarge")), tool("edit", "Edit", ask("edit")), tool("restore", "Use settings", ask("restore"))),
-      h("div", { className: "group" }, h("span", { className: "joined" }, download, format), tool("delete", "Delete", () => this.remove(item.key))),
+      h("div", { className: "group" }, tool("enlarge", "Enlarge", ask("enlarge")), tool("edit", "Edit", ask("edit")), tool("restore", "Use settings", ask("restore")),
+        h("span", { className: "joined" }, download, format), tool("delete", "Delete", () => this.remove(item.key))),
     ];
   }
 
@@ -184,7 +209,7 @@ export class Stage extends EventTarget {
 
   /** What a picture can be compared with. */
   #comparable({ job, picture }) {
-    const found = [{ value: "", text: "Compare …", act: () => this.#compare(null) }];
+    const found = [{ value: "", text: this.#compared ? "End comparing" : "Compare …", act: () => this.#compare(null) }];
     if (job.request.image) found.push({ value: "source", text: "with its original", act: () => this.#compare({ value: "source", source: job.id }) });
     const plain = this.#plain({ job, picture });
     if (plain) found.push({ value: "plain", text: "with the plain model", act: () => this.#compare({ value: "plain", key: plain.key }) });
@@ -246,10 +271,10 @@ export function progressText(job) {
   const made = job.pictures.filter((picture) => picture.status === "done").length;
   const which = count > 1 ? `Picture ${Math.min(made + 1, count)} of ${count}: ` : "";
   if (!running) return job.ahead ? `${plural(job.ahead, "picture")} before it` : made ? `${which}next` : "Next in the queue";
-  if (!running.steps) return `${which}begun`;
-  if (running.step >= running.steps) return `${which}finishing`;
+  if (!running.steps) return `${which}starting`.replace(/^s/, "S");
+  if (running.step >= running.steps) return `${which}finishing`.replace(/^f/, "F");
   const left = jobs.secondsLeft(job);
-  return `${which}step ${running.step} of ${running.steps}${left === null ? "" : `, about ${duration(left)} left`}`.replace(/^./, (letter) => letter.toUpperCase());
+  return `${which}step ${running.step} of ${running.steps}${left === null ? "" : `, about ${duration(left)} left`}`.replace(/^s/, "S");
 }
 
 /** Fill a progress element: all pictures of the job together. */
