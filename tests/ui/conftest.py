@@ -22,7 +22,6 @@ _OPTIONS = (
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """The page of the tiny model; at its smallest size a step takes about 0.1 s."""
-    pytest.importorskip("gradio", reason="the page needs the extra ui")
     folder = tmp_path_factory.mktemp("page")
     tiny_sd_pipeline().save_pretrained(folder / "tiny")
     running = Running(folder / "data", "--page", "--model", str(folder / "tiny"), "--model", "critters", "--grace", "0")
@@ -61,6 +60,9 @@ def page(site: Running, chromium: Any, requests: list[str]) -> Iterator[Any]:
     page = context.new_page()
     page.set_default_timeout(30_000)
     page.on("request", lambda request: requests.append(request.url))
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
     open_page(page, site.url)
     yield page
     context.close()
+    assert faults == []

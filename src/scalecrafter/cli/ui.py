@@ -12,11 +12,13 @@ _OPTIONS = (
     "model", "host", "port", "data", "workers", "dtype", "device", "vae_memory", "api_keys", "allow_anyone",
 )  # fmt: skip
 """Those of `serve` that matter for a page."""
+_YEAR = 24.0 * 365
+"""Hours for which the pictures of one's own page are kept; a gallery that is empty the next day is none."""
 
 
 def ui(**options: Any) -> None:
     """Serve a page for browsers and print its address: `serve --page` with fewer options."""
-    serve(**options, page=True)
+    serve(**options, page=True, keep_hours=_YEAR)
 
 
 _parameters = inspect.signature(serve, eval_str=True).parameters

@@ -5,6 +5,8 @@ import { jobs } from "./jobs.js";
 import { loadPreview, progressOf, progressText } from "./stage.js";
 
 const SIDE = 320;
+/** Hours that are as good as for ever. */
+const LONG = 24 * 300;
 
 /** Bring the children of a list in line with items: made once by key, updated each time, in order. */
 function align(list, items, keyOf, make, update) {
@@ -100,9 +102,9 @@ export class Gallery {
     $("gallery-more").hidden = !jobs.hasMore;
     $("views-count").textContent = items.length ? `(${items.length}${jobs.hasMore ? "+" : ""})` : "";
     const hours = this.keepHours;
-    const kept = hours >= 48 ? plural(Math.round(hours / 24), "day") : plural(hours, "hour");
+    const kept = hours > LONG ? "until you delete them" : `for ${hours >= 48 ? plural(Math.round(hours / 24), "day") : plural(hours, "hour")}`;
     $("gallery-note").textContent = items.length
-      ? `Pictures stay on the server for ${kept}.`
+      ? `Pictures stay on the server ${kept}.`
       : jobs.loaded ? "No pictures yet. Those that you make in this browser stay here." : "";
   }
 

@@ -5,10 +5,10 @@ export const SHAPES = {
 };
 /** By how much the sides of a square grow over the model's native ones. */
 export const ENLARGEMENTS = {
-  "As trained": 1, "4× the pixels": 2, "9× the pixels": 3, "16× the pixels": 4, "64× the pixels": 8,
+  "As trained": 1, "4× pixels": 2, "9× pixels": 3, "16× pixels": 4, "64× pixels": 8,
 };
 export const DEFAULT_SHAPE = "Square 1:1";
-export const DEFAULT_ENLARGEMENT = "4× the pixels";
+export const DEFAULT_ENLARGEMENT = "4× pixels";
 const LARGEST_SIDE = 16384;
 
 /** [width, height] in pixels: about that many, of that shape, and no more than the server makes. */
