@@ -60,7 +60,7 @@ def write_configuration(shapes: Shapes, tokenizer: Path, folder: Path) -> None:
     _check_complete(unet, shapes)
     parts: dict[str, tuple[str, str, dict[str, Any]]] = {
         "unet": ("diffusers", "UNet2DConditionModel", unet),
-        "vae": ("diffusers", "AutoencoderKL", _vae(shapes, facts)),
+        "vae": ("diffusers", "AutoencoderKL", vae_configuration(shapes) | _of_family(facts)),
         "scheduler": ("diffusers", facts.scheduler["_class_name"], _SCHEDULE | dict(facts.scheduler)),
     }
     index: dict[str, Any] = dict(facts.index)
@@ -163,17 +163,31 @@ def _check_complete(configuration: dict[str, Any], shapes: Shapes) -> None:
         )
 
 
-def _vae(shapes: Shapes, facts: Checkpoint) -> dict[str, Any]:
-    prefix = "first_stage_model.encoder.down"
-    widths = [shapes[f"{prefix}.{level}.block.0.conv1.weight"][0] for level in range(_count(shapes, prefix))]
+def vae_configuration(shapes: Shapes, prefix: str = "first_stage_model.") -> dict[str, Any]:
+    """The configuration of an `AutoencoderKL` in the original layout, without what its family says of its latents.
+
+    Args:
+        shapes: of its tensors.
+        prefix: what their names begin with.
+    """
+    down = f"{prefix}encoder.down"
+    widths = [shapes[f"{down}.{level}.block.0.conv1.weight"][0] for level in range(_count(shapes, down))]
+    quantised = f"{prefix}post_quant_conv.weight" in shapes
     return {
         "_class_name": "AutoencoderKL",
         "block_out_channels": widths,
-        "layers_per_block": _count(shapes, f"{prefix}.0.block"),
-        "latent_channels": shapes["first_stage_model.post_quant_conv.weight"][1],
+        "layers_per_block": _count(shapes, f"{down}.0.block"),
+        "latent_channels": shapes[f"{prefix}decoder.conv_in.weight"][1],
+        "use_quant_conv": quantised,
+        "use_post_quant_conv": quantised,
         "down_block_types": ["DownEncoderBlock2D"] * len(widths),
         "up_block_types": ["UpDecoderBlock2D"] * len(widths),
         "norm_num_groups": _GROUPS,
+    }
+
+
+def _of_family(facts: Checkpoint) -> dict[str, Any]:
+    return {
         "scaling_factor": facts.scaling_factor,
         "sample_size": 8 * facts.sample_size,
         "force_upcast": facts.upcast_vae,
