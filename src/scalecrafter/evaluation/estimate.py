@@ -65,7 +65,7 @@ def _seconds_of_pass(one: Pass, request: Request, of_evaluation: float, of_decod
     if not isinstance(one, Denoising):
         return area * of_decoding
     first, last = one.span
-    steps = (one.steps or request.steps) * max(min(one.strength, last - first), 0.0)
+    steps = (one.steps or request.steps) * (last - max(first, 1 - one.strength))
     evaluations = 2 if one.guided else 1
     if one.recipe is not None and one.recipe.noise_damping is not None:
         evaluations += 1

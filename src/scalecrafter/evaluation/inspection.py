@@ -141,7 +141,7 @@ class Inspector:
         for name, one in self.extractors.items():
             views = [one.extract(view) for view in (picture, *crops(picture, one.side))]
             if one.step is not None:
-                views = [np.round(view / one.step) * one.step for view in views]
+                views = [np.round(view / one.step) * np.float32(one.step) for view in views]
             features[name] = _features(views[0], views[1:])
         light = spectrum(picture)
         return PictureMetrics(

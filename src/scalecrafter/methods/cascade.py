@@ -9,14 +9,14 @@ trajectory are those of the scheduler's full table, and a recipe's spans mean wh
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from pydantic import BeforeValidator, Field
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 from .._util.sizes import ImageSize
-from ..request.methods import Method, MethodSettings
+from ..request.methods import Method
 from ..request.passes import Decoding, Denoising, Encoding, Pass, guides, size_of
+from .cascade_settings import PRESETS, UNGUIDED, CascadeSettings
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -30,71 +30,29 @@ if TYPE_CHECKING:
 
     Model = Architecture | TransformerArchitecture
 
-UNGUIDED = 1.0
-"""Guidance scale of a stage that the cascade itself re-dilates, by default: the conditional prediction alone.  What is
-in the picture is settled by then, and guidance multiplies the error that re-dilation makes in predicting noise (the
-paper's reason for noise-damped guidance, section 3.4).  It saves half the evaluations; docs/log/quality.md."""
-
 FLOW_RESTART = 0.3
 """The restart of a stage with a transformer where nothing says another: HiFlow's last stage runs 10 of 30 steps."""
 
 
-def _each(value: Any) -> Any:
-    """One number for all stages, or a list with one for each."""
-    return (value,) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
-
-
-Restart = Annotated[float, Field(gt=0.0, le=1.0)]
-Guidance = Annotated[float, Field(ge=0.0, le=100.0)]
-
-
-class CascadeSettings(MethodSettings):
-    """How the stages of a cascade after the first are run.
-
-    Where several values can be given, they are those of one stage after the other, and the last holds for all that
-    follow.  A recipe in the request acts in all of these stages in the place of `levels` and `until`; the recipe
-    "none" leaves them undilated.
-    """
-
-    restart: Annotated[tuple[Restart, ...], BeforeValidator(_each), Field(min_length=1)] = (0.04,)
-    """Fraction of the trajectory that is still to run after the noise has been added again; a stage runs at least one
-    step, however few there are.  The default is measured in docs/log/quality.md."""
-    guidance: Annotated[tuple[Guidance, ...], BeforeValidator(_each), Field(min_length=1)] | None = None
-    """Guidance scale; None: 1, which is without guidance, and with a recipe of the request's own its guidance."""
-    upsample: Literal["pixels", "latents"] = "pixels"
-    """Enlarge the decoded picture with Lanczos, or the latents bilinearly.  Latents between those of two pixels are
-    not those of the picture between them, so that enlarged latents decode to smears; pixels cost a decoding and an
-    encoding."""
-    levels: int | None = Field(default=None, ge=0)
-    """How many of the deepest levels are re-dilated, beside the middle block, by the ratio of the stage's size to the
-    native one.  None: all but the finest."""
-    until: float = Field(default=1.0, gt=0.0, le=1.0)
-    """Where that ends, as a fraction of the whole trajectory: a stage that restarts half-way begins at 0.5."""
-
-    def restart_of(self, stage: int) -> float:
-        """Of the stage with this number; 0 is the first after the native size."""
-        return self.restart[min(stage, len(self.restart) - 1)]
-
-    def guidance_of(self, stage: int) -> float | None:
-        """Likewise; None: the default."""
-        return None if self.guidance is None else self.guidance[min(stage, len(self.guidance) - 1)]
-
-
 def make(job: PictureJob) -> Image.Image:
     """The picture; at the native size there is one stage, direct inference."""
-    settings = cascade_settings(job.request, job.architecture)
+    request, settings = job.request, cascade_settings(job.request, job.architecture)
     sizes = job.stage_sizes()
-    restarts = _restarts(job.request, settings, len(sizes))
-    bars = job.progress_of_passes([1.0, *restarts])
+    strengths = [1.0, *_restarts(request, settings, len(sizes))]
+    steps = _steps(job, settings, strengths)
+    bars = job.progress_of_steps(steps)
 
-    latents = job.denoise(progress=bars[0], **job.from_noise(job.native_size))
+    native = job.from_noise(job.native_size)
+    with settings.steered(job.pipe):
+        latents = _run(job, job.pipe, settings, steps[0], bars[0], more=bool(sizes), **native)
     pipe = job.image_to_image() if sizes else job.pipe
     for stage, size in enumerate(sizes):
-        start = job.from_image(_enlarged(job, pipe, latents, size, settings.upsample), restarts[stage], size)
-        recipe = stage_recipe(job.request, settings, job.architecture, size, job.pipe.scheduler)
-        guidance = _guidance(job.request, settings.guidance_of(stage), recipe, job.architecture)
-        with _redilated(pipe, recipe):
-            latents = job.denoise(pipe, progress=bars[stage + 1], guidance_scale=guidance, **start)
+        start = job.from_image(_enlarged(job, pipe, latents, size, settings.upsample), strengths[stage + 1], size)
+        recipe = stage_recipe(request, settings, job.architecture, size, job.pipe.scheduler)
+        start["guidance_scale"] = _guidance(request, settings.guidance_of(stage), recipe, job.architecture)
+        with _on_stage(job, pipe, settings, recipe):
+            more, bar = stage + 1 < len(sizes), bars[stage + 1]
+            latents = _run(job, pipe, settings, steps[stage + 1], bar, more=more, mixing=settings.mixing, **start)
     return job.picture(latents, pipe)
 
 
@@ -122,9 +80,9 @@ def enlarge(job: PictureJob, source: Image.Image) -> Image.Image:
         recipe = stage_recipe(request, settings, job.architecture, grid, pipe.scheduler)
         guidance = _guidance(request, settings.guidance_of(stage), recipe, job.architecture)
         guidance = guidance if request.prompt else unguided(pipe, guidance)
-        with _redilated(pipe, recipe):
-            begun = job.from_image(start, restarts[stage], grid)
-            latents = job.denoise(pipe, progress=bars[stage], guidance_scale=guidance, **begun)
+        values = job.from_image(start, restarts[stage], grid) | {"guidance_scale": guidance}
+        with _on_stage(job, pipe, settings, recipe):
+            latents = _run(job, pipe, settings, 0, bars[stage], more=False, mixing=settings.mixing, **values)
         picture = cut(job.picture(latents, pipe), size)
     return picture
 
@@ -136,13 +94,16 @@ def passes(request: Request, architecture: Model) -> list[Pass]:
     settings, last = cascade_settings(request, architecture), size_of(request)
     before = native_size(architecture, last)
     sizes = stage_sizes(before, last, architecture.size_multiple)
-    found: list[Pass] = [Denoising(before, guides(request))]
-    for stage, (size, restart) in enumerate(zip(sizes, _restarts(request, settings, len(sizes)), strict=True)):
+    restarts = _restarts(request, settings, len(sizes))
+    ends = [1.0 - restart if settings.refresh else 1.0 for restart in restarts] + [1.0]
+    found: list[Pass] = [Denoising(before, guides(request), span=(0.0, ends[0]))]
+    for stage, (size, restart) in enumerate(zip(sizes, restarts, strict=True)):
         if settings.upsample == "pixels":
             found += [Decoding(before), Encoding(size)]
         recipe = stage_recipe(request, settings, architecture, size)
         guidance = _guidance(request, settings.guidance_of(stage), recipe, architecture)
-        found.append(Denoising(size, guides(request, guidance), recipe, strength=restart))
+        span = (0.0, ends[stage + 1])
+        found.append(Denoising(size, guides(request, guidance), recipe, strength=restart, span=span))
         before = size
     return [*found, Decoding(last)]
 
@@ -154,11 +115,11 @@ def cascade_settings(request: Request, architecture: Model | None = None) -> Cas
     settings = request.settings_of(CascadeSettings)
     if architecture is None or not _is_transformer(architecture):
         return settings
-    for name in ("levels", "until"):
+    for name in sorted(CascadeSettings.model_fields.keys() - {"restart", "guidance", "upsample"}):
         if getattr(settings, name) != CascadeSettings.model_fields[name].default:
             from ..errors import RecipeError
 
-            raise RecipeError(f"{name} has no effect with a transformer, which has no levels: leave it out")
+            raise RecipeError(f"{name} is for U-Nets and has no effect with a transformer: leave it out")
     return settings if request.settings is not None else settings.model_copy(update={"restart": (FLOW_RESTART,)})
 
 
@@ -177,10 +138,14 @@ def stage_recipe(
         grid = architecture.grid(size.height, size.width)
         automatic = automatic_transformer_recipe(architecture, grid, shifts_by_size(scheduler))
         return request.resolved_recipe() or automatic
+    if settings.dilated == "none":
+        return request.resolved_recipe()
     from ..recipes.automatic import deep_recipe
 
     latents = architecture.grid_size(size)
-    return request.resolved_recipe() or deep_recipe(architecture, latents, settings.levels, settings.until)
+    return request.resolved_recipe() or deep_recipe(
+        architecture, latents, settings.levels, settings.until, up=settings.dilated == "all"
+    )
 
 
 def _is_transformer(architecture: Model) -> bool:
@@ -190,9 +155,13 @@ def _is_transformer(architecture: Model) -> bool:
 
 
 def check(request: Request) -> None:
-    """Refuse two words for the restart."""
+    """Refuse two words for the restart, and what does not go together."""
     if request.settings is not None and request.strength is not None:
         raise ValueError("the strength of a cascade is its restart: give one of the two")
+    settings = request.settings_of(CascadeSettings)
+    if settings.refresh and request.enlarge is not None:
+        raise ValueError("refresh has no effect where a picture is enlarged, which no stage drew: leave it out")
+    settings.check_guidance(max(request.guidance, *(settings.guidance or (0.0,))))
 
 
 def _restarts(request: Request, settings: CascadeSettings, stages: int) -> list[float]:
@@ -211,10 +180,57 @@ def _enlarged(job: PictureJob, pipe: Any, latents: Tensor, size: ImageSize, upsa
     return job.picture(latents, pipe).resize(size, Image.Resampling.LANCZOS)
 
 
-def _redilated(pipe: Any, recipe: Recipe | None) -> AbstractContextManager[Any]:
-    from ..patching.apply import applied
+def _steps(job: PictureJob, settings: CascadeSettings, strengths: list[float]) -> list[int]:
+    """How many entries of the table each pass goes through."""
+    from ..request.request import RequestError
 
-    return nullcontext() if recipe is None else applied(pipe, recipe=recipe)
+    lengths = [job.table_length(strength) for strength in strengths]
+    if settings.refresh:
+        lengths = [length - after for length, after in zip(lengths, [*lengths[1:], 0], strict=True)]
+        if min(lengths) < 1:
+            raise RequestError(
+                f"with refresh each stage begins where the one before it stopped, and at {job.request.steps} steps the "
+                f"restarts {', '.join(f'{strength:g}' for strength in strengths[1:])} leave one without a step: let "
+                "them fall from stage to stage, or raise the steps"
+            )
+    return lengths
+
+
+def _run(
+    job: PictureJob,
+    pipe: Any,
+    settings: CascadeSettings,
+    steps: int,
+    bar: Any,
+    *,
+    more: bool,
+    mixing: float | None = None,
+    **start: Any,
+) -> Tensor:
+    """The latents of one pass, to its end, or with `refresh` what it predicts where the next one begins."""
+    from .steps.stage_start import mixed_denoise, predicted_after
+
+    if mixing is not None:
+        return mixed_denoise(job, pipe, mixing, bar, **start)
+    if settings.refresh and more:
+        return predicted_after(job, pipe, steps, bar, **start)
+    return job.denoise(pipe, progress=bar, **start)
+
+
+@contextmanager
+def _on_stage(job: PictureJob, pipe: Any, settings: CascadeSettings, recipe: Recipe | None) -> Iterator[None]:
+    """What acts on the U-Net in a stage after the first; steering comes last, so that it is nearest to the U-Net."""
+    from ..patching.apply import applied
+    from ..patching.scale_fusion import scale_fused_attention
+
+    with ExitStack() as stack:
+        if recipe is not None:
+            stack.enter_context(applied(pipe, recipe=recipe))
+        if settings.attention == "fused":
+            native = job.architecture.grid_size(job.native_size)
+            stack.enter_context(scale_fused_attention(pipe, native, job.request.seed or 0))
+        stack.enter_context(settings.steered(pipe))
+        yield
 
 
 def _guidance(request: Request, setting: float | None, recipe: Recipe | None, architecture: Model) -> float:
@@ -239,4 +255,5 @@ METHOD = Method(
     settings=CascadeSettings,
     default_strength=CascadeSettings().restart[0],
     check=check,
+    aliases=PRESETS,
 )

@@ -12,8 +12,9 @@ from pydantic import Field, field_validator
 
 from .._util.text import unknown
 from ..recipes.ablations import ABLATIONS
-from ..request.methods import Method, MethodSettings
+from ..request.methods import Method
 from ..request.passes import Pass, one_pass, size_of
+from .steps.guidance_settings import GuidanceSettings
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from .steps.job import PictureJob
 
 
-class ScaleCrafterSettings(MethodSettings):
+class ScaleCrafterSettings(GuidanceSettings):
     """The settings of the method scalecrafter."""
 
     ablation: str | None = Field(default=None, description="the recipe with one thing changed: " + ", ".join(ABLATIONS))
@@ -48,7 +49,8 @@ def make(job: PictureJob) -> Image.Image:
     from ..patching.apply import applied
 
     pipe, start = job.prepare_call()
-    with applied(pipe, recipe=recipe_of(job), freeu=job.request.freeu):
+    settings = job.settings(ScaleCrafterSettings)
+    with applied(pipe, recipe=recipe_of(job), freeu=job.request.freeu), settings.steered(pipe):
         return job.picture(job.denoise(pipe, **start), pipe)
 
 
@@ -58,7 +60,8 @@ def make_batch(jobs: Sequence[PictureJob]) -> list[Image.Image]:
     from .steps.batch import denoise_batch, pictures
 
     pipe = jobs[0].pipe
-    with applied(pipe, recipe=recipe_of(jobs[0]), freeu=jobs[0].request.freeu):
+    settings = jobs[0].settings(ScaleCrafterSettings)
+    with applied(pipe, recipe=recipe_of(jobs[0]), freeu=jobs[0].request.freeu), settings.steered(pipe):
         return pictures(pipe, denoise_batch(jobs))
 
 
@@ -86,6 +89,11 @@ def passes(request: Request, architecture: Architecture | TransformerArchitectur
     return one_pass(request, _acting_recipe(request, architecture, request.steps))
 
 
+def check(request: Request) -> None:
+    """Refuse settings of guidance where nothing guides."""
+    request.settings_of(ScaleCrafterSettings).check_guidance(request.guidance)
+
+
 def _acting_recipe(request: Request, architecture: Architecture, table_length: int) -> Recipe | None:
     """The recipe that acts, the automatic one included."""
     from ..recipes.ablations import ablated
@@ -108,6 +116,7 @@ METHOD = Method(
     passes=passes,
     takes=frozenset({"recipe", "freeu", "image", "control"}),
     settings=ScaleCrafterSettings,
+    check=check,
     without_recipe="direct",
     aliases={f"scalecrafter-{name}": {"ablation": name} for name in ABLATIONS},
 )

@@ -32,6 +32,25 @@ def damped_pair(structure: Tensor, strong_unconditional: Tensor, channels: int |
     return torch.cat([damped[:, :channels], structure[:, channels:]], dim=1)
 
 
+def rescaled_pair(pair: Tensor, scale: float, rescale: float) -> Tensor:
+    """The pair to return so that a pipeline's guidance gives rescaled guidance.
+
+    Lin et al. 2024 (arXiv 2305.08891), section 3.4: with g = u + scale · (c − u), the prediction is
+    rescale · g · std(c) / std(g) + (1 − rescale) · g, deviations over all of one picture.  Both halves are that.
+
+    Args:
+        pair: `(2·batch, …)`, the unconditional half and then the conditional one.
+        scale: the pipeline's guidance scale.
+        rescale: 0 (plain guidance) to 1.
+    """
+    unconditional, conditional = pair.chunk(2)
+    guided = unconditional + scale * (conditional - unconditional)
+    axes = tuple(range(1, pair.ndim))
+    of_guided, of_conditional = (half.std(axes, keepdim=True) for half in (guided, conditional))
+    mixed = rescale * guided * (of_conditional / of_guided) + (1 - rescale) * guided
+    return torch.cat([mixed, mixed])
+
+
 def unconditional_half(value: Any, batch: int, frames: int = 1) -> Any:
     """The first half of everything that is batched in a U-Net's arguments; the rest as it is.
 
@@ -40,13 +59,22 @@ def unconditional_half(value: Any, batch: int, frames: int = 1) -> Any:
         batch: size of the guided batch.
         frames: of a video U-Net, whose arguments may have `batch · frames` rows.
     """
+    return _half(value, 0, (batch, batch * frames))
+
+
+def conditional_half(value: Any, batch: int) -> Any:
+    """The second half, likewise."""
+    return _half(value, 1, (batch,))
+
+
+def _half(value: Any, which: int, sizes: tuple[int, ...]) -> Any:
     if isinstance(value, Tensor):
-        batched = value.ndim > 0 and value.shape[0] in (batch, batch * frames)
-        return value[: value.shape[0] // 2] if batched else value
+        batched = value.ndim > 0 and value.shape[0] in sizes
+        return value.chunk(2)[which] if batched else value
     if isinstance(value, dict):
-        return {key: unconditional_half(item, batch, frames) for key, item in value.items()}
+        return {key: _half(item, which, sizes) for key, item in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(unconditional_half(item, batch, frames) for item in value)
+        return type(value)(_half(item, which, sizes) for item in value)
     return value
 
 

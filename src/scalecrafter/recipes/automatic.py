@@ -203,15 +203,23 @@ def deepest_layers(architecture: Architecture, levels: int = 2) -> list[str]:
     return [*down, "mid_block", *up]
 
 
-def deep_recipe(architecture: Architecture, size: GridSize, levels: int | None, until: float) -> Recipe | None:
+def deep_recipe(
+    architecture: Architecture, size: GridSize, levels: int | None, until: float, up: bool = True
+) -> Recipe | None:
     """The deepest levels (None: all but the finest) and the middle dilated by the ratio of the sizes, per axis.
 
-    None where that is 1 on both.
+    Without `up`, those on the way down alone, with the convolution that leads down to them (FreeScale, arXiv
+    2412.09626).  None where the ratio is 1 on both axes.
     """
     levels = architecture.levels - 1 if levels is None else levels
     ratios = size.height / architecture.native_height, size.width / architecture.native_width
     if max(ratios) <= _UNCHANGED:
         return None
     vertical, horizontal = (round(ratio, 3) if ratio > _UNCHANGED else 1.0 for ratio in ratios)
-    layers = dict.fromkeys(deepest_layers(architecture, levels), (vertical, horizontal))
+    prefixes = deepest_layers(architecture, levels)
+    if not up:
+        leading = f"down_blocks.{architecture.levels - levels - 1}.downsamplers"
+        prefixes = [prefix for prefix in prefixes if not prefix.startswith("up_blocks")]
+        prefixes = [leading, *prefixes] if 0 < levels < architecture.levels else prefixes
+    layers = dict.fromkeys(prefixes, (vertical, horizontal))
     return Recipe(redilation=Redilation(until=until, layers=layers))

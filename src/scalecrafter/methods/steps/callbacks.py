@@ -11,7 +11,9 @@ from torch import Tensor
 
 from ...errors import Cancelled
 
-__all__ = ["Cancelled", "ProgressCallback"]
+__all__ = ["Cancelled", "Change", "ProgressCallback"]
+
+Change = Callable[[Any, int, Tensor], Tensor]
 
 
 class ProgressCallback(PipelineCallback):  # type: ignore[misc]
@@ -28,16 +30,20 @@ class ProgressCallback(PipelineCallback):  # type: ignore[misc]
         self,
         report: Callable[[int, int], object] | None = None,
         show: Callable[[Tensor], object] | None = None,
+        change: Change | None = None,
     ) -> None:
         """Make one.
 
         Args:
             report: called with (steps done, steps of this run) after each step; what it raises ends the run.
             show: called with the latents `(batch, channels, height, width)` after each step, for a preview.
+            change: called after each step with (pipeline, index of the step in this run, latents); the run goes on with
+                the latents that it returns.
         """
         super().__init__()
         self._report = report
         self._show = show
+        self._change = change
         self._cancelled = threading.Event()
 
     def cancel(self) -> None:
@@ -45,12 +51,14 @@ class ProgressCallback(PipelineCallback):  # type: ignore[misc]
         self._cancelled.set()
 
     def callback_fn(self, pipeline: Any, step_index: int, _timestep: Any, callback_kwargs: Any) -> Any:
-        """What a pipeline calls after a step; returns `callback_kwargs` as they are."""
+        """What a pipeline calls after a step; returns `callback_kwargs`, as they are unless there is a `change`."""
         done, steps = step_index + 1, _steps(pipeline)
         if self._report is not None:
             self._report(done, steps)
         if self._show is not None:
             self._show(callback_kwargs["latents"])
+        if self._change is not None:
+            callback_kwargs["latents"] = self._change(pipeline, step_index, callback_kwargs["latents"])
         if self._cancelled.is_set():
             self._cancelled.clear()
             raise Cancelled(f"cancelled after step {done} of {steps}")

@@ -20,7 +20,7 @@ from ...models.denoisers import (
 from ...ops.packing import as_maps
 from ...request.request import Request, RequestError
 from ...vae import decoded, in_type, latent_channels
-from .callbacks import ProgressCallback
+from .callbacks import Change, ProgressCallback
 from .diagnostics import check_finite, explained_decoding
 
 Progress = Callable[[int, int], None]
@@ -38,9 +38,10 @@ def denoise(
     request: Request,
     generator: torch.Generator | list[torch.Generator],
     progress: Progress | None,
+    change: Change | None = None,
     **start: Any,
 ) -> Tensor:
-    """Run the pipeline up to the latents.  `start` overrides the request's arguments.
+    """Run the pipeline up to the latents.  `start` overrides the request's arguments; `change` acts after each step.
 
     Ancestral schedulers draw from the same generator.  The prompts of several pictures have a generator each.
     """
@@ -51,7 +52,7 @@ def denoise(
     if "latents" in start:
         start["latents"] = as_given(pipe, start["latents"])
     show = getattr(progress, "show", None)
-    report = ProgressCallback(progress, None if show is None else lambda latents: show(as_maps(latents, size)))
+    report = ProgressCallback(progress, None if show is None else lambda latents: show(as_maps(latents, size)), change)
     output = pipe(
         **values | start, num_inference_steps=request.steps, generator=generator, callback_on_step_end=report,
         output_type="latent",

@@ -137,9 +137,12 @@ class PictureJob:
         Args:
             strengths: of each pass the fraction of the trajectory that it runs, as image-to-image counts it.
         """
+        return self.progress_of_steps([self.table_length(strength) for strength in strengths])
+
+    def progress_of_steps(self, lengths: Sequence[int]) -> list[Progress | None]:
+        """Likewise, from the number of steps of each pass."""
         if self.progress is None:
-            return [None] * len(strengths)
-        lengths = [self.table_length(strength) for strength in strengths]
+            return [None] * len(lengths)
         return [_shifted(self.progress, sum(lengths[:number]), sum(lengths)) for number in range(len(lengths))]
 
     def table_length(self, strength: float = 1.0) -> int:
