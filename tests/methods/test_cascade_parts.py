@@ -25,6 +25,7 @@ from scalecrafter.patching.apply import applied
 from scalecrafter.patching.guidance import steered_guidance
 from scalecrafter.patching.scale_fusion import scale_fused_attention
 from scalecrafter.recipes.automatic import deep_recipe
+from scalecrafter.recipes.recipe import Recipe
 from scalecrafter.recipes.resolution import resolve
 from scalecrafter.request.request import Request, RequestError
 from scalecrafter.unet.architecture import read_architecture
@@ -219,6 +220,21 @@ def test_fused_attention_is_the_same_each_time_and_leaves_the_native_size_alone(
     plainly = pipe.unet(latents, 500, text).sample
     with scale_fused_attention(pipe, GridSize(8, 8)):
         assert torch.equal(pipe.unet(latents, 500, text).sample, plainly)
+
+
+@torch.no_grad()
+def test_fused_attention_under_a_recipe_is_the_same_for_a_guided_pair_as_for_its_halves(pipe: Any) -> None:
+    """`apply` lets the first self-attention see one half of a guided pair alone."""
+    latents, text = start(128)[0], embeddings(pipe)
+    recipe = Recipe.parse('[redilation]\nuntil = 1.0\nlayers = { "mid_block" = 2 }\n', "here")
+
+    def predicted(sample: Tensor, of: Tensor) -> Tensor:
+        with applied(pipe, recipe=recipe), scale_fused_attention(pipe, GridSize(8, 8), alternating()):
+            found: Tensor = pipe.unet(sample, 500, of).sample
+        return found
+
+    pair = predicted(torch.cat([latents, latents]), text)
+    torch.testing.assert_close(pair, torch.cat([predicted(latents, one[None]) for one in text]), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(

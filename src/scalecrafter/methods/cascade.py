@@ -119,7 +119,7 @@ def cascade_settings(request: Request, architecture: Model | None = None) -> Cas
         if getattr(settings, name) != CascadeSettings.model_fields[name].default:
             from ..errors import RecipeError
 
-            raise RecipeError(f"{name} is for U-Nets and has no effect with a transformer: leave it out")
+            raise RecipeError(f"{name} has no effect with a transformer: leave it out")
     return settings if request.settings is not None else settings.model_copy(update={"restart": (FLOW_RESTART,)})
 
 

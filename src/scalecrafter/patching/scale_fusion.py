@@ -38,7 +38,8 @@ def scale_fused_attention(pipe: Any, native: GridSize, draw: Draw | int = 0) -> 
     fusion = _Fusion(native, read_architecture(pipe).levels, _seeded(draw) if isinstance(draw, int) else draw)
     layers = [module for module in unet.modules() if getattr(module, "is_cross_attention", None) is False]
     handles = [unet.register_forward_pre_hook(fusion.see_size, with_kwargs=True)]
-    handles += [layer.register_forward_hook(fusion.fuse, with_kwargs=True) for layer in layers]
+    # First of the hooks after a layer, so that one which `apply` lets see half of a guided batch is still halved here.
+    handles += [layer.register_forward_hook(fusion.fuse, with_kwargs=True, prepend=True) for layer in layers]
     try:
         yield pipe
     finally:
