@@ -107,6 +107,12 @@ def test_noise_levels_are_those_of_sampling_at_their_median() -> None:
     assert 0.95 < levels[-1] < 1
 
 
+def test_a_model_begins_with_no_velocity(tokenizer: CLIPTokenizer) -> None:
+    model = TransformerDenoiser(SMALL, tokenizer)
+    tokens = tokenize(tokenizer, ["a blue fox", "a frog"])
+    assert model(torch.randn(2, 4, 8, 12), torch.tensor([0.2, 0.9]), tokens).abs().max() == 0
+
+
 def test_the_model_has_about_six_million_parameters(tokenizer: CLIPTokenizer) -> None:
     with torch.device("meta"):
         model = TransformerDenoiser(TransformerSettings(channels=16), tokenizer)

@@ -85,6 +85,7 @@ class TransformerDenoiser(nn.Module):
             axes_dims_rope=(settings.head_dim - 2 * side, side, side),
         )
         self.transformer.register_to_config(sample_size=NATIVE_SIDE)
+        begin_as_identity(self.transformer)
 
     def forward(self, latents: Tensor, noise_levels: Tensor, tokens: Tensor) -> Tensor:
         """Velocities `(batch, channels, height, width)` of latents at noise levels `(batch,)` between 0 and 1."""
@@ -100,6 +101,15 @@ class TransformerDenoiser(nn.Module):
             return_dict=False,
         )[0]
         return unpacked(output, height, width)
+
+
+def begin_as_identity(transformer: FluxTransformer2DModel) -> None:
+    """Let every block hand on what it gets, and the output be 0 (Peebles & Xie 2023, arXiv 2212.09748, section 3.2)."""
+    for name, module in transformer.named_modules():
+        modulates = name.endswith(("norm.linear", "norm1.linear", "norm1_context.linear", "norm_out.linear"))
+        if modulates or name == "proj_out":
+            nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)
 
 
 def packed(latents: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ from torch import Tensor
 from .operations import Attention, Pointwise, is_untouched
 from .regions import Region
 
-_CHUNK = 1 << 22
-"""Numbers that are normalised at a time."""
+_CHUNKS = {"cpu": 1 << 19}
+"""Numbers that are normalised at a time; on other devices four million."""
 
 
 class FrameConvolution:
@@ -55,7 +55,7 @@ class ChannelNorm(Pointwise):
     channels last."""
 
     def run(self, tile: Tensor, covers: Region, wanted: Region) -> Tensor:  # noqa: ARG002
-        rows = max(_CHUNK // (tile.shape[1] * tile.shape[3]), 1)
+        rows = max(_CHUNKS.get(tile.device.type, 1 << 22) // (tile.shape[1] * tile.shape[3]), 1)
         for part in torch.split(tile, rows, dim=2):
             if self.layout == "frames":
                 part.copy_(self.module(part.unsqueeze(2)).squeeze(2))
