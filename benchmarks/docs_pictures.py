@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -92,31 +91,35 @@ def plans() -> None:
 
 
 def page() -> None:
-    """The page after a comparison, and at 360 pixels."""
+    """The page after a comparison, and on a phone."""
     from playwright.sync_api import sync_playwright
 
     with _running() as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        tab = browser.new_page(viewport={"width": 1280, "height": 900})
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        tab = context.new_page()
         tab.set_default_timeout(300_000)
-        _open(tab, address)
-        for name, value in zip(("prompt", "seed"), EXAMPLES[0], strict=True):
-            tab.locator(f"#{name} textarea, #{name} input").first.fill(str(value))
+        tab.goto(address)
+        tab.locator("#width").filter(visible=True).wait_for()
+        for prompt, seed in reversed(EXAMPLES):
+            tab.locator("#compare").set_checked((prompt, seed) == EXAMPLES[0])
+            tab.locator("#prompt").fill(prompt)
+            tab.locator("#seed").fill(str(seed))
+            tab.locator("#make").click()
+        tab.locator("#gallery-list li").nth(2).wait_for()
+        tab.locator(".line").wait_for()
+        tab.locator("#prompt").fill("a red owl on a branch at night")
         tab.locator("#make").click()
-        tab.wait_for_function("document.querySelectorAll('.sc-download').length === 2")
-        tab.wait_for_timeout(3_000)
-        tab.screenshot(path=FOLDER / "page.png", full_page=True)
-        phone = browser.new_page(viewport={"width": 360, "height": 740})
-        _open(phone, address)
-        phone.wait_for_timeout(2_000)
-        phone.screenshot(path=FOLDER / "page-phone.png")
+        tab.wait_for_timeout(8_000)
+        tab.locator("#gallery-list button").nth(1).click()
+        tab.locator("#compare-with").select_option("plain")
+        tab.wait_for_timeout(1_000)
+        tab.screenshot(path=FOLDER / "page.png")
+        tab.set_viewport_size({"width": 390, "height": 780})
+        tab.locator("#views button[data-view=picture]").click()
+        tab.wait_for_timeout(1_000)
+        tab.screenshot(path=FOLDER / "page-phone.png")
         browser.close()
-
-
-def _open(tab: Any, address: str) -> None:
-    """Go there and wait until the sizes of the model are filled in, which is the last thing to happen."""
-    tab.goto(address)
-    tab.wait_for_function("document.querySelector('#width textarea, #width input')?.value === '512'")
 
 
 @contextmanager

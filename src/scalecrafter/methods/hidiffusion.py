@@ -118,6 +118,8 @@ def _ratios(architecture: Architecture, size: ImageSize) -> tuple[float, float]:
 METHOD = Method(
     name="hidiffusion",
     summary="deep features at a coarser grid at first, and self-attention in shifting windows",
+    title="HiDiffusion",
+    plain="The model draws at a coarser grid first, so a thing is drawn once; quick at large sizes.",
     source="Zhang et al. 2024 (arXiv 2311.17528), sections 3.3 and 3.4",
     make=make,
     passes=passes,

@@ -116,6 +116,8 @@ def passes(request: Request, architecture: TransformerArchitecture) -> list[Pass
 METHOD = Method(
     name="hiflow",
     summary="stages of at most twice the side, each guided by the trajectory of the one before (flow matching)",
+    title="HiFlow",
+    plain="Draws a small picture first, and lets it guide the large one.",
     source="Bu et al. 2025 (arXiv 2504.06232)",
     make=make,
     passes=passes,
