@@ -30,15 +30,19 @@ function showProblem(error) {
   field.focus();
 }
 
-let sending = false;
-async function make() {
-  if (sending) return;
-  sending = true;
-  $("make").setAttribute("aria-busy", "true");
+let sent = Promise.resolve();
+/** Every press of Make is a job: one after the other, each with the settings of its own moment. */
+function make() {
+  const body = form.body();
+  body.catch(() => {}); // its turn comes below
+  const wantsPlain = form.tab === "create" && $("compare").checked && !$("compare-field").hidden;
+  sent = sent.then(() => send(body, wantsPlain));
+}
+
+async function send(written, wantsPlain) {
   try {
     showProblem(null);
-    const body = await form.body();
-    const wantsPlain = form.tab === "create" && $("compare").checked && !$("compare-field").hidden;
+    const body = await written;
     if (wantsPlain && body.seed === undefined) body.seed = crypto.getRandomValues(new Uint32Array(1))[0];
     const job = await jobs.submit(body);
     if (wantsPlain) await jobs.submit(form.directly(body));
@@ -47,9 +51,6 @@ async function make() {
     if (isPhone()) showView("picture");
   } catch (error) {
     showProblem(error);
-  } finally {
-    sending = false;
-    $("make").removeAttribute("aria-busy");
   }
 }
 
