@@ -18,7 +18,9 @@ from .sampling import KEY, Redilation, noise_damping, redilation_of
 
 AUTOMATIC = "automatic"
 CATEGORY = "ScaleCrafter"
-_FONT_SIZE, _MARGIN = 16, 24
+_FONT_SIZE, _MARGIN, _CELL = 15, 24, (10, 20)
+_PLAIN = {"×": "x", "–": "-", "—": "-", "…": "..", "²": "2"}
+"""What Pillow's own font lacks."""
 
 
 def recipe_names() -> list[str]:
@@ -156,11 +158,17 @@ class PlanNode:
 
 
 def picture_of(text: str) -> torch.Tensor:
-    """A text as a picture `(1, height, width, 3)`, 0 to 1."""
-    font = ImageFont.load_default(_FONT_SIZE)
-    size = ImageDraw.Draw(Image.new("RGB", (1, 1))).multiline_textbbox((0, 0), text, font=font)
-    canvas = Image.new("RGB", (int(size[2]) + 2 * _MARGIN, int(size[3]) + 2 * _MARGIN), "white")
-    ImageDraw.Draw(canvas).multiline_text((_MARGIN, _MARGIN), text, fill="black", font=font)
+    """A table as a picture `(1, height, width, 3)`, 0 to 1, with the same room for every character."""
+    for letter, plain in _PLAIN.items():
+        text = text.replace(letter, plain)
+    lines, font = text.splitlines(), ImageFont.load_default(_FONT_SIZE)
+    across, down = _CELL
+    canvas = Image.new("RGB", (max(map(len, lines)) * across + 2 * _MARGIN, len(lines) * down + 2 * _MARGIN), "white")
+    drawing = ImageDraw.Draw(canvas)
+    for row, line in enumerate(lines):
+        for column, letter in enumerate(line):
+            place = (_MARGIN + (column + 0.5) * across, _MARGIN + (row + 0.8) * down)
+            drawing.text(place, letter, fill="black", font=font, anchor="ms")
     return torch.from_numpy(np.asarray(canvas, np.float32) / 255)[None]
 
 

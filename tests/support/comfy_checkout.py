@@ -52,17 +52,29 @@ def import_comfy() -> None:
     assert folder is not None
     if str(folder) in sys.path:
         return
-    for name in ("nms", "qnms"):  # torchvision's compiled half may be for another build of torch
-        torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _do_without_compiled_torchvision()
     sys.path.append(str(folder))
     import comfy.cli_args
 
     comfy.cli_args.args.cpu = True
 
 
+def _do_without_compiled_torchvision() -> None:
+    """Let torchvision be imported where its compiled half is for another build of torch."""
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:  # it misses operators of its own
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        for name in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+
 def node_pack(path: Path = PACK) -> Any:
     """The node pack, imported as ComfyUI imports a folder of `custom_nodes`."""
     name = "scalecrafter_for_comfyui"
+    if checkout() is not None:
+        import_comfy()
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(
             name, path / "__init__.py", submodule_search_locations=[str(path)]
@@ -95,6 +107,7 @@ def comfy_model(pipe: Any) -> Any:
         }
     )  # fmt: skip
     configuration.unet_config["num_heads"] = 4
+    configuration.latent_format.scale_factor = pipe.vae.config.scaling_factor
     model = comfy.model_base.BaseModel(configuration, comfy.model_base.ModelType.V_PREDICTION)
     _set_groups(model.diffusion_model, _GROUPS)
     model.diffusion_model.load_state_dict(unet_state(pipe.unet))
@@ -156,7 +169,8 @@ class Queue:
 
     client_id = last_node_id = last_prompt_id = None
 
-    def __init__(self, pipe: Any) -> None:
+    def __init__(self, pipe: Any, own_picture: torch.Tensor | None = None) -> None:
+        """A queue; `own_picture` `(1, height, width, 3)` is what LoadImage gives, by default noise."""
         import execution
         import nodes
 
@@ -181,7 +195,8 @@ class Queue:
                 return {"required": {"image": ("STRING", {})}}
 
             def load(self, image: str) -> tuple[Any, ...]:  # noqa: ARG002
-                return torch.rand(1, 256, 256, 3, generator=torch.Generator().manual_seed(2)), None
+                noise = torch.rand(1, 256, 256, 3, generator=torch.Generator().manual_seed(2))
+                return noise if own_picture is None else own_picture, None
 
         class Keep:
             CATEGORY, FUNCTION, RETURN_TYPES, OUTPUT_NODE = "test", "keep", (), True
