@@ -18,7 +18,7 @@ class Jobs extends EventTarget {
   #channel = "BroadcastChannel" in self ? new BroadcastChannel("scalecrafter") : null;
   hasMore = false;
   loaded = false;
-  reachable = true;
+  problem = null;
 
   constructor() {
     super();
@@ -63,12 +63,13 @@ class Jobs extends EventTarget {
       const page = await api.newest(limit);
       if (!this.loaded) this.hasMore = page.has_more;
       this.#take(page);
-      this.loaded = this.reachable = true;
+      this.loaded = true;
+      this.problem = null;
     } catch (error) {
-      if (error.status === 0) this.reachable = false;
+      this.problem = error.message;
     }
     this.dispatchEvent(new Event("change"));
-    const pause = this.unfinished.length || !this.reachable ? BUSY : QUIET;
+    const pause = this.unfinished.length || this.problem ? BUSY : QUIET;
     this.#timer = setTimeout(() => this.refresh(), document.hidden ? 2 * pause : pause);
   }
 

@@ -232,8 +232,9 @@ async function start() {
     else notify(detail.error?.message ?? "A picture failed.", { isError: true, seconds: 15 });
   });
   jobs.addEventListener("change", () => {
-    if (!jobs.reachable) $("server-state").textContent = "The server does not answer.";
-    else if ($("server-state").textContent.startsWith("The server")) $("server-state").textContent = "";
+    const state = $("server-state");
+    if (jobs.problem) state.textContent = state.dataset.problem = jobs.problem;
+    else if (state.textContent === state.dataset.problem) state.textContent = "";
   });
   queue.draw();
   await jobs.refresh();

@@ -173,7 +173,7 @@ export class Stage extends EventTarget {
 
   #facts(job, picture) {
     const { request } = job;
-    const facts = [`${picture.width} × ${picture.height}`, this.#form.methods.get(request.method)?.title ?? request.method, `seed ${picture.seed}`, picture.seconds ? duration(picture.seconds) : null];
+    const facts = [`${picture.width} × ${picture.height}`, this.#form.methods.get(request.method)?.title ?? request.method, `seed ${picture.seed}`, picture.seconds ? duration(picture.seconds) : null, ...(picture.notes ?? [])];
     return [h("p", { className: "prompt" }, request.prompt || "No prompt"), h("p", { className: "hint" }, facts.filter(Boolean).join(" · "))];
   }
 
