@@ -138,3 +138,9 @@ def test_the_kernel_distance_of_crops_leaves_out_pairs_of_one_picture() -> None:
     left, right = rng.normal(0.2, 1, (8, 5)), rng.normal(0, 1, (8, 5))
     expected = within(left) + within(right) - 2 * float(np.mean([kernel(x, y) for x in left for y in right]))
     assert kid(left, right, each=2, resamples=10).value == pytest.approx(expected, rel=1e-9)
+
+
+def test_resamples_that_drew_one_picture_alone_do_not_count_for_the_kernel_distance() -> None:
+    rng = np.random.default_rng(0)
+    found = kid(rng.normal(3, 1, (2, 5)), rng.normal(0, 1, (2, 5)))
+    assert [found.low, found.high] == pytest.approx([found.value] * 2)  # no other resample has two pictures a side

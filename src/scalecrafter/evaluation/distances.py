@@ -83,7 +83,7 @@ def kid(features: Any, reference: Any, *, each: int = 1, seed: int = 0, resample
 
     Unbiased, so it may come out below 0; arguments and errors as for `fid`. In a resample, a picture paired with its
     own copy has no information about the kernel between different pictures: such pairs are left out.  So are pairs of
-    crops of one picture (`each`), which are more alike than those of two.
+    crops of one picture (`each`), which are more alike than those of two, and resamples that drew one picture alone.
     """
     ours, theirs = _pair(features, reference)
     size = len(ours) // each
@@ -95,7 +95,8 @@ def kid(features: Any, reference: Any, *, each: int = 1, seed: int = 0, resample
         once = np.ones((1, size))
         value = float(_weighted_kid(within, between, (once, once))[0])
     weights, others = (resampled_counts(size, s, resamples).astype(np.float64) for s in (seed, seed + 1))
-    low, high = percentiles(_weighted_kid(within, between, (weights, others)))
+    resampled = _weighted_kid(within, between, (weights, others))
+    low, high = percentiles(resampled[np.isfinite(resampled)]) if np.isfinite(resampled).any() else (value, value)
     return Interval(value, low, high)
 
 
@@ -127,12 +128,12 @@ def _of_pictures(kernel: Floats, each: int) -> Floats:
 
 
 def _within(kernel: Floats, weights: Floats) -> Floats:
-    """Mean kernel over pairs of different pictures, for each row of weights; 0 where a resample drew only one."""
+    """Mean kernel over pairs of different pictures, for each row of weights; NaN where a resample drew only one."""
     kernel = kernel.copy()
     np.fill_diagonal(kernel, 0.0)
     pairs = weights.sum(axis=1) ** 2 - (weights**2).sum(axis=1)
     total = np.einsum("ri,ij,rj->r", weights, kernel, weights, optimize=True)
-    mean: Floats = np.divide(total, pairs, out=np.zeros_like(total), where=pairs > 0)
+    mean: Floats = np.divide(total, pairs, out=np.full_like(total, np.nan), where=pairs > 0)
     return mean
 
 
