@@ -16,11 +16,13 @@ from pydantic import SecretStr
 from scalecrafter.request.request import Request
 from scalecrafter.server.app import create_app
 from scalecrafter.server.claims import Claims, FinishedPicture
-from scalecrafter.server.database import Database
+from scalecrafter.server.database import _FROM_VERSION_1
 from scalecrafter.server.jobs import Jobs
 from scalecrafter.server.records import NOBODY
 from scalecrafter.server.settings import ServerSettings
 from scalecrafter.server.store import UnknownJobError
+
+from .test_worker import VERSION_1
 
 FIRST, SECOND = "a" * 20, "b" * 20
 
@@ -155,17 +157,12 @@ def test_a_request_that_this_version_cannot_read_is_left_out_of_the_list(setting
 
 
 def test_jobs_of_version_2_are_those_of_nobody_in_particular(tmp_path: Path) -> None:
-    database = Database(tmp_path / "jobs.sqlite3")
-    with database.writing() as connection:  # back to the tables of version 2
-        connection.execute("DROP TABLE jobs")
-        connection.execute(
-            "CREATE TABLE jobs (id TEXT PRIMARY KEY, created REAL NOT NULL, request TEXT NOT NULL, "
-            "repeat_key TEXT UNIQUE, change INTEGER NOT NULL, model TEXT NOT NULL) STRICT"
-        )
-        request = Request(prompt="a fox").model_dump_json()
-        connection.execute("INSERT INTO jobs VALUES ('j', 1.0, ?, NULL, 0, 'tiny')", (request,))
-        connection.execute("PRAGMA user_version = 2")
-    database.close()
+    request = Request(prompt="a fox").model_dump_json()
+    earlier = sqlite3.connect(tmp_path / "jobs.sqlite3")
+    earlier.executescript(VERSION_1 + _FROM_VERSION_1 + "PRAGMA user_version = 2;")
+    earlier.execute("INSERT INTO jobs VALUES ('j', 1.0, ?, NULL, 0, 'tiny')", (request,))
+    earlier.commit()
+    earlier.close()
     settings = ServerSettings(data=tmp_path, models={"tiny": "critters"})
     assert [job.id for job in Jobs(settings).newest(NOBODY, 5)] == ["j"]
     with sqlite3.connect(tmp_path / "jobs.sqlite3") as connection:
