@@ -33,3 +33,9 @@ def test_only_what_is_missing_is_planned(tmp_path: Path) -> None:
     notes = run(tmp_path, small_settings(pictures=3))
     assert [(cell.label, cell.pictures) for cell in notes.cells] == [("direct", 1), ("upscale", 1)]
     assert run(tmp_path, small_settings(pictures=3)).cells == []
+
+
+def test_a_unet_that_wants_more_than_text_has_no_estimate() -> None:
+    pipe = tiny_sd_pipeline(layers_per_block=1, class_embed_type="timestep")
+    cells = planned(pipe, list(small_settings().samples((128, 128))))
+    assert [cell.seconds_each for cell in cells] == [None] * 3

@@ -28,6 +28,8 @@ class EvaluationReporter(CountingReporter):
             each = "" if cell.seconds_each is None else f", about {_about(cell.seconds_each)} each"
             self.note(f"  {cell.pictures} × {cell.label} {cell.size[0]}×{cell.size[1]}{each}")
         known = [cell.pictures * cell.seconds_each for cell in cells if cell.seconds_each is not None]
+        if not known:
+            return
         others = " and the methods without an estimate" if len(known) < len(cells) else ""
         self.note(f"about {in_hours(sum(known))} in all{others}, by one step timed here; stop and resume at any time")
 

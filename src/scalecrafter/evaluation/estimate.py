@@ -25,7 +25,7 @@ class PlannedCell:
     size: Size
     pictures: int
     seconds_each: float | None
-    """None where the method does not say what its pictures are made of."""
+    """None where it cannot be told: the method does not say what its pictures are made of, say."""
 
 
 def planned(pipe: Any, samples: Sequence[Sample]) -> list[PlannedCell]:
@@ -45,7 +45,10 @@ def planned(pipe: Any, samples: Sequence[Sample]) -> list[PlannedCell]:
     if not by_cell:
         return []
     architecture = read_architecture(pipe)
-    seconds = _seconds_a_pixel(pipe, architecture)
+    try:
+        seconds = _seconds_a_pixel(pipe, architecture)
+    except (RuntimeError, TypeError, ValueError):  # a U-Net that wants more than text; its pictures can still be made
+        return [PlannedCell(label, size, len(members), None) for (label, size), members in by_cell.items()]
     return [
         PlannedCell(label, size, len(members), _seconds_of(members[0].request, architecture, seconds))
         for (label, size), members in by_cell.items()
