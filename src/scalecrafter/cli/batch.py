@@ -62,7 +62,7 @@ def batch(
         typer.Option(
             "--name",
             metavar="PATTERN",
-            help="Names of the pictures, as '{index:04d}-{prompt}'. \\[default: the request's hash]",
+            help="Names of the pictures, as {index}-{prompt}. \\[default: the request's hash]",
         ),
     ] = None,
     retry_failed: Annotated[
