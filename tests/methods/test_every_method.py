@@ -106,7 +106,9 @@ def test_progress_counts_the_steps_of_all_passes(sd: Any, method: str, scheduler
     width, height = (256, 256) if method == "cascade" else (128, 128)
     asked = ask(method, steps=4, width=width, height=height, scheduler=scheduler)
     generate(sd, asked, lambda step, total: seen.append((step, total)))
-    passes = {"hires-fix": [4, 2], "cascade": [4, 1, 1]}.get(method, [4])  # int(4 · 0.6) and int(4 · 0.3)
+    passes = {"hires-fix": [4, 2], "cascade": [4, 1, 1], "fast": [4, 1]}.get(
+        method, [4]
+    )  # int(4 · 0.6) and int(4 · 0.3)
     whole = 4 if scheduler is None else 7
     total = sum(whole if steps == 4 else whole - (4 - steps) * (1 if scheduler is None else 2) for steps in passes)
     assert seen == [(step, total) for step in range(1, total + 1)]

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
+from contextlib import nullcontext
 
 import torch
 
 from .._util.sizes import ImageSize
-from ..request.passes import Decoding, Denoising, Pass
+from ..request.passes import Decoding, Denoising, Encoding, Pass
 from ..unet.architecture import read_architecture
 from .architectures import BenchModel
 from .counting import counted
@@ -36,7 +37,7 @@ class FlopCounts:
     def of_pass(self, one: Pass, steps: int) -> int:
         """One pass, all of its steps."""
         if not isinstance(one, Denoising):
-            return self._once((type(one), one.size), lambda: self._through_vae(one))
+            return self._once((type(one), one.size, one.around), lambda: self._through_vae(one))
         kinds = Counter[Hashable]()
         examples: dict[Hashable, Step] = {}
         for step in steps_of(one, self._architecture, self._model.scheduler, steps):
@@ -71,9 +72,13 @@ class FlopCounts:
                 )
             )
 
-    def _through_vae(self, one: Pass) -> int:
+    def _through_vae(self, one: Decoding | Encoding) -> int:
         """In one piece.  Tiles compute the same attention once, and a little of the convolutions twice."""
         model = self._model
+        with nullcontext() if one.around is None else one.around(model):
+            return self._through_whole_vae(model, one)
+
+    def _through_whole_vae(self, model: BenchModel, one: Decoding | Encoding) -> int:
         if isinstance(one, Decoding):
             latents = model.latents(one.size)[:, : model.vae.config.latent_channels]
             return counted(lambda: model.vae.decode(latents))

@@ -147,7 +147,8 @@ class Course:
             model.vae.encode(pixels.to(model.device, model.dtype))
 
         latents: Tensor = model.latents(one.size)[:, : model.vae.config.latent_channels]
-        with vae_memory_applied(model.vae, AUTO):
+        around = getattr(one, "around", None)
+        with vae_memory_applied(model.vae, AUTO), nullcontext() if around is None else around(model):
             spent = seconds(encoding if isinstance(one, Encoding) else decoding, model.device)
         return found[0], spent
 

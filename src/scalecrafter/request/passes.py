@@ -38,6 +38,8 @@ class Decoding:
     """Latents to a picture of this size."""
 
     size: ImageSize
+    around: Callable[[Any], AbstractContextManager[Any]] | None = None
+    """What else is on the pipeline meanwhile, as of `Denoising`."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Encoding:
     """A picture of this size to latents."""
 
     size: ImageSize
+    around: Callable[[Any], AbstractContextManager[Any]] | None = None
+    """What else is on the pipeline meanwhile, as of `Denoising`."""
 
 
 Pass = Denoising | Decoding | Encoding

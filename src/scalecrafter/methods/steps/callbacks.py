@@ -6,7 +6,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from diffusers.callbacks import PipelineCallback
+from diffusers.callbacks import (
+    MultiPipelineCallbacks,
+    PipelineCallback,
+    SDCFGCutoffCallback,
+    SDXLCFGCutoffCallback,
+)
 from torch import Tensor
 
 from ...errors import Cancelled
@@ -63,6 +68,14 @@ class ProgressCallback(PipelineCallback):  # type: ignore[misc]
             self._cancelled.clear()
             raise Cancelled(f"cancelled after step {done} of {steps}")
         return callback_kwargs
+
+
+def unguided_after(report: ProgressCallback, steps: int, pipe: Any) -> Any:
+    """The same callback, which ends classifier-free guidance after so many steps of a run (diffusers' own cut-off)."""
+    from_text_and_size = pipe.unet.config.get("addition_embed_type") == "text_time"
+    kind = SDXLCFGCutoffCallback if from_text_and_size else SDCFGCutoffCallback
+    cutoff = kind(cutoff_step_ratio=None, cutoff_step_index=steps - 1)
+    return MultiPipelineCallbacks([report, cutoff])
 
 
 def _steps(pipeline: Any) -> int:

@@ -20,7 +20,7 @@ from ...models.denoisers import (
 from ...ops.packing import as_maps
 from ...request.request import Request, RequestError
 from ...vae import decoded, in_type, latent_channels
-from .callbacks import Change, ProgressCallback
+from .callbacks import Change, ProgressCallback, unguided_after
 from .diagnostics import check_finite, explained_decoding
 
 Progress = Callable[[int, int], None]
@@ -43,6 +43,8 @@ def denoise(
 ) -> Tensor:
     """Run the pipeline up to the latents.  `start` overrides the request's arguments; `change` acts after each step.
 
+    Its `guided_steps` are how many steps are guided, of a U-Net's pipeline and one picture.
+
     Ancestral schedulers draw from the same generator.  The prompts of several pictures have a generator each.
     """
     prompt, negative = start.pop("prompt", request.prompt), start.pop("negative_prompt", request.negative)
@@ -52,7 +54,12 @@ def denoise(
     if "latents" in start:
         start["latents"] = as_given(pipe, start["latents"])
     show = getattr(progress, "show", None)
-    report = ProgressCallback(progress, None if show is None else lambda latents: show(as_maps(latents, size)), change)
+    report: Any = ProgressCallback(
+        progress, None if show is None else lambda latents: show(as_maps(latents, size)), change
+    )
+    guided_steps = start.pop("guided_steps", None)
+    if guided_steps is not None:
+        report = unguided_after(report, guided_steps, pipe)
     output = pipe(
         **values | start, num_inference_steps=request.steps, generator=generator, callback_on_step_end=report,
         output_type="latent",
