@@ -11,7 +11,6 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -21,7 +20,6 @@ from scalecrafter.request.inputs import open_control, open_image
 from scalecrafter.request.request import Request, RequestError
 from scalecrafter.server.app import create_app
 from scalecrafter.server.settings import ServerSettings
-from scalecrafter.ui.uploads import Uploads
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -68,14 +66,6 @@ def test_the_server_refuses_by_the_header(tmp_path: Path, picture: bytes, field:
     assert answer.status_code == 400
     assert f"{field} has 13000x13000 pixels" in answer.json()["error"]["message"]
     assert list(app.state.jobs.folders.uploads.iterdir()) == []
-
-
-@pytest.mark.usefixtures("undecoded")
-def test_the_page_reads_the_settings_of_a_picture_without_its_pixels(picture: bytes) -> None:
-    uploads, app = Uploads(), FastAPI()
-    app.add_route("/upload", uploads.receive, methods=["POST"])
-    path = TestClient(app).post("/upload", files={"files": ("a.png", picture, "image/png")}).json()[0]
-    assert uploads.take(path)[1].seed == 3
 
 
 @pytest.mark.usefixtures("undecoded")
