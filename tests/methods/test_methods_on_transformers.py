@@ -136,8 +136,8 @@ def test_an_image_and_a_mask_are_redrawn(pipe: Any, tmp_path: Any) -> None:
 
 
 @pytest.mark.parametrize("method", ["cascade", "upscale", "direct", "scalecrafter"])
-def test_a_picture_is_enlarged(method: str, pipes: dict[str, Any]) -> None:
-    pipe = pipes.setdefault("flux", whole_flux())
+def test_a_picture_is_enlarged(method: str) -> None:
+    pipe = whole_flux()
     picture = Image.radial_gradient("L").convert("RGB").resize((130, 100))
     made = scalecrafter.enlarge(pipe, picture, 2, method=method, seed=1, steps=4, creativity=0.5)
     assert made.size == (260, 200)
