@@ -17,12 +17,15 @@ from scalecrafter.generation.picture_files import read_request
 from tests.support.browser import GALLERY, QUEUE, count, fill, loaded, make, open_page, saved, settled, shown, until
 from tests.support.running_server import Running, eventually
 
+LONG = 140
+"""Steps of a picture that is under way for some seconds on the quickest machine: the page looks twice a second."""
+
 
 def test_a_picture_is_made_compared_zoomed_saved_and_restored(
     page: Any, site: Running, tmp_path: Path, requests: list[str]
 ) -> None:
     page.locator("#compare").check()
-    make(page, steps=12, seed=7)
+    make(page, steps=LONG, seed=7)
     until(page, "/Step [1-9]/.test(document.querySelector('#making-text')?.textContent)")
     until(page, "document.querySelector('#making')?.naturalWidth > 0")
     count(page, GALLERY, 2)
@@ -49,7 +52,7 @@ def test_a_picture_is_made_compared_zoomed_saved_and_restored(
     path = saved(page, tmp_path)
     request = read_request(path)
     assert path.name == "a-fox-7.png"
-    assert (request.prompt, request.seed, request.width, request.steps) == ("a fox", 7, 128, 12)
+    assert (request.prompt, request.seed, request.width, request.steps) == ("a fox", 7, 128, LONG)
     page.locator(GALLERY).first.click()
     assert read_request(saved(page, tmp_path)) == request.directly()
     for ending, kind in (("jpg", "JPEG"), ("webp", "WEBP")):
@@ -64,11 +67,11 @@ def test_a_picture_is_made_compared_zoomed_saved_and_restored(
     count(page, GALLERY, 2)
     page.locator(GALLERY).last.click()
     page.locator("#stage-bar button[aria-label='Use settings']").click()
-    assert values(page) == ["a fox", "7", "12", "128"]
+    assert values(page) == ["a fox", "7", str(LONG), "128"]
     fill(page, prompt="a cat")
     drop(page, path)
     page.get_by_text("The settings of a-fox-7.png are back").wait_for()
-    assert values(page) == ["a fox", "7", "12", "128"]
+    assert values(page) == ["a fox", "7", str(LONG), "128"]
     assert {urlsplit(url).netloc for url in requests if url.startswith("http")} == {urlsplit(site.url).netloc}
 
 
@@ -93,7 +96,7 @@ def test_three_jobs_wait_the_second_is_cancelled_and_a_reload_mixes_nothing(page
     make(page, "first", steps=1)
     count(page, GALLERY, 1)
     settled(page)
-    make(page, "one", steps=30, n=2)
+    make(page, "one", steps=LONG, n=2)
     make(page, "two", n=1)
     make(page, "three")
     count(page, QUEUE, 3)
@@ -120,6 +123,8 @@ def test_three_jobs_wait_the_second_is_cancelled_and_a_reload_mixes_nothing(page
 def test_the_keyboard_alone_makes_a_picture_and_cancels_one(page: Any) -> None:
     page.locator("#prompt").focus()
     page.keyboard.type("a bear")
+    fill(page, steps=LONG)
+    page.locator("#prompt").focus()
     for name in ("width", "height"):
         tab_to(page, f"#{name}")
         page.keyboard.press("Control+a")
@@ -335,7 +340,7 @@ def test_presets_can_be_made_and_stay_within_the_limit(page: Any) -> None:
 
 def test_a_phone_shows_what_happens_and_nothing_is_wider_than_a_screen(page: Any) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
-    make(page, steps=12)
+    make(page, steps=LONG)
     until(page, "document.body.dataset.view === 'picture'")
     page.wait_for_selector("#making-bar")
     page.wait_for_selector("#views-progress:visible")
