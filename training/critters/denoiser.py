@@ -42,25 +42,30 @@ class DenoiserSettings:
     in pure noise the model would be taught to put a tail wherever one might be."""
 
 
+def build_text_encoder(tokenizer: CLIPTokenizer, width: int, layers: int) -> CLIPTextModel:
+    """Of whatever draws critters, the U-Net or the transformer."""
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=width,
+            intermediate_size=width * 4,
+            num_hidden_layers=layers,
+            num_attention_heads=4,
+            max_position_embeddings=MAX_LENGTH,
+            projection_dim=width,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
 class Denoiser(nn.Module):
     """Text encoder and U-Net as one module, so that one optimizer and one checkpoint hold both."""
 
     def __init__(self, settings: DenoiserSettings, tokenizer: CLIPTokenizer) -> None:
         super().__init__()
-        self.text_encoder = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=len(tokenizer),
-                hidden_size=settings.text_width,
-                intermediate_size=settings.text_width * 4,
-                num_hidden_layers=settings.text_layers,
-                num_attention_heads=4,
-                max_position_embeddings=MAX_LENGTH,
-                projection_dim=settings.text_width,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        )
+        self.text_encoder = build_text_encoder(tokenizer, settings.text_width, settings.text_layers)
         self.unet = UNet2DConditionModel(
             sample_size=32,
             in_channels=settings.channels,

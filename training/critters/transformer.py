@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
-from .denoiser import Latents, adopt_words, tokenize
+from .denoiser import Latents, adopt_words, build_text_encoder, tokenize
 from .loop import Schedule, adopt, train
 from .tokenizer import MAX_LENGTH
 
@@ -58,20 +58,7 @@ class TransformerDenoiser(nn.Module):
 
     def __init__(self, settings: TransformerSettings, tokenizer: CLIPTokenizer) -> None:
         super().__init__()
-        self.text_encoder = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=len(tokenizer),
-                hidden_size=settings.text_width,
-                intermediate_size=settings.text_width * 4,
-                num_hidden_layers=settings.text_layers,
-                num_attention_heads=4,
-                max_position_embeddings=MAX_LENGTH,
-                projection_dim=settings.text_width,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        )
+        self.text_encoder = build_text_encoder(tokenizer, settings.text_width, settings.text_layers)
         side = settings.head_dim * 7 // 32 * 2  # FLUX.1's shares of a head, 16 and twice 56 of 128
         self.transformer = FluxTransformer2DModel(
             in_channels=4 * settings.channels,
