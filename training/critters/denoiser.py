@@ -121,6 +121,56 @@ class Latents:
         return Latents(*(each.to(device) for each in (self.means, self.deviation, self.tokens, self.details)))
 
 
+@dataclass(frozen=True)
+class Batch:
+    """What one step is trained on."""
+
+    clean: Tensor
+    """`(batch, channels, height, width)`, scaled."""
+    noise: Tensor
+    tokens: Tensor
+    """`(batch, 32)`; those of the empty caption where it was dropped."""
+    places: Tensor
+    """`(batch,)` in 0…1, one from each of as many equal slices: less variance than independent draws."""
+    details: Tensor
+    """`(batch, height, width)`, 1 where errors count for more."""
+
+
+class Batches:
+    """Draws the batch of a step, all of one shape, on the device."""
+
+    def __init__(
+        self,
+        data: Sequence[Latents],
+        tokenizer: CLIPTokenizer,
+        scaling_factor: float,
+        count: int,
+        caption_dropout: float,
+        device: torch.device,
+    ) -> None:
+        self._data = [each.to(device) for each in data]
+        self._shares = torch.tensor([float(len(each.means)) for each in data])
+        self._empty = tokenize(tokenizer, [""])[0].to(device)
+        self._scaling_factor, self._count, self._dropout, self._device = scaling_factor, count, caption_dropout, device
+
+    def __call__(self, step: int) -> Batch:
+        lot = self._data[int(torch.multinomial(self._shares, 1, generator=torch.Generator().manual_seed(step)))]
+        drawn: dict[str, Any] = {
+            "generator": torch.Generator(self._device).manual_seed(step),
+            "device": self._device,
+        }
+        count = self._count
+        rows = torch.randint(len(lot.means), (count,), **drawn)
+        wording = torch.randint(lot.tokens.shape[1], (count,), **drawn)
+        dropped = torch.rand(count, **drawn) < self._dropout
+        tokens = torch.where(dropped[:, None], self._empty, lot.tokens[rows, wording])
+        jitter = torch.randn(lot.means[rows].shape, **drawn)
+        clean = (lot.means[rows].float() + lot.deviation[:, None, None] * jitter) * self._scaling_factor
+        noise = torch.randn(clean.shape, **drawn)
+        places = (torch.arange(count, device=self._device) + torch.rand(count, **drawn)) / count
+        return Batch(clean, noise, tokens, places, lot.details[rows].float())
+
+
 @torch.no_grad()
 def adopt_words(
     encoder: CLIPTextModel, tokenizer: CLIPTokenizer, known: CLIPTextModel, known_tokenizer: CLIPTokenizer
@@ -170,31 +220,17 @@ def train_denoiser(
     scheduler = build_scheduler()
     alphas = scheduler.alphas_cumprod.to(device)
     scheduler.alphas_cumprod = alphas
-    empty = tokenize(tokenizer, [""])[0].to(device)
-    data = [each.to(device) for each in data]
-    shares = torch.tensor([float(len(each.means)) for each in data])
-    count = settings.batch
+    batches = Batches(data, tokenizer, scaling_factor, settings.batch, settings.caption_dropout, device)
 
     def step_loss(step: int) -> Tensor:
-        lot = data[int(torch.multinomial(shares, 1, generator=torch.Generator().manual_seed(step)))]
-        generator = torch.Generator(device).manual_seed(step)
-        drawn: dict[str, Any] = {"generator": generator, "device": device}
-        rows = torch.randint(len(lot.means), (count,), **drawn)
-        wording = torch.randint(lot.tokens.shape[1], (count,), **drawn)
-        dropped = torch.rand(count, **drawn) < settings.caption_dropout
-        ids = torch.where(dropped[:, None], empty, lot.tokens[rows, wording])
-        jitter = torch.randn(lot.means[rows].shape, **drawn)
-        clean = (lot.means[rows].float() + lot.deviation[:, None, None] * jitter) * scaling_factor
-        noise = torch.randn(clean.shape, **drawn)
-        # one timestep from each of `batch` equal slices: less variance than independent draws
-        slices = (torch.arange(count, device=device) + torch.rand(count, **drawn)) / count
-        timesteps = (slices * len(alphas)).long()
-        noisy = scheduler.add_noise(clean, noise, timesteps)
-        velocity = scheduler.get_velocity(clean, noise, timesteps)
-        output = model(noisy, timesteps, ids).float()
+        batch = batches(step)
+        timesteps = (batch.places * len(alphas)).long()
+        noisy = scheduler.add_noise(batch.clean, batch.noise, timesteps)
+        velocity = scheduler.get_velocity(batch.clean, batch.noise, timesteps)
+        output = model(noisy, timesteps, batch.tokens).float()
         signal_to_noise = alphas[timesteps] / (1.0 - alphas[timesteps])
         weight = signal_to_noise.clamp(max=settings.snr_gamma) / (signal_to_noise + 1.0)
-        near = lot.details[rows].float() * alphas[timesteps][:, None, None]
+        near = batch.details * alphas[timesteps][:, None, None]
         attention = 1.0 + settings.detail_weight * near
         error = (output - velocity).square().mean(dim=1) * attention
         return (error.mean(dim=(1, 2)) * weight).mean() / weight.mean()

@@ -22,7 +22,7 @@ from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeli
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from .denoiser import Latents, adopt_words, build_text_encoder, tokenize
+from .denoiser import Batches, Latents, adopt_words, build_text_encoder
 from .loop import Schedule, adopt, train
 from .tokenizer import MAX_LENGTH
 
@@ -166,28 +166,15 @@ def train_transformer(
         report(f"begun from {warm_start}" + (f", but for {', '.join(missing)}" if missing else ""))
     model = model.to(device)
     report(f"critters-dit: {sum(value.numel() for value in model.transformer.parameters()) / 1e6:.2f} M parameters")
-    empty = tokenize(tokenizer, [""])[0].to(device)
-    data = [each.to(device) for each in data]
-    shares = torch.tensor([float(len(each.means)) for each in data])
-    count = settings.batch
+    batches = Batches(data, tokenizer, scaling_factor, settings.batch, settings.caption_dropout, device)
 
     def step_loss(step: int) -> Tensor:
-        lot = data[int(torch.multinomial(shares, 1, generator=torch.Generator().manual_seed(step)))]
-        generator = torch.Generator(device).manual_seed(step)
-        drawn: dict[str, Any] = {"generator": generator, "device": device}
-        rows = torch.randint(len(lot.means), (count,), **drawn)
-        wording = torch.randint(lot.tokens.shape[1], (count,), **drawn)
-        dropped = torch.rand(count, **drawn) < settings.caption_dropout
-        ids = torch.where(dropped[:, None], empty, lot.tokens[rows, wording])
-        jitter = torch.randn(lot.means[rows].shape, **drawn)
-        clean = (lot.means[rows].float() + lot.deviation[:, None, None] * jitter) * scaling_factor
-        noise = torch.randn(clean.shape, **drawn)
-        # one place from each of `batch` equal slices: less variance than independent draws
-        levels = noise_levels((torch.arange(count, device=device) + torch.rand(count, **drawn)) / count)
+        batch = batches(step)
+        levels = noise_levels(batch.places)
         share = levels[:, None, None, None]
-        output = model((1 - share) * clean + share * noise, levels, ids).float()
-        near = lot.details[rows].float() * (1 - levels)[:, None, None]
-        error = (output - (noise - clean)).square().mean(dim=1) * (1.0 + settings.detail_weight * near)
+        output = model((1 - share) * batch.clean + share * batch.noise, levels, batch.tokens).float()
+        near = batch.details * (1 - levels)[:, None, None]
+        error = (output - (batch.noise - batch.clean)).square().mean(dim=1) * (1.0 + settings.detail_weight * near)
         return error.mean()
 
     schedule = Schedule(
