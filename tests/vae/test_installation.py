@@ -270,7 +270,7 @@ def measured(*budgets: str) -> list[int]:
 def test_a_quarter_of_the_memory_is_enough_and_the_prediction_is_near() -> None:
     vae = sd_vae(48)
     predicted, _ = decode_memory(vae, 512, 512, "64GiB")
-    budget = str(int(0.24 * predicted))
+    budget = str(int(0.22 * predicted))  # the rest is what the allocator and the process add
     _, plan = decode_memory(vae, 512, 512, budget)
     whole, tiled = measured("off", budget)
     assert abs(predicted - whole) < 0.15 * whole
