@@ -89,7 +89,7 @@ def test_a_copied_control_net_follows_the_copied_transformer() -> None:
 
 
 @pytest.mark.parametrize("first", ["apply", "offload"])
-@pytest.mark.parametrize("family", ["flux", "z-image", "sd3"])
+@pytest.mark.parametrize("family", CASES)
 def test_offloading_before_or_after_apply_changes_nothing(family: str, first: str) -> None:
     accelerate = pytest.importorskip("accelerate")
     case = CASES[family]
@@ -108,7 +108,7 @@ def test_offloading_before_or_after_apply_changes_nothing(family: str, first: st
 
 
 @pytest.mark.parametrize("size", [(9, 13), (13, 9)])
-@pytest.mark.parametrize("family", ["flux", "qwen-image", "z-image"])
+@pytest.mark.parametrize("family", CASES)
 def test_a_batch_of_four_at_odd_sizes_is_its_pictures(family: str, size: tuple[int, int]) -> None:
     case = CASES[family]
     with scalecrafter.applied(pipe := case.make(), recipe=recipe(family)):
@@ -118,29 +118,44 @@ def test_a_batch_of_four_at_odd_sizes_is_its_pictures(family: str, size: tuple[i
     assert close(together[:1], alone)
 
 
-@pytest.mark.parametrize("family", ["qwen-image", "z-image", "sd3"])
-def test_half_precision_stays_near(family: str) -> None:
+def rounding(family: str, applied: bool) -> float:
+    """How far a picture in bfloat16 is from that in float32, of the latter's mean size."""
     case = CASES[family]
-    with scalecrafter.applied(pipe := case.make(), recipe=recipe(family)):
-        exact = case.run(pipe, *LARGE)
-        pipe.transformer.to(torch.bfloat16)
-        given = {
-            name: value.bfloat16() if isinstance(value, Tensor) and value.is_floating_point()
-            else [one.bfloat16() for one in value] if isinstance(value, list) else value
-            for name, value in case.call.items()
-        }  # fmt: skip
-        rough = case.run(pipe, *LARGE, **given).float()
-    assert (rough - exact).abs().mean() < 0.1 * exact.abs().mean()
+    pipe = case.make()
+    if applied:
+        scalecrafter.apply(pipe, recipe=recipe(family))
+    exact = case.run(pipe, *LARGE)
+    pipe.transformer.to(torch.bfloat16)
+    given = {
+        name: value.bfloat16() if isinstance(value, Tensor) and value.is_floating_point()
+        else [one.bfloat16() for one in value] if isinstance(value, list) else value
+        for name, value in case.call.items()
+    }  # fmt: skip
+    rough = case.run(pipe, *LARGE, **given).float()
+    return float((rough - exact).abs().mean() / exact.abs().mean())
 
 
-def test_a_lora_changes_nothing_about_positions() -> None:
+@pytest.mark.parametrize("family", CASES)
+def test_half_precision_is_as_near_as_without(family: str) -> None:
+    """Random weights round as they like: FLUX.1's picture is 23 % off, FLUX.2's 72 %, applied or not."""
+    assert rounding(family, applied=True) < 1.15 * rounding(family, applied=False)
+
+
+@pytest.mark.parametrize("family", CASES)
+def test_a_lora_before_or_after_is_the_same_and_can_be_taken_off(family: str) -> None:
     peft = pytest.importorskip("peft")
-    pipe = CASES["flux"].make()
-    scalecrafter.apply(pipe, recipe=recipe("flux"))
-    before = FLUX.run(pipe, *LARGE)
-    torch.manual_seed(3)
-    pipe.transformer.add_adapter(peft.LoraConfig(r=2, init_lora_weights=False, target_modules=["to_q", "to_k"]))
-    with_lora = FLUX.run(pipe, *LARGE)
+    case, pictures = CASES[family], []
+    for first in ("apply", "lora"):
+        pipe = case.make()
+        if first == "apply":
+            scalecrafter.apply(pipe, recipe=recipe(family))
+        torch.manual_seed(3)
+        pipe.transformer.add_adapter(peft.LoraConfig(r=2, init_lora_weights=False, target_modules=["to_q", "to_k"]))
+        if first == "lora":
+            scalecrafter.apply(pipe, recipe=recipe(family))
+        pictures.append(case.run(pipe, *LARGE))
     pipe.transformer.delete_adapters("default")
-    assert same(FLUX.run(pipe, *LARGE), before)
-    assert not close(with_lora, before)
+    assert same(*pictures)
+    with scalecrafter.applied(without := case.make(), recipe=recipe(family)):
+        assert same(case.run(pipe, *LARGE), case.run(without, *LARGE))
+        assert not close(pictures[0], case.run(without, *LARGE))

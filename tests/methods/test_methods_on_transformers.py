@@ -19,21 +19,28 @@ from scalecrafter.errors import ScaleCrafterError
 from scalecrafter.generation.generate import generate_many
 from scalecrafter.models.denoisers import read_model
 from scalecrafter.ops.frequencies import low_pass
-from scalecrafter.ops.packing import packed, unpacked
+from scalecrafter.ops.packing import packed, patches, unpacked
 from scalecrafter.request.methods import METHODS
 from tests.support.whole_transformers import NATIVE, WHOLE, stand_in_for_language_models, whole_flux
 
 pytestmark = pytest.mark.sampled
 
 LARGE = {"width": 192, "height": 256}
-REDRAWS = ("cascade", "hires-fix", "hiflow")
-"""Methods that go on from a picture."""
-REFUSED_BY_SANA = {
-    "cascade": "no pipeline of the kind of SanaPipeline",
-    "hires-fix": "no pipeline of the kind of SanaPipeline",
-    "hiflow": "guiding the flow needs Euler steps",
-    "attention-scaling": "no use for [attention]",  # it has no softmax
+LARGER = {"width": 256, "height": 288}
+"""Where FLUX.2 needs help, too: above four times its native area."""
+REFUSED = {
+    ("sana", "cascade"): "no pipeline of the kind of SanaPipeline",
+    ("sana", "hires-fix"): "no pipeline of the kind of SanaPipeline",
+    ("sana", "hiflow"): "guiding the flow needs Euler steps",
+    ("sana", "attention-scaling"): "no use for [attention]",  # it has no softmax
+    ("flux2", "cascade"): "no pipeline of the kind of Flux2Pipeline",
+    ("flux2", "hires-fix"): "no pipeline of the kind of Flux2Pipeline",
+    ("flux2", "hiflow"): "no pipeline of the kind of Flux2Pipeline",
 }
+GUIDANCE = {
+    "flux": 3.5, "chroma": 5.0, "flux2": 4.0, "qwen-image": 4.0, "z-image": 5.0, "sd3": 7.0, "sana": 4.5
+}  # fmt: skip
+"""The defaults of diffusers' pipelines."""
 METHOD_NAMES = [name for name in METHODS if "transformer" in METHODS[name].models]
 
 
@@ -74,18 +81,19 @@ def test_a_method_makes_its_picture_or_is_refused_by_name(
     family: str, method: str, pipe: Any, direct: dict[str, bytes]
 ) -> None:
     before = set(pipe.transformer.__dict__), set(pipe.scheduler.__dict__), set(pipe.vae.__dict__)
-    request = ask(method, **LARGE)
-    if family == "sana" and method in (*REDRAWS, "attention-scaling"):
+    size = LARGER if family == "flux2" else LARGE
+    request = ask(method, **size)
+    if (family, method) in REFUSED:
         with pytest.raises(ScaleCrafterError) as refused:
             generate(pipe, request)
-        assert REFUSED_BY_SANA[method] in str(refused.value)
+        assert REFUSED[family, method] in str(refused.value)
     else:
         made = generate(pipe, request)
-        assert made.image.size == (192, 256)
+        assert made.image.size == (size["width"], size["height"])
         if family == "flux":
             assert made.image.tobytes() == generate(pipe, request).image.tobytes()
         if family not in direct:
-            direct[family] = generate(pipe, ask("direct", **LARGE)).image.tobytes()
+            direct[family] = generate(pipe, ask("direct", **size)).image.tobytes()
         assert (made.image.tobytes() == direct[family]) == (method == "direct")
     assert "_scalecrafter" not in pipe.transformer.__dict__
     assert "forward" not in pipe.transformer.__dict__
@@ -106,20 +114,22 @@ def test_direct_is_the_pipelines_own_call(family: str, pipe: Any) -> None:
     extra: dict[str, Any] = {"negative_prompt": " "} if family == "qwen-image" else {}
     extra |= {"use_resolution_binning": False} if family == "sana" else {}
     extra |= {"max_sequence_length": 32} if family == "flux" else {}
+    extra |= {"negative_prompt": ""} if family == "chroma" else {}
     shape = {"sd3": (1, 16, 32, 24), "sana": (1, 4, 8, 6)}.get(family, (1, 4, 32, 24))
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(5))
-    latents = packed(noise) if family in ("flux", "qwen-image") else noise
-    own = pipe("a blue fox", num_inference_steps=3, latents=latents, **{name: 4.0}, **LARGE, **extra).images[0]
+    latents = packed(noise) if family in ("flux", "chroma", "qwen-image") else noise
+    latents = patches(noise) if family == "flux2" else latents
+    own = pipe(prompt="a blue fox", num_inference_steps=3, latents=latents, **{name: 4.0}, **LARGE, **extra).images[0]
     assert abs(pixels(made) - pixels(own)).max() <= 1
 
 
 @pytest.mark.parametrize("family", WHOLE)
 def test_a_request_that_says_no_guidance_gets_the_pipelines_own(family: str, pipe: Any) -> None:
     made = generate(pipe, ask("direct", width=NATIVE, height=NATIVE))
-    assert made.request.guidance == {"flux": 3.5, "qwen-image": 4.0, "z-image": 5.0, "sd3": 7.0, "sana": 4.5}[family]
+    assert made.request.guidance == GUIDANCE[family]
 
 
-@pytest.mark.parametrize("family", ["flux", "qwen-image", "z-image", "sd3"])
+@pytest.mark.parametrize("family", ["flux", "chroma", "qwen-image", "z-image", "sd3"])
 def test_an_image_and_a_mask_are_redrawn(pipe: Any, tmp_path: Any) -> None:
     picture = Image.linear_gradient("L").convert("RGB").resize((160, 144))
     picture.save(tmp_path / "a.png")
@@ -135,9 +145,12 @@ def test_an_image_and_a_mask_are_redrawn(pipe: Any, tmp_path: Any) -> None:
     assert (pixels(part)[:, :70] != pixels(picture)[:, :70]).any()
 
 
-@pytest.mark.parametrize("method", ["cascade", "upscale", "direct", "scalecrafter"])
-def test_a_picture_is_enlarged(method: str) -> None:
-    pipe = whole_flux()
+@pytest.mark.parametrize(
+    ("family", "method"),
+    [("flux", method) for method in ("cascade", "upscale", "direct", "scalecrafter")]
+    + [(family, "cascade") for family in ("chroma", "qwen-image", "z-image", "sd3")],
+)
+def test_a_picture_is_enlarged(method: str, pipe: Any) -> None:
     picture = Image.radial_gradient("L").convert("RGB").resize((130, 100))
     made = scalecrafter.enlarge(pipe, picture, 2, method=method, seed=1, steps=4, creativity=0.5)
     assert made.size == (260, 200)
@@ -145,9 +158,10 @@ def test_a_picture_is_enlarged(method: str) -> None:
     assert abs(pixels(reduced) - pixels(picture)).mean() < 40
 
 
-@pytest.mark.parametrize("family", ["flux", "qwen-image", "sd3"])
-def test_a_batch_is_its_pictures(pipe: Any) -> None:
-    requests = [ask("scalecrafter", prompt=prompt, seed=seed, **LARGE) for prompt, seed in (("a", 1), ("b c", 2))]
+@pytest.mark.parametrize("family", WHOLE)
+def test_a_batch_is_its_pictures(family: str, pipe: Any) -> None:
+    size = LARGER if family == "flux2" else LARGE
+    requests = [ask("scalecrafter", prompt=prompt, seed=seed, **size) for prompt, seed in (("a", 1), ("b c", 2))]
     together = generate_many(pipe, requests)
     for made, request in zip(together, requests, strict=True):
         assert abs(pixels(made.image) - pixels(generate(pipe, request).image)).max() <= 1

@@ -81,6 +81,26 @@ def tiny_flux(**config: Any) -> nn.Module:
     return seeded(lambda: diffusers.FluxTransformer2DModel(**(settings | config)))
 
 
+def tiny_chroma(**config: Any) -> nn.Module:
+    """Chroma's transformer."""
+    settings: dict[str, Any] = {
+        "in_channels": 4, "num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16, "num_attention_heads": 2,
+        "joint_attention_dim": WIDTH, "axes_dims_rope": (4, 6, 6), "approximator_num_channels": 8,
+        "approximator_hidden_dim": 16, "approximator_layers": 1,
+    }  # fmt: skip
+    return seeded(lambda: diffusers.ChromaTransformer2DModel(**(settings | config)))
+
+
+def tiny_flux2(**config: Any) -> nn.Module:
+    """FLUX.2's transformer."""
+    settings: dict[str, Any] = {
+        "patch_size": 1, "in_channels": 4, "num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16,
+        "num_attention_heads": 2, "joint_attention_dim": WIDTH, "timestep_guidance_channels": 32,
+        "axes_dims_rope": (4, 4, 4, 4),
+    }  # fmt: skip
+    return seeded(lambda: diffusers.Flux2Transformer2DModel(**(settings | config)))
+
+
 def flux_pipeline() -> Any:
     """FLUX.1."""
     return quiet(diffusers.FluxPipeline(flow_scheduler(), None, None, None, None, None, tiny_flux()))
@@ -88,26 +108,12 @@ def flux_pipeline() -> Any:
 
 def chroma_pipeline() -> Any:
     """Chroma, with classifier-free guidance in two calls."""
-    transformer = seeded(
-        lambda: diffusers.ChromaTransformer2DModel(
-            in_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
-            joint_attention_dim=WIDTH, axes_dims_rope=(4, 6, 6), approximator_num_channels=8,
-            approximator_hidden_dim=16, approximator_layers=1,
-        )
-    )  # fmt: skip
-    return quiet(diffusers.ChromaPipeline(flow_scheduler(), None, None, None, transformer))
+    return quiet(diffusers.ChromaPipeline(flow_scheduler(), None, None, None, tiny_chroma()))
 
 
 def flux2_pipeline() -> Any:
     """FLUX.2."""
-    transformer = seeded(
-        lambda: diffusers.Flux2Transformer2DModel(
-            patch_size=1, in_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=16,
-            num_attention_heads=2, joint_attention_dim=WIDTH, timestep_guidance_channels=32,
-            axes_dims_rope=(4, 4, 4, 4),
-        )
-    )  # fmt: skip
-    return quiet(diffusers.Flux2Pipeline(flow_scheduler(), None, None, None, transformer))
+    return quiet(diffusers.Flux2Pipeline(flow_scheduler(), None, None, None, tiny_flux2()))
 
 
 def qwen_pipeline() -> Any:

@@ -16,7 +16,17 @@ from torch import Tensor
 from transformers import CLIPTextModelWithProjection
 
 from .tiny_models import _seeded, _text_config, tiny_text_encoder, tiny_tokenizer, tiny_vae
-from .tiny_transformers import TEXT, WIDTH, embeddings, flow_scheduler, quiet, seeded, tiny_flux
+from .tiny_transformers import (
+    TEXT,
+    WIDTH,
+    embeddings,
+    flow_scheduler,
+    quiet,
+    seeded,
+    tiny_chroma,
+    tiny_flux,
+    tiny_flux2,
+)
 from .vaes import sd_vae
 from .vaes import seeded as seeded_vae
 
@@ -38,6 +48,28 @@ def whole_flux(**config: Any) -> Any:
     vae.register_to_config(shift_factor=0.1)
     texts = (tiny_text_encoder(2, WIDTH), tiny_tokenizer(), tiny_text_encoder(3, WIDTH), tiny_tokenizer())
     return quiet(diffusers.FluxPipeline(flow_scheduler(), vae, *texts, transformer))
+
+
+def whole_chroma() -> Any:
+    """Chroma, guided in two calls."""
+    transformer = native(tiny_chroma(in_channels=16))
+    transformer.register_to_config(guidance_embeds=False)  # as the published config has it
+    vae = tiny_vae(1)
+    vae.register_to_config(shift_factor=0.1)
+    return quiet(diffusers.ChromaPipeline(flow_scheduler(), vae, None, None, transformer))
+
+
+def whole_flux2() -> Any:
+    """FLUX.2, whose latents are normalised by statistics that its VAE keeps."""
+    transformer = native(tiny_flux2(in_channels=16))
+    levels: dict[str, Any] = {
+        "block_out_channels": (8,) * 4, "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4, "norm_num_groups": 4, "layers_per_block": 1,
+    }  # fmt: skip
+    vae = seeded(lambda: diffusers.AutoencoderKLFlux2(latent_channels=4, **levels))
+    vae.bn.running_mean.copy_(embeddings(16) * 0.2)
+    vae.bn.running_var.copy_(0.5 + embeddings(16).abs())
+    return quiet(diffusers.Flux2Pipeline(flow_scheduler(), vae, None, None, transformer))
 
 
 def whole_sd3() -> Any:
@@ -125,7 +157,14 @@ def words(prompt: str | list[str]) -> Tensor:
 
 
 def stand_in_for_language_models(patch: Any) -> None:
-    """Let the pipelines of Qwen-Image, Z-Image and Sana embed prompts by `words`."""
+    """Let the pipelines of families with a language model embed prompts by `words`."""
+
+    def chroma(_self: Any, prompt: list[str], num_images_per_prompt: int = 1, **_: Any) -> Any:
+        found = words(prompt).repeat_interleave(num_images_per_prompt, 0)
+        return found, torch.ones(found.shape[:2])
+
+    def flux2(*, prompt: Any, **_: Any) -> Any:
+        return words(prompt)
 
     def qwen(_self: Any, prompt: Any, *_: Any, **named: Any) -> Any:
         if named.get("prompt_embeds") is not None:
@@ -145,6 +184,9 @@ def stand_in_for_language_models(patch: Any) -> None:
         mask = torch.ones(found.shape[:2], dtype=torch.long)
         return found, mask, negative, mask
 
+    for name in ("ChromaPipeline", "ChromaImg2ImgPipeline", "ChromaInpaintPipeline"):
+        patch.setattr(getattr(diffusers, name), "_get_t5_prompt_embeds", chroma)
+    patch.setattr(diffusers.Flux2Pipeline, "_get_mistral_3_small_prompt_embeds", staticmethod(flux2))
     for name in ("QwenImagePipeline", "QwenImageImg2ImgPipeline", "QwenImageInpaintPipeline"):
         patch.setattr(getattr(diffusers, name), "encode_prompt", qwen)
     for name in ("ZImagePipeline", "ZImageImg2ImgPipeline", "ZImageInpaintPipeline"):
@@ -153,5 +195,6 @@ def stand_in_for_language_models(patch: Any) -> None:
 
 
 WHOLE: dict[str, Callable[[], Any]] = {
-    "flux": whole_flux, "qwen-image": whole_qwen, "z-image": whole_z_image, "sd3": whole_sd3, "sana": whole_sana,
+    "flux": whole_flux, "chroma": whole_chroma, "flux2": whole_flux2, "qwen-image": whole_qwen,
+    "z-image": whole_z_image, "sd3": whole_sd3, "sana": whole_sana,
 }  # fmt: skip

@@ -107,10 +107,12 @@ def _by_ids(named: Call, grid: tuple[int, int], place: Window) -> Call:
     inner = _tokens(batched, grid, place).clone()
     corner = batched[:, :1]
     inner[..., 1:3] += corner[..., 1:3] - inner[:, :1, 1:3]
-    return named | {
-        "hidden_states": _tokens(hidden, grid, place),
-        "img_ids": inner if ids.ndim == 3 else inner[0],
-    }
+    changed = {"hidden_states": _tokens(hidden, grid, place), "img_ids": inner if ids.ndim == 3 else inner[0]}
+    mask = named.get("attention_mask")
+    if mask is not None:  # Chroma's: of the text's tokens, then of the image's
+        text = mask.shape[1] - hidden.shape[1]
+        changed["attention_mask"] = torch.cat([mask[:, :text], _tokens(mask[:, text:], grid, place)], dim=1)
+    return named | changed
 
 
 def _by_shapes(named: Call, grid: tuple[int, int], place: Window) -> Call:
