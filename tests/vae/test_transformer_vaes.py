@@ -30,6 +30,15 @@ def flux_vae() -> Any:
     return sd_vae(width=8, latent_channels=16, use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.1)
 
 
+def flux2_vae() -> Any:
+    """FLUX.2's, narrow: its encoder's output is normalised outside of it."""
+    levels: dict[str, Any] = {
+        "block_out_channels": (8,) * 4, "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4, "norm_num_groups": 4, "layers_per_block": 1,
+    }  # fmt: skip
+    return seeded(diffusers.AutoencoderKLFlux2(latent_channels=16, **levels))
+
+
 def wan_vae(**config: Any) -> Any:
     """Wan's, narrow; its biases and gammas drawn."""
     return seeded(diffusers.AutoencoderKLWan(**(SMALL | config)))
@@ -54,8 +63,8 @@ def sana_vae(**config: Any) -> Any:
     return seeded(diffusers.AutoencoderDC(**(settings | config)))
 
 
-MAKERS = {"flux": flux_vae, "wan": wan_vae, "qwen-image": qwen_vae, "sana": sana_vae}
-LATENTS = {"flux": (16,), "wan": (4, 1), "qwen-image": (4, 1), "sana": (8,)}
+MAKERS = {"flux": flux_vae, "flux2": flux2_vae, "wan": wan_vae, "qwen-image": qwen_vae, "sana": sana_vae}
+LATENTS = {"flux": (16,), "flux2": (16,), "wan": (4, 1), "qwen-image": (4, 1), "sana": (8,)}
 
 
 def decoded(vae: Any, latents: Tensor) -> Tensor:

@@ -29,7 +29,8 @@ def apply_vae_memory(vae: Any, memory: MemoryBudget = AUTO, *, tile: Size | None
     wider type, and what stays NaN or infinite is raised.  A second call replaces the first.
 
     Args:
-        vae: AutoencoderKL, AutoencoderTiny, AutoencoderDC, AutoencoderKLQwenImage or AutoencoderKLWan.
+        vae: AutoencoderKL (also that of FLUX.2), AutoencoderTiny, AutoencoderDC, AutoencoderKLQwenImage or
+            AutoencoderKLWan.
         memory: bytes, or a size as "4GiB", that a decode or encode may add to what its device holds already; "auto"
             tiles only what does not fit the free memory, and leaves alone a VAE that it does not know; None or "off"
             only removes.
