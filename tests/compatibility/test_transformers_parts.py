@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 import scalecrafter
 from scalecrafter import Recipe
-from scalecrafter.ops.rotary import PositionScaling
+from scalecrafter.ops.rotary import PositionScaling, whole_ids
+from scalecrafter.transformer.architecture import image_grid
+from scalecrafter.transformer.families import TRANSFORMERS
 
 from ..support.reference_transformers import Reference, by_hand, frequency
 from ..support.tiny_transformers import (
@@ -81,6 +83,20 @@ def test_cos_and_sin_are_those_of_float64(family: str, method: str, size: tuple[
     for one, other in zip(ours, theirs, strict=True):
         pairs = (torch.view_as_real(one), torch.view_as_real(other)) if one.is_complex() else (one, other)
         assert (pairs[0] - pairs[1]).abs().max() <= 1e-6
+
+
+@pytest.mark.parametrize("size", [(300, 3), (2, 301), (259, 258)])
+def test_positions_that_bfloat16_has_rounded_are_counted_anew(size: tuple[int, int]) -> None:
+    """Pipelines keep ids in the type of the weights, and bfloat16 has no odd numbers above 256."""
+    pipe = CASES["flux"].make()
+    ids = torch.tensor([[1.0, row, column] for row in range(size[0]) for column in range(size[1])])
+    rounded = ids.bfloat16()
+    assert not same(rounded.float(), ids)
+    assert same(whole_ids(rounded), ids.double())
+    given = {"img_ids": rounded, "hidden_states": torch.zeros(1, len(ids), 4)}
+    assert image_grid(TRANSFORMERS["flux"], pipe.transformer, given) == size
+    backwards = rounded.flip(0)  # no picture row by row: as it is
+    assert same(whole_ids(backwards), backwards.double())
 
 
 def test_the_caches_of_qwen_are_not_touched() -> None:

@@ -75,3 +75,24 @@ def yarn_frequencies(plain: Tensor, scale: float, native: float, alpha: float, b
 def yarn_magnitude(scale: float) -> float:
     """0.1 ln s + 1, by which YaRN multiplies cos and sin (the same paper, section 3.4); 1 where s ≤ 1."""
     return 0.1 * log(scale) + 1 if scale > 1 else 1.0
+
+
+def whole_ids(ids: Tensor) -> Tensor:
+    """The ids `(tokens, axes)` of one picture in float64; axes 1 and 2 are spatial, its tokens row by row.
+
+    Pipelines keep ids in the type of their weights, and bfloat16 has no odd numbers above 256: a picture of 5120 pixels
+    would have every second of its last positions twice.  Such ids are counted anew.
+    """
+    exact = ids.double()
+    if not ids.dtype.is_floating_point or torch.finfo(ids.dtype).bits > 16:
+        return exact
+    column = exact[:, 2]
+    begins = ((column[1:] == column[0]) & (column[:-1] != column[0])).nonzero()
+    width = int(begins[0]) + 1 if len(begins) else len(ids)
+    if len(ids) % width:
+        return exact
+    counted = exact.clone()
+    place = torch.arange(len(ids), device=ids.device)
+    counted[:, 1] = exact[0, 1] + place // width
+    counted[:, 2] = exact[0, 2] + place % width
+    return counted if torch.equal(counted.to(ids.dtype), ids) else exact

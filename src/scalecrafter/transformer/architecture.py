@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .._util.sizes import GridSize, ModelSizes, check_size
 from ..errors import ModelError
+from ..ops.rotary import whole_ids
 from .families import TRANSFORMERS, TransformerFamily, part_at, transformer_family
 
 
@@ -174,7 +175,7 @@ def image_grid(family: TransformerFamily, transformer: nn.Module, arguments: dic
     if family.embedding == "ids":
         ids: Tensor = arguments["img_ids"]
         ids = ids[0] if ids.ndim == 3 else ids
-        drawn = ids[ids[:, 0] == ids[0, 0]]
+        drawn = whole_ids(ids[ids[:, 0] == ids[0, 0]])
         spans = (drawn.amax(0) - drawn.amin(0) + 1).tolist()
         return GridSize(int(spans[1]), int(spans[2]))
     if family.embedding == "shapes":

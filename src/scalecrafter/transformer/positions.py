@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .._util.sizes import GridSize
 from ..errors import ModelError
-from ..ops.rotary import PositionScaling, rotary_frequencies
+from ..ops.rotary import PositionScaling, rotary_frequencies, whole_ids
 
 TABLE_THETA = 10000.0
 """Of diffusers' tables of sines and cosines."""
@@ -75,7 +75,7 @@ def rotary_of_ids(embedding: Any, plain: Callable[..., Any], changes: PositionCh
     image = ids[start:]
     for picture in sorted(set(image[:, 0].tolist())):
         rows = start + (image[:, 0] == picture).nonzero().flatten()
-        spans = ids[rows].double()
+        spans = whole_ids(ids[rows])
         low, high = spans.amin(0).tolist(), spans.amax(0).tolist()
         grid = GridSize(*(int(high[axis] - low[axis]) + 1 for axis in (1, 2)))
         for axis, scale, native in changes.axes(grid):
