@@ -29,14 +29,10 @@ LARGE = {"width": 192, "height": 256}
 LARGER = {"width": 256, "height": 288}
 """Where FLUX.2 needs help, too: above four times its native area."""
 REFUSED = {
-    ("sana", "cascade"): "no pipeline of the kind of SanaPipeline",
-    ("sana", "hires-fix"): "no pipeline of the kind of SanaPipeline",
-    ("sana", "hiflow"): "guiding the flow needs Euler steps",
-    ("sana", "attention-scaling"): "no use for [attention]",  # it has no softmax
-    ("flux2", "cascade"): "no pipeline of the kind of Flux2Pipeline",
-    ("flux2", "hires-fix"): "no pipeline of the kind of Flux2Pipeline",
-    ("flux2", "hiflow"): "no pipeline of the kind of Flux2Pipeline",
-}
+    **{(family, method): "cannot start from a picture"
+       for family in ("sana", "flux2") for method in ("cascade", "hires-fix", "hiflow")},
+    ("sana", "attention-scaling"): "attention without a softmax",
+}  # fmt: skip
 GUIDANCE = {
     "flux": 3.5, "chroma": 5.0, "flux2": 4.0, "qwen-image": 4.0, "z-image": 5.0, "sd3": 7.0, "sana": 4.5
 }  # fmt: skip

@@ -70,13 +70,17 @@ class ModelSizes:
         check_size(height, width, self.size_multiple)
 
 
-def check_size(height: int, width: int, multiple: int, reduction: str = "the U-Net's reduction") -> None:
-    """Raise `SizeError`, naming the two nearest good ones, unless both sides (image pixels) are multiples."""
+def check_size(height: int, width: int, multiple: int, reduction: str | None = "the U-Net's reduction") -> None:
+    """Raise `SizeError`, naming the two nearest good ones, unless both sides (image pixels) are multiples.
+
+    `reduction` says what, with the VAE, makes the multiple; None leaves that out.
+    """
     problems: list[str] = []
     for name, value in (("height", height), ("width", width)):
         if value % multiple or value <= 0:
             below = max(value // multiple * multiple, multiple)
-            why = f"not a multiple of {multiple} (VAE factor × {reduction})" if not problems else "neither"
+            multiples = f"a multiple of {multiple}" + (f" (VAE factor × {reduction})" if reduction else "")
+            why = f"not {multiples}" if not problems else "neither"
             problems.append(f"{name} {value} is {why}; the nearest good ones are {below} and {below + multiple}")
     if problems:
         raise SizeError("; ".join(problems))

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from ..errors import ModelError, RecipeError
 from ..models.sources import FolderFacts, folder_facts, locate
 from ..request.enlarge_source import enlarged_size
 from ..request.inputs import check_inputs
-from ..request.methods import METHODS
+from ..request.methods import METHODS, Ability, Models, Task, methods_for
 from ..request.request import Request, RequestError
 from ..request.schedulers import check_scheduler
+
+_LACKING: dict[Ability, str] = {
+    "image-to-image": "cannot start from a picture (diffusers has no pipeline of its kind that does)",
+    "softmax": "has attention without a softmax, and cannot sharpen it",
+}
 
 
 def check_request(request: Request, config: str | os.PathLike[str] | None = None) -> None:
@@ -46,27 +52,35 @@ def facts_of_model(model: str, config: str | os.PathLike[str] | None = None) -> 
     return folder_facts(Path(source)) if kind == "folder" else None
 
 
-def check_method(request: Request, has_transformer: bool) -> None:
+def check_method(request: Request, kind: Models, lacks: Collection[Ability]) -> None:
     """Refuse what a method cannot do on this kind of model.
 
+    Args:
+        request: what is asked.
+        kind: what the model denoises with.
+        lacks: what it cannot do.
+
     Raises:
-        ModelError: for a method, or ControlNets, that are for the other kind.
+        ModelError: for a method, or ControlNets, that are for other models.
         RecipeError: for FreeU on a transformer.
     """
     method = METHODS[request.method]
-    kind, other = ("transformer", "U-Net") if has_transformer else ("unet", "transformer")
+    task: Task = "enlarge" if request.enlarge is not None else "edit" if request.image is not None else "create"
+    able = methods_for(task, kind, lacks)
+    instead = f"take one of {', '.join(able)}" if able else "take another model"
     if kind not in method.models:
-        able = ", ".join(name for name, one in METHODS.items() if kind in one.models)
+        other = "U-Net" if kind == "transformer" else "transformer"
         raise ModelError(
-            f"the method {method.name!r} is for models with a {other}, and {request.model!r} has none: "
-            f"take one of {able}"
+            f"the method {method.name!r} is for models with a {other}, and {request.model!r} has none: {instead}"
         )
-    if has_transformer and request.controls:
+    for ability in sorted(method.needed_for(task) & frozenset(lacks)):
+        raise ModelError(f"{request.model!r} {_LACKING[ability]}, as {method.name!r} would have to here: {instead}")
+    if "control" in lacks and request.controls:
         raise ModelError(
             "ControlNets of transformers are not loaded by a request: in Python, make their pipeline and call "
             "scalecrafter.apply(pipe)"
         )
-    if has_transformer and request.freeu:
+    if "freeu" in lacks and request.freeu:
         raise RecipeError("freeu has no effect on a transformer: FreeU is for U-Nets")
 
 

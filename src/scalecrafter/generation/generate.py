@@ -21,7 +21,7 @@ from ..methods.steps.denoising import Progress
 from ..methods.steps.diagnostics import explained_out_of_memory
 from ..methods.steps.enlarging import enlarge_image
 from ..methods.steps.job import PictureJob
-from ..models.denoisers import denoiser_name, denoiser_of, read_model, taken_channels
+from ..models.denoisers import denoiser_name, denoiser_of, kind_of, lacks_of, read_model, taken_channels
 from ..models.schedulers import using_scheduler, viewer_name
 from ..patching.apply import set_aside
 from ..request.batching import batch_key
@@ -100,7 +100,7 @@ def generate_many(
     _check_draws_prompts(pipe)
     architecture = read_model(pipe)
     for request in requests:
-        check_method(request, isinstance(architecture, TransformerArchitecture))
+        check_method(request, kind_of(architecture), lacks_of(architecture))
         check_task(request, taken_channels(pipe), latent_channels(pipe.vae))
     settled = [settle(request, architecture)[0] for request in requests]
     first = settled[0]

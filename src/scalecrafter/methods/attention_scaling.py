@@ -52,5 +52,6 @@ METHOD = Method(
     source="Jin et al. 2023 (arXiv 2306.08645), section 3.2",
     make=make,
     passes=passes,
+    needs=frozenset({"softmax"}),
     takes=frozenset({"image", "control"}),
 )

@@ -251,6 +251,7 @@ METHOD = Method(
     make=make,
     enlarge=enlarge,
     passes=passes,
+    needs=frozenset({"image-to-image"}),
     takes=frozenset({"recipe", "strength"}),
     settings=CascadeSettings,
     default_strength=CascadeSettings().restart[0],

@@ -223,7 +223,9 @@ def _pooling(factor: int) -> Any:
 METHOD = Method(
     name="fast",
     summary="the quickest good large picture: a cascade of few, cheaper steps",
+    plain="A small picture first, then few and cheap steps to the large one. The quickest of the good ones.",
     source="the cascade, with a guidance interval (arXiv 2404.07724) and pooled keys (arXiv 2402.13573)",
+    needs=frozenset({"image-to-image"}),
     make=make,
     enlarge=enlarge,
     passes=passes,

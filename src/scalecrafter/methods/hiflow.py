@@ -121,6 +121,7 @@ METHOD = Method(
     source="Bu et al. 2025 (arXiv 2504.06232)",
     make=make,
     passes=passes,
+    needs=frozenset({"image-to-image"}),
     takes=frozenset({"recipe"}),
     settings=HiFlowSettings,
     models=frozenset({"transformer"}),

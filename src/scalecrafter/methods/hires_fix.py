@@ -56,6 +56,7 @@ METHOD = Method(
     source="the practice of AUTOMATIC1111's web UI (upscaler Latent)",
     make=make,
     passes=passes,
+    needs=frozenset({"image-to-image"}),
     takes=frozenset({"strength"}),
     check=check,
 )

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._util.sizes import ModelSizes
 from ..errors import ModelError
 from ..ops.packing import packed, patches
+from ..request.methods import Ability, Models
 from ..transformer.architecture import (
     TransformerArchitecture,
     guidance_argument,
@@ -35,6 +37,23 @@ def read_model(pipe: Any) -> Architecture | TransformerArchitecture:
     """
     transformer = transformer_of(pipe)
     return read_architecture(pipe) if transformer is None else read_transformer(pipe, transformer)
+
+
+def kind_of(architecture: ModelSizes) -> Models:
+    """What a model denoises with, as the table of methods says it."""
+    return "transformer" if isinstance(architecture, TransformerArchitecture) else "unet"
+
+
+def lacks_of(architecture: ModelSizes) -> frozenset[Ability]:
+    """What methods and requests cannot ask of a model."""
+    if not isinstance(architecture, TransformerArchitecture):
+        return frozenset()
+    lacks: set[Ability] = {"freeu", "control"}
+    if not architecture.kind.starts_from_pictures:
+        lacks.add("image-to-image")
+    if "attention" not in architecture.kind.sections:
+        lacks.add("softmax")
+    return frozenset(lacks)
 
 
 def denoiser_of(pipe: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pkgutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module, metadata
 from types import MappingProxyType
@@ -30,6 +30,10 @@ DEFAULT_STRENGTH = 0.6
 
 Models = Literal["unet", "transformer"]
 Takes = Literal["recipe", "freeu", "image", "control", "strength"]
+Ability = Literal["image-to-image", "softmax", "freeu", "control"]
+"""What some models cannot do: start from a picture with a strength, attend with a softmax, FreeU, ControlNets."""
+Task = Literal["create", "edit", "enlarge"]
+"""From a prompt alone, from a picture, from a picture to a larger one."""
 
 
 class MethodSettings(BaseModel):
@@ -74,6 +78,8 @@ class Method:
     images, and the model's `Architecture`.  None: not known."""
     models: frozenset[Models] = frozenset({"unet", "transformer"})
     """What it can run on."""
+    needs: frozenset[Ability] = frozenset()
+    """What a model must be able to do, whatever is asked."""
     title: str = ""
     """Its name where people choose it; empty: made from `name`."""
     plain: str = ""
@@ -85,6 +91,15 @@ class Method:
     def can_enlarge(self) -> bool:
         """Whether it can be given a picture to enlarge."""
         return self.enlarge is not None or "image" in self.takes
+
+    def does(self, task: Task) -> bool:
+        """Whether it can be asked for that, on some model."""
+        return task == "create" or ("image" in self.takes if task == "edit" else self.can_enlarge)
+
+    def needed_for(self, task: Task) -> frozenset[Ability]:
+        """What a model must be able to do for that."""
+        starts_from_it = task == "edit" or (task == "enlarge" and self.enlarge is None)
+        return self.needs | {"image-to-image"} if starts_from_it else self.needs
 
 
 class _Table(Mapping[str, Method]):
@@ -111,6 +126,15 @@ class _Table(Mapping[str, Method]):
 
 METHODS: Mapping[str, Method] = _Table()
 """Every method by name, ours first."""
+
+
+def methods_for(task: Task, kind: Models, lacks: Collection[Ability] = ()) -> tuple[str, ...]:
+    """The methods that can do that with a model of this kind which lacks these abilities."""
+    return tuple(
+        name
+        for name, method in METHODS.items()
+        if kind in method.models and method.does(task) and method.needed_for(task).isdisjoint(lacks)
+    )
 
 
 def named(name: str) -> tuple[str, Mapping[str, Any]]:

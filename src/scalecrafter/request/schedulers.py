@@ -25,6 +25,8 @@ SCHEDULERS = {
     "unipc": "UniPC",
 }
 """The schedulers by short name, with the names that image viewers of this field know them by."""
+FLOW_SCHEDULERS = frozenset({"euler"})
+"""Of them, those that follow the straight paths of flow matching, as transformers do."""
 SCHEDULER_EXTRAS = {"dpm++-sde": "sde", "lms": "mat"}
 """Those that need a package of an extra."""
 

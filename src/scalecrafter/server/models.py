@@ -8,7 +8,7 @@ from typing import Any
 
 from .._util.sizes import ModelSizes
 from ..errors import ModelError
-from ..models.denoisers import read_model
+from ..models.denoisers import kind_of, lacks_of, read_model
 from ..models.loading import load_outline, load_pipeline
 from ..models.sources import locate
 from .records import ModelFacts
@@ -55,4 +55,7 @@ def facts_of(architecture: ModelSizes) -> ModelFacts:
         width=architecture.default_size.width,
         height=architecture.default_size.height,
         guidance=getattr(architecture, "guidance", None),
+        kind=kind_of(architecture),
+        family=getattr(architecture, "family", "any"),
+        lacks=tuple(sorted(lacks_of(architecture))),
     )

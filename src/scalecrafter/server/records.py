@@ -9,7 +9,11 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict
 
 from .._util.sizes import ImageSize, check_size, nearest_size
+from ..errors import ModelError
+from ..generation.checks import check_method
+from ..request.methods import Ability, Models, Task, methods_for
 from ..request.request import Request, says_guidance
+from .image_output import ParameterError
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 FINAL = frozenset({DONE, FAILED, CANCELLED})
@@ -128,6 +132,15 @@ class ModelFacts(BaseModel):
     height: int
     guidance: float | None = None
     """Of a request that says none; None: that of every model."""
+    kind: Models = "unet"
+    family: str = "any"
+    """As recipes write it."""
+    lacks: tuple[Ability, ...] = ()
+    """What cannot be asked of it."""
+
+    def methods_for(self, task: Task) -> tuple[str, ...]:
+        """The methods that can do that with it."""
+        return methods_for(task, self.kind, self.lacks)
 
     def settle(self, request: Request, image: ImageSize | None = None) -> Request:
         """The request with its size, if it had none, as `generation.generate.settle` has it.
@@ -137,8 +150,13 @@ class ModelFacts(BaseModel):
             image: the size of the picture that it starts from.
 
         Raises:
+            RequestError, RecipeError: for what this kind of model cannot be asked.
             SizeError: for a size that the model cannot make.
         """
+        try:
+            check_method(request, self.kind, self.lacks)
+        except ModelError as error:  # of a model that the server chose: something else must be asked of it
+            raise ParameterError("method", str(error)) from None
         own = self.guidance is not None and not says_guidance(request.model)
         if own and "guidance" not in request.model_fields_set:
             request = request.changed(guidance=self.guidance)
@@ -149,5 +167,5 @@ class ModelFacts(BaseModel):
             return request.changed(width=size.width, height=size.height)
         if request.width is None or request.height is None:
             return request.changed(width=self.width, height=self.height)
-        check_size(request.height, request.width, self.size_multiple)
+        check_size(request.height, request.width, self.size_multiple, reduction=None)
         return request

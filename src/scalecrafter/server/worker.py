@@ -28,7 +28,7 @@ from .claims import Claims, FinishedPicture
 from .database import Database
 from .failures import public
 from .folders import Folders, make_private
-from .records import Claim, Failure
+from .records import Claim, Failure, ModelFacts
 from .uploads import PICTURE_FIELDS, with_pictures
 from .worker_arguments import WRONG_SETTINGS, WorkerArguments
 from .worker_lock import WorkerLock
@@ -54,6 +54,7 @@ class PictureWorker:
         self.stop = stop
         self._stopped_at: float | None = None
         self._ready = False
+        self._published: set[str] = set()
         self._claim: Claim | None = None
         self._lost = False
 
@@ -82,11 +83,15 @@ class PictureWorker:
         _keep_prompts_out_of_the_log()
         self.models.get(self.settings.default_model)
         for name in self.settings.models:
-            facts = self.models.facts(name)
-            if facts is not None:
-                self.claims.publish_facts(self._keys[name], facts)
+            self._publish(name, self.models.facts(name))
         self._ready = True
         self.claims.heartbeat(True)
+
+    def _publish(self, name: str, facts: ModelFacts | None) -> None:
+        """Tell the server of a model, once: some tell nothing before they are loaded."""
+        if facts is not None and name not in self._published:
+            self.claims.publish_facts(self._keys[name], facts)
+            self._published.add(name)
 
     def _check_settings(self) -> None:
         """Raise `ModelError` for settings with which every picture would fail."""
@@ -140,7 +145,9 @@ class PictureWorker:
         names = {field: getattr(request, field) for field in PICTURE_FIELDS if getattr(request, field) is not None}
         paths = {field: str(self.folders.upload(name)) for field, name in names.items()}
         own = source_size(paths["image"]) if "image" in paths else None
-        settled = facts_of(read_model(pipe)).settle(request, own)
+        facts = facts_of(read_model(pipe))
+        self._publish(request.model, facts)
+        settled = facts.settle(request, own)
         self.settings.limits.check(settled)
         request = request if own is not None else settled  # what its image decides is left to be decided, and told
         progress = ProgressReporter(self.claims, claim, pipe.vae, self._must_stop, lambda: self._lost)

@@ -56,6 +56,8 @@ class TransformerFamily:
     """The scheduler's timestep (0…1000) from what the transformer gets."""
     draws_unhelped: float = 1.1
     """Up to this many times its native tokens it draws well alone; the automatic recipe leaves it so."""
+    starts_from_pictures: bool = True
+    """Whether diffusers has a pipeline for it that starts from a picture with a strength."""
     empirical_shift: bool = False
     """Whether its pipeline's mu comes from `compute_empirical_mu`, rather than off a line."""
 
@@ -112,6 +114,7 @@ _ALL = (
         packed=True,
         timestep=lambda t: t * 1000,
         draws_unhelped=4.0,  # its model card: up to four megapixels
+        starts_from_pictures=False,
         empirical_shift=True,
     ),
     TransformerFamily(
@@ -152,6 +155,7 @@ _ALL = (
         native=GridSize(32, 32),
         pixels=32,
         latents=None,
+        starts_from_pictures=False,
     ),
     TransformerFamily(
         name="wan",
@@ -170,6 +174,7 @@ _ALL = (
         embedding="grid",
         pixels=32,
         latents=None,
+        starts_from_pictures=False,
     ),
 )
 

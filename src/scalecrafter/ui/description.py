@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
+from typing import Any, get_args
 
 from .._util.extras import MissingExtraError
 from .._version import __version__
-from ..recipes.recipe import shipped_recipes
+from ..recipes.recipe import Recipe, shipped_recipes
 from ..request.enlargement import LARGEST_SCALE, Enlargement
-from ..request.methods import DEFAULT_METHOD, DEFAULT_STRENGTH, ENLARGING_METHOD, METHODS, Method
-from ..request.request import DEFAULT_MASKED_STRENGTH, DEFAULT_STEPS, DIRECT, default_guidance
-from ..request.schedulers import SCHEDULERS, check_scheduler
+from ..request.methods import DEFAULT_METHOD, DEFAULT_STRENGTH, ENLARGING_METHOD, METHODS, Method, Task
+from ..request.request import DEFAULT_MASKED_STRENGTH, DEFAULT_STEPS, DIRECT, default_guidance, says_guidance
+from ..request.schedulers import FLOW_SCHEDULERS, SCHEDULERS, check_scheduler
 from ..server.jobs import Jobs
+from ..server.records import ModelFacts
+from ..unet.families import ANY
 
 
 def describe(jobs: Jobs) -> dict[str, Any]:
@@ -19,14 +22,9 @@ def describe(jobs: Jobs) -> dict[str, Any]:
     settings = jobs.settings
     return {
         "version": __version__,
-        "models": [
-            {"name": name, "guidance": default_guidance(name), "facts": facts and facts.model_dump()}
-            for name in settings.models
-            for facts in [jobs.store.facts(name)]
-        ],
+        "models": [_model(name, jobs.store.facts(name)) for name in settings.models],
         "methods": [_method(method) for method in METHODS.values()],
-        "schedulers": {name: title for name, title in SCHEDULERS.items() if _is_usable(name)},
-        "recipes": [*shipped_recipes()],
+        "schedulers": SCHEDULERS,
         "limits": settings.limits.model_dump(),
         "keep_hours": settings.keep_hours,
         "defaults": {
@@ -40,6 +38,36 @@ def describe(jobs: Jobs) -> dict[str, Any]:
             **Enlargement().model_dump(),
         },
     }
+
+
+def _model(name: str, facts: ModelFacts | None) -> dict[str, Any]:
+    """A model; what can be asked of it, or everything until a worker has looked at it."""
+    own = facts is not None and facts.guidance is not None and not says_guidance(name)
+    return {
+        "name": name,
+        "guidance": facts.guidance if facts is not None and own else default_guidance(name),
+        "facts": facts and facts.model_dump(),
+        "methods": {task: _methods_for(task, facts) for task in get_args(Task)},
+        "recipes": [one for one, family in _recipes().items() if facts is None or family in (ANY, facts.family)],
+        "schedulers": [
+            one
+            for one in SCHEDULERS
+            if _is_usable(one) and (facts is None or facts.kind == "unet" or one in FLOW_SCHEDULERS)
+        ],
+        "lacks": facts.lacks if facts is not None else (),
+    }
+
+
+def _methods_for(task: Task, facts: ModelFacts | None) -> list[str]:
+    if facts is None:
+        return [name for name, method in METHODS.items() if method.does(task)]
+    return [*facts.methods_for(task)]
+
+
+@cache
+def _recipes() -> dict[str, str]:
+    """The shipped recipes, each with the family that it is for."""
+    return {name: Recipe.load(name).architecture for name in shipped_recipes()}
 
 
 def _is_usable(scheduler: str) -> bool:
@@ -57,6 +85,5 @@ def _method(method: Method) -> dict[str, Any]:
         "hint": method.plain or method.summary,
         "takes": sorted(method.takes),
         "strength": method.default_strength,
-        "enlarges": method.can_enlarge,
         "settings": None if method.settings is None else method.settings.model_json_schema(),
     }

@@ -27,14 +27,12 @@ export class Form extends EventTarget {
   start(description, mask) {
     this.mask = mask;
     this.describe(description);
-    const { defaults, limits, methods, schedulers, recipes, models } = description;
+    const { defaults, limits, methods, models } = description;
     this.methods = new Map(methods.map((method) => [method.name, method]));
     choices("model", models.map((model) => [model.name, model.name]));
     $("model-field").hidden = models.length < 2;
     choices("shape", [...Object.keys(SHAPES).map((name) => [name, name]), [OTHER, "My own"]]);
     choices("enlargement", [...Object.keys(ENLARGEMENTS).map((name) => [name, name]), [OTHER, "My own"]]);
-    choices("scheduler", [["", "the model's own"], ...Object.entries(schedulers)]);
-    choices("recipe", [[AUTOMATIC, "Automatic"], ...recipes.map((name) => [name, name]), [OWN_RECIPE, "My own, as TOML"]]);
     $("steps").max = limits.steps;
     $("n").max = limits.pictures;
     $("scale").max = defaults.largest_scale;
@@ -56,12 +54,36 @@ export class Form extends EventTarget {
 
   /** A newer description: models tell their sizes when a worker has loaded them. */
   describe(description) {
+    const before = JSON.stringify(this.#known?.models);
     this.#known = description;
-    if (this.methods && this.tab === "create" && !$("width").value) this.#preset();
+    if (!this.methods || JSON.stringify(description.models) === before) return;
+    this.#offer();
+    if (this.tab === "create" && !$("width").value) this.#preset();
+    this.#refresh();
   }
 
+  /** Offer what the model can do on this tab. */
+  #offer() {
+    const { methods: able, recipes, schedulers, name } = this.#model;
+    const names = able[this.tab].length ? able[this.tab] : [...this.methods.keys()];
+    const { defaults } = this.#known;
+    const usual = this.tab === "enlarge" ? defaults.enlarging_method : defaults.method;
+    const chosen = $("method").value;
+    choices("method", names.map((one) => [one, this.methods.get(one).title]));
+    if (!names.includes(chosen)) $("method").value = names.includes(usual) ? usual : names[0];
+    choices("scheduler", [["", "the model's own"], ...schedulers.map((one) => [one, this.#known.schedulers[one]])]);
+    choices("recipe", [[AUTOMATIC, "Automatic"], ...recipes.map((one) => [one, one]), [OWN_RECIPE, "My own, as TOML"]]);
+    this.cannot = able[this.tab].length ? "" : `The model ${name} cannot start from a picture. Choose another one, or Create.`;
+    if ($("method").value !== chosen) this.#buildSettings();
+  }
+
+  /** Whether all models have told their sizes; some do when they are first used. */
   get isComplete() {
     return this.#known.models.every((model) => model.facts);
+  }
+
+  get isReady() {
+    return Boolean(this.#known.models[0].facts);
   }
 
   /** The name of the method that is the plain model. */
@@ -71,6 +93,11 @@ export class Form extends EventTarget {
 
   get method() {
     return this.methods.get($("method").value);
+  }
+
+  /** What has an effect with this method and model. */
+  get #takes() {
+    return this.method.takes.filter((name) => !this.#model.lacks.includes(name));
   }
 
   get #model() {
@@ -95,14 +122,15 @@ export class Form extends EventTarget {
       $(`tab-${one}`).setAttribute("aria-selected", String(one === tab));
       $(`tab-${one}`).tabIndex = one === tab ? 0 : -1;
     }
-    const able = [...this.methods.values()].filter((method) =>
-      tab === "create" || (tab === "edit" ? method.takes.includes("image") : method.enlarges));
-    choices("method", able.map((method) => [method.name, method.title]));
+    choices("method", [...this.methods.keys()].map((name) => [name, name]));
     const own = { method: tab === "enlarge" ? defaults.enlarging_method : defaults.method, strength: defaults.strength };
     const values = { ...this.first, ...own, ...this.#values.shared, ...this.#values[tab] };
-    for (const field of this.#fields()) setValue(field, values[field.name]);
-    if (!$("method").value) $("method").value = able[0]?.name;
+    setValue($("model"), values.model);
     if (!$("model").value) $("model").value = this.first.model;
+    setValue($("method"), values.method);
+    this.#offer();
+    for (const field of this.#fields()) if (!["model", "method"].includes(field.name)) setValue(field, values[field.name]);
+    for (const id of ["scheduler", "recipe"]) if ($(id).selectedIndex < 0) $(id).selectedIndex = 0;
     for (const radio of document.querySelectorAll("input[name=part]")) radio.checked = radio.value === values.part;
     sources.show(tab);
     this.#buildSettings();
@@ -133,6 +161,7 @@ export class Form extends EventTarget {
     }
     if (["width", "height"].includes(target.name)) $("shape").value = $("enlargement").value = OTHER;
     if (["shape", "enlargement", "model"].includes(target.name) && this.tab === "create") this.#preset();
+    if (target.name === "model") this.#offer();
     if (target.name === "method") {
       this.#buildSettings();
       $("strength").value = this.tab === "edit" ? this.#defaultStrength : this.method.strength;
@@ -168,13 +197,15 @@ export class Form extends EventTarget {
 
   /** Show what matters for these values. */
   #refresh() {
-    const { takes, hint, settings } = this.method;
-    $("method-hint").textContent = hint;
+    const { hint, settings } = this.method;
+    const takes = this.#takes;
+    $("method-hint").textContent = this.cannot || hint;
     for (const field of document.querySelectorAll("[data-takes]")) field.hidden = !takes.includes(field.dataset.takes);
     $("own-recipe-field").hidden = !takes.includes("recipe") || $("recipe").value !== OWN_RECIPE;
     for (const part of document.querySelectorAll("[data-for]")) part.hidden = !part.dataset.for.split(" ").includes(this.tab);
     $("strength-field").hidden = this.tab !== "edit" && (this.tab !== "create" || !takes.includes("strength") || Boolean(settings));
     $("compare-field").hidden = this.tab !== "create" || this.method.name === this.#known.defaults.direct;
+    $("prompt").placeholder = { create: "a blue fox with a red scarf in the snow", edit: "", enlarge: "" }[this.tab];
     $("guidance").placeholder = `${this.#model.guidance}`;
     $("strength-shown").textContent = Number($("strength").value).toFixed(2);
     $("creativity-shown").textContent = Number($("creativity").value).toFixed(2);
@@ -193,7 +224,9 @@ export class Form extends EventTarget {
   async body() {
     const prompt = $("prompt").value.trim();
     if (!prompt && this.tab !== "enlarge") throw new FormError("Write what the picture should show.", "prompt");
-    const { takes, name } = this.method;
+    if (this.cannot) throw new FormError(this.cannot, "model");
+    const { name } = this.method;
+    const takes = this.#takes;
     const body = { prompt, model: $("model").value, method: name, steps: whole("steps", "Steps"), n: whole("n", "Pictures") };
     if ($("negative").value.trim()) body.negative = $("negative").value.trim();
     if ($("guidance").value) body.guidance = Number($("guidance").value);
@@ -243,7 +276,7 @@ export class Form extends EventTarget {
   restore(request, seed) {
     const notes = [];
     const tab = request.enlarge ? "enlarge" : request.image ? "edit" : "create";
-    const { defaults, models, recipes } = this.#known;
+    const { defaults, models } = this.#known;
     const method = this.methods.has(request.method) ? request.method : defaults.method;
     if (method !== request.method) notes.push(`the method ${request.method} is not here`);
     const isServed = models.some((model) => model.name === request.model);
@@ -251,7 +284,7 @@ export class Form extends EventTarget {
     if (request.controls?.length) notes.push("its control images are not shown on this page");
     const model = isServed ? request.model : this.first.model;
     const guidance = models.find((one) => one.name === model)?.guidance === request.guidance ? "" : request.guidance;
-    const isShipped = recipes.includes(request.recipe);
+    const isShipped = models.find((one) => one.name === model)?.recipes.includes(request.recipe);
     const text = (value) => (value === null || value === undefined ? "" : String(value));
     this.#values = {
       ...this.#values,

@@ -32,16 +32,24 @@ export class Queue {
     this.stage = stage;
     jobs.addEventListener("change", () => this.draw());
     stage.addEventListener("cancel", ({ detail }) => this.cancel(detail));
+    $("cancel-all").addEventListener("click", () => this.#cancelAll());
   }
 
   async cancel(id) {
     await jobs.cancel(id);
   }
 
+  /** The last first: otherwise the next one would begin meanwhile. */
+  async #cancelAll() {
+    for (const job of jobs.unfinished.reverse()) await this.cancel(job.id);
+    $("prompt").focus();
+  }
+
   draw() {
     const shown = [...jobs.unfinished, ...jobs.failed];
     align($("queue-list"), shown, (job) => `${job.id} ${job.status === "failed"}`, (job) => (job.status === "failed" ? this.#failed(job) : this.#waiting(job)), (row, job) => job.status === "failed" || this.#update(row, job));
     $("queue-empty").hidden = shown.length > 0;
+    $("cancel-all").hidden = jobs.unfinished.length < 2;
     $("queue-title").textContent = jobs.unfinished.length ? `Queue (${jobs.unfinished.length})` : "Queue";
     const first = jobs.unfinished[0];
     const bar = $("views-progress");

@@ -161,16 +161,14 @@ async function showPlan() {
 
 /** Whether the server answers and has its model. Models tell their sizes once a worker has loaded them. */
 async function watchServer() {
-  for (let ready = false; !ready; ) {
+  while (!form.isComplete) {
     try {
-      const description = await api.form();
-      form.describe(description);
-      ready = form.isComplete;
-      $("server-state").textContent = ready ? "" : "The model is being loaded …";
+      form.describe(await api.form());
+      $("server-state").textContent = form.isReady ? "" : "The model is being loaded …";
     } catch {
       $("server-state").textContent = "";
     }
-    if (!ready) await new Promise((done) => setTimeout(done, 1500));
+    await new Promise((done) => setTimeout(done, form.isReady ? 15000 : 1500));
   }
 }
 
@@ -218,6 +216,7 @@ async function start() {
   $("plan-open").addEventListener("click", showPlan);
   $("help-open").addEventListener("click", () => $("help").showModal());
   form.addEventListener("tab", followTab);
+  form.addEventListener("change", () => showProblem(null));
   for (const radio of document.querySelectorAll("input[name=part]")) radio.addEventListener("change", followTab);
   sources.addEventListener("change", followTab);
   $("paint-open").addEventListener("click", () => {

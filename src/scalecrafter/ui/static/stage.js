@@ -153,8 +153,12 @@ export class Stage extends EventTarget {
     if (this.#fill(id, [], [h("div", { className: "making" }, h("img", { id: "making", alt: "", hidden: true }), h("progress", { id: "making-bar", "aria-label": "Progress" }), h("p", { id: "making-text" }))],
       [h("button", { type: "button", onclick: () => this.dispatchEvent(new CustomEvent("cancel", { detail: job.id })) }, "Cancel this one")])) announce(progressText(job));
     const shown = picture.status === "running" && picture.preview > 0;
+    const isBegun = $("making").dataset.shown === `${picture.index}` || shown;
     if (shown) loadPreview($("making"), previewUrl(job.id, picture));
-    $("making").alt = shown ? `Preview of the picture at step ${picture.step}` : "";
+    else if (job.request.image && !isBegun) loadPreview($("making"), inputUrl(job.id, "image"));
+    $("making").classList.toggle("start", !isBegun);
+    if (shown) $("making").dataset.shown = picture.index;
+    $("making").alt = isBegun ? `Preview of the picture at step ${picture.step}` : job.request.image ? "The picture that it starts from" : "";
     progressOf($("making-bar"), job);
     $("making-text").textContent = progressText(job);
   }
@@ -173,8 +177,9 @@ export class Stage extends EventTarget {
 
   #facts(job, picture) {
     const { request } = job;
-    const facts = [`${picture.width} × ${picture.height}`, this.#form.methods.get(request.method)?.title ?? request.method, `seed ${picture.seed}`, picture.seconds ? duration(picture.seconds) : null, ...(picture.notes ?? [])];
-    return [h("p", { className: "prompt" }, request.prompt || "No prompt"), h("p", { className: "hint" }, facts.filter(Boolean).join(" · "))];
+    const facts = [`${picture.width} × ${picture.height}`, this.#form.methods.get(request.method)?.title ?? request.method, `seed ${picture.seed}`, plural(request.steps, "step"), picture.seconds ? duration(picture.seconds) : null, ...(picture.notes ?? [])];
+    const wish = (request.prompt || "No prompt") + (request.negative ? ` (not: ${request.negative})` : "");
+    return [h("p", { className: "prompt" }, wish), h("p", { className: "hint" }, facts.filter(Boolean).join(" · "))];
   }
 
   #tools(item, options) {
@@ -233,7 +238,7 @@ export class Stage extends EventTarget {
   }
 
   #other() {
-    const title = (job) => this.#form.methods.get(job.request.method)?.title ?? job.request.method;
+    const title = (job) => job.request.enlarge ? "Enlarged" : this.#form.methods.get(job.request.method)?.title ?? job.request.method;
     const right = this.item ? title(this.item.job) : "";
     if (this.#compared?.source) return { url: inputUrl(this.#compared.source, "image"), alt: "The original", left: "Original", right };
     const item = this.#compared && jobs.pictures.find(({ key }) => key === this.#compared.key);
@@ -290,7 +295,7 @@ export function loadPreview(image, url) {
   image.dataset.asked = url;
   const next = new Image();
   next.addEventListener("load", () => {
-    if (!image.isConnected) return;
+    if (!image.isConnected || image.dataset.asked !== url) return;
     image.src = next.src;
     image.hidden = false;
   });
