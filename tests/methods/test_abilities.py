@@ -12,11 +12,10 @@ from scalecrafter.models.tasks import image_to_image
 from scalecrafter.request.methods import METHODS, methods_for
 from scalecrafter.server.models import facts_of
 from tests.support.tiny_models import tiny_sd_pipeline
-from tests.support.tiny_transformers import flux2_pipeline
 from tests.support.whole_transformers import WHOLE
 
 
-@pytest.mark.parametrize("make", [*WHOLE.values(), flux2_pipeline], ids=[*WHOLE, "flux2"])
+@pytest.mark.parametrize("make", WHOLE.values(), ids=WHOLE)
 def test_a_family_starts_from_pictures_where_diffusers_has_a_pipeline_that_does(make: Any) -> None:
     pipe = make()
     if "image-to-image" in lacks_of(read_model(pipe)):
