@@ -11,6 +11,7 @@ import pytest
 from tests.support.browser import open_page
 from tests.support.running_server import Running
 from tests.support.tiny_models import tiny_sd_pipeline
+from tests.support.whole_transformers import whole_flux
 
 KEY = "a-key-that-is-long-enough"
 _OPTIONS = (
@@ -21,10 +22,12 @@ _OPTIONS = (
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """The page of the tiny model; at its smallest size a step takes about 0.1 s."""
+    """The page of the tiny model; at its smallest size a step takes about 0.1 s.  A tiny FLUX.1 and critters, too."""
     folder = tmp_path_factory.mktemp("page")
     tiny_sd_pipeline().save_pretrained(folder / "tiny")
-    running = Running(folder / "data", "--page", "--model", str(folder / "tiny"), "--model", "critters", "--grace", "0")
+    whole_flux().save_pretrained(folder / "flux")
+    models = ("--model", str(folder / "tiny"), "--model", str(folder / "flux"), "--model", "critters")
+    running = Running(folder / "data", "--page", *models, "--grace", "0")
     yield running.when_ready()
     assert running.stop() == 0, running.log.read_text()
 
