@@ -279,6 +279,7 @@ def test_pipeline_without_unet_is_refused() -> None:
         scalecrafter.apply(Transformed())
 
 
+@pytest.mark.slow
 def test_no_second_unet_and_no_copied_weight_is_ever_in_memory() -> None:
     pipe = tiny_sd_pipeline(sample_size=8)
     gc.collect()  # what earlier tests have left must not be collected in the middle

@@ -55,6 +55,7 @@ def text_to_image(kind: str, path: Path) -> Task:
     return several(tasks.text_to_image(kind, path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "kind", "recipe"),
     [

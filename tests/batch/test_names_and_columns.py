@@ -61,6 +61,7 @@ def test_a_pattern_that_cannot_be_is_refused_before_anything_is_made(pattern: st
     assert message in str(raised.value)
 
 
+@pytest.mark.slow
 def test_names_are_told_apart_and_a_resumed_batch_finds_its_pictures_by_their_requests(
     model: str, tmp_path: Path
 ) -> None:

@@ -145,6 +145,7 @@ def test_what_fails_by_chance_is_tried_again(model: str, tmp_path: Path) -> None
     assert [row.attempts for row in notes.rows] == [3, 1]
 
 
+@pytest.mark.slow
 def test_what_keeps_failing_is_reported_and_is_tried_again_only_when_asked(model: str, tmp_path: Path) -> None:
     jobs, out = write_jobs(tmp_path / "j.jsonl", foxes(3)), tmp_path / "out"
     summary, notes = run(jobs, out, model, notes=Flaky(1, 2, 3))
@@ -214,6 +215,7 @@ def test_a_full_disk_stops_the_batch_with_the_reason_and_nothing_is_lost(model: 
     assert (summary.there, summary.made) == (1, 2)
 
 
+@pytest.mark.slow
 def test_a_picture_that_was_deleted_is_made_again_and_a_lost_manifest_is_written_anew(
     model: str, tmp_path: Path
 ) -> None:

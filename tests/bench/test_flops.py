@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,14 +24,16 @@ from scalecrafter.unet.architecture import read_architecture
 from tests.support.tiny_models import MAX_LENGTH, tiny_sd_pipeline
 
 TERA = 1e12
+known_outline = functools.cache(outline)
 
 
 def rows(architecture: str, side: int, *methods: str, steps: int = 50) -> dict[str, Row]:
-    model = outline(architecture)
+    model = known_outline(architecture)
     asked = requests(architecture, [ImageSize(side, side)], methods, steps)
     return {row["method"]: row for row in counted_rows(model, asked)}
 
 
+@pytest.mark.slow
 def test_pictures_of_sdxl_at_4096_cost_what_was_counted_by_hand() -> None:
     """170 half-batches and a decode as published; 100 directly; for ours 135, less what both denoisers share."""
     found = rows("sdxl", 4096, "direct", "published", "scalecrafter", "fast")
@@ -42,6 +45,7 @@ def test_pictures_of_sdxl_at_4096_cost_what_was_counted_by_hand() -> None:
     assert found["scalecrafter"]["published_over_flops"] >= 1.31
 
 
+@pytest.mark.slow
 def test_pictures_of_sd15_at_2048_keep_their_ratios() -> None:
     found = rows("sd15", 2048, "direct", "published", "scalecrafter", "cascade")
     assert found["scalecrafter"]["flops_over_direct"] <= 1.21
@@ -49,16 +53,19 @@ def test_pictures_of_sd15_at_2048_keep_their_ratios() -> None:
     assert found["cascade"]["published_over_flops"] > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "side", "tflop"), [("sdxl", 1024, 6.76), ("sdxl", 2048, 35.9), ("sd15", 2048, 42.2)]
 )
 def test_half_batches_cost_what_was_counted_by_hand(architecture: str, side: int, tflop: float) -> None:
-    assert FlopCounts(outline(architecture)).half_batch(ImageSize(side, side)) == pytest.approx(tflop * TERA, rel=0.01)
+    assert FlopCounts(known_outline(architecture)).half_batch(ImageSize(side, side)) == pytest.approx(
+        tflop * TERA, rel=0.01
+    )
 
 
 def test_the_attention_of_the_vae_counts() -> None:
     """Half of a 4096² decode is one attention of all 262,144 positions over all others, 512 wide."""
-    counts = FlopCounts(outline("sdxl"))
+    counts = FlopCounts(known_outline("sdxl"))
     decode = counts.of_pass(Decoding(ImageSize(4096, 4096)), 1)
     assert decode == pytest.approx(299 * TERA, rel=0.01)
     assert decode > 4 * 262_144**2 * 512
@@ -109,6 +116,7 @@ layers = { "mid_block" = 2 }
 """
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("what", [*ON_A_UNET, RECIPE], ids=[*ON_A_UNET, "a recipe of all parts"])
 def test_a_picture_is_counted_as_it_is_made(what: str) -> None:
     pipe = tiny_sd_pipeline(sample_size=8, layers_per_block=1)

@@ -22,6 +22,7 @@ def by_hand(text: int, image: int, double: int, single: int) -> float:
     return (double + single) * (24 * WIDTH**2 * tokens + 4 * tokens**2 * WIDTH)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "blocks"), [("flux", (19, 38)), ("qwen-image", (60, 0))])
 def test_a_step_has_the_operations_of_its_layers(name: str, blocks: tuple[int, int]) -> None:
     counts = TransformerCounts(outline_of(name))
@@ -32,6 +33,7 @@ def test_a_step_has_the_operations_of_its_layers(name: str, blocks: tuple[int, i
     assert counts.of_pass(Denoising(ImageSize(1024, 1024), guided=False, strength=0.5), 20) == 10 * step
 
 
+@pytest.mark.slow
 def test_the_shell_counts_methods_of_flux(tmp_path: Path) -> None:
     done = CliRunner().invoke(
         app,

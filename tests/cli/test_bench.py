@@ -37,6 +37,7 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_counting_writes_a_row_a_picture(tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
     shown = run("--flops", "--architecture", "critters", "--size", "512x512", "--steps", "10", "-o", str(file))
@@ -51,13 +52,14 @@ def test_counting_writes_a_row_a_picture(tmp_path: Path) -> None:
     assert all(f"| {method} |" in shown for method in methods)
 
 
+@pytest.mark.slow
 def test_measuring_puts_pictures_together_from_kinds_of_step(tmp_path: Path) -> None:
     file, checkout = tmp_path / "bench.json", tmp_path / "checkout"
     checkout.mkdir()
     (checkout / "model.py").write_text(PROCESSORS)
     named = [part for name in ("direct", "published", "scalecrafter", "cascade") for part in ("--method", name)]
-    where = ["--architecture", "critters", "--size", "384x384", "--device", "cpu", "--rounds", "1"]
-    run(*where, *named, "--steps", "5", "--peer", f"theirs={checkout}", "-o", str(file))
+    where = ["--architecture", "critters", "--size", "320x320", "--device", "cpu", "--rounds", "1"]
+    run(*where, *named, "--steps", "3", "--peer", f"theirs={checkout}", "-o", str(file))
     found = json.loads(file.read_text("utf-8"))
     assert found["ceilings"]["matrix_product_tflops_per_s"] > 0
     assert found["ceilings"]["attention_tflops_per_s"]
@@ -69,6 +71,7 @@ def test_measuring_puts_pictures_together_from_kinds_of_step(tmp_path: Path) -> 
         assert {part["part"] for part in row["parts"]} >= {"first step", "decode", "png"}
 
 
+@pytest.mark.slow
 def test_what_there_was_no_time_for_has_no_seconds(tmp_path: Path) -> None:
     """The first step of the first method is under way when the time is up."""
     file = tmp_path / "bench.json"

@@ -72,6 +72,7 @@ def test_generate_without_a_size_takes_twice_the_native_side(model: str) -> None
         assert image.size == (256, 256)
 
 
+@pytest.mark.slow
 def test_generate_never_overwrites(model: str) -> None:
     names = [make(model, "a fox", "--seed", "4").stdout.strip() for _ in range(3)]
     assert names == ["a-fox-4.png", "a-fox-4-2.png", "a-fox-4-3.png"]
@@ -152,6 +153,7 @@ def test_debug_shows_where_an_error_arose() -> None:
     assert isinstance(result.exception, scalecrafter.ModelError)
 
 
+@pytest.mark.slow
 def test_compare_shows_both_with_the_same_seed(model: str) -> None:
     result = run("compare", "a fox", "--model", model, "--steps", "2", "--seed", "3")
     assert result.stdout == "a-fox-3-compare.png\n"

@@ -172,6 +172,7 @@ def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.file_download.HF_HUB_CACHE", str(tmp_path / "cache"), raising=False)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_hub")
 def test_a_single_file_makes_the_picture_of_its_folder(files: Files) -> None:
     """With the folder as its configuration, and with nothing but the vocabulary."""
@@ -259,6 +260,7 @@ class Evil:
         return os.mkdir, (str(self.mark),)
 
 
+@pytest.mark.slow
 def test_a_malicious_pickle_never_runs(one: Files, tmp_path: Path) -> None:
     """As a single file, and as a folder's .bin, asked for or not, in Python and on the command line."""
     mark = tmp_path / "ran"

@@ -126,6 +126,7 @@ def test_an_index_that_is_none_is_told(model: Any, load: Any, text: str) -> None
         load(folder)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_file_that_lacks_a_weight_is_refused(model: Any, tmp_path: Path) -> None:
     folder = model("sd")
     weights = ldm_state(load_pipeline(folder, device="cpu"))

@@ -144,6 +144,7 @@ def in_float64(pipe: Any) -> Any:
     return pipe.to(torch.float64)
 
 
+@pytest.mark.slow
 @pytest.mark.sampled
 @pytest.mark.parametrize("name", CELLS)
 def test_effect_is_on_right_and_gone_after_remove(name: str) -> None:

@@ -154,12 +154,15 @@ def in_threads(work: Callable[[int], Tensor], count: int) -> list[Tensor]:
         return list(pool.map(together, range(count)))
 
 
+def in_another_thread(first: Any, scheduler: type[Any]) -> Any:
+    """A pipeline of the same models.  A tokenizer has settings that each call changes, so each thread has its own."""
+    own = {"scheduler": scheduler.from_config(first.scheduler.config), "tokenizer": copy.deepcopy(first.tokenizer)}
+    return quiet(StableDiffusionPipeline(**first.components | own, requires_safety_checker=False))
+
+
 def test_threads_with_shared_models_make_what_each_makes_alone() -> None:
     first = small_pipeline()
-    pipes = [first]
-    for kind in (EulerDiscreteScheduler, HeunDiscreteScheduler):
-        components = first.components | {"scheduler": kind.from_config(first.scheduler.config)}
-        pipes.append(quiet(StableDiffusionPipeline(**components, requires_safety_checker=False)))
+    pipes = [first, *(in_another_thread(first, kind) for kind in (EulerDiscreteScheduler, HeunDiscreteScheduler))]
     scalecrafter.apply(first, recipe=RECIPE)
 
     def run(number: int) -> Tensor:
@@ -173,11 +176,7 @@ def test_threads_with_shared_models_make_what_each_makes_alone() -> None:
 
 def test_threads_with_scaled_attention_and_other_sizes_are_as_alone() -> None:
     first = small_pipeline()
-    other = EulerDiscreteScheduler.from_config(first.scheduler.config)
-    pipes = [
-        first,
-        quiet(StableDiffusionPipeline(**first.components | {"scheduler": other}, requires_safety_checker=False)),
-    ]
+    pipes = [first, in_another_thread(first, EulerDiscreteScheduler)]
 
     def run(number: int) -> Tensor:
         noise = torch.randn(1, 4, 16, 16 + 16 * number, generator=seeded())

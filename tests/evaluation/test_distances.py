@@ -76,6 +76,7 @@ def test_a_set_has_no_distance_to_itself_and_a_farther_one_has_more() -> None:
         assert near < far
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_expected_distance() -> None:
     """Of the distance over this many pictures, which for FID is not that over infinitely many."""
     rng = np.random.default_rng(3)

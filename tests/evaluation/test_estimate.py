@@ -28,6 +28,7 @@ def test_cells_are_told_in_order_with_their_times_by_area_and_passes() -> None:
     assert seconds[4] < seconds[3]
 
 
+@pytest.mark.slow
 def test_only_what_is_missing_is_planned(tmp_path: Path) -> None:
     run(tmp_path)
     notes = run(tmp_path, small_settings(pictures=3))

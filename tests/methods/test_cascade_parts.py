@@ -210,6 +210,7 @@ def test_fused_attention_is_the_loop_written_plainly() -> None:
     assert all(not module._forward_hooks for module in unet.modules())
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_fused_attention_is_the_same_each_time_and_leaves_the_native_size_alone(pipe: Any) -> None:
     settings = {"restart": 0.5, "attention": "fused"}

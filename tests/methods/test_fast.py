@@ -20,6 +20,7 @@ def ask(**settings: Any) -> Request:
     return Request.from_mapping(asked | {"fast": settings})
 
 
+@pytest.mark.slow
 def test_every_lever_changes_the_picture_and_the_scheduler_is_given_back() -> None:
     pipe = small_pipeline()
     scheduler, before = pipe.scheduler, attributes(pipe.unet)

@@ -57,7 +57,7 @@ def tiny_sd_unet(seed: int = 0, **config: Any) -> UNet2DConditionModel:
         "sample_size": NATIVE_LATENTS,
         "block_out_channels": (16, 16, 32, 32),
         "norm_num_groups": 8,
-        "layers_per_block": 2,
+        "layers_per_block": 1,
         "attention_head_dim": (1, 2, 2, 2),
         "cross_attention_dim": 32,
         "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),

@@ -104,6 +104,7 @@ def test_diffusers_own_tiling_is_not(vae: Any) -> None:
     assert difference(ours, whole) < LIMIT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", ["2MiB", "3MiB", "5MiB", "10MiB"])
 def test_every_way_of_saving_memory_is_exact(vae: Any, budget: str) -> None:
     """Small budgets compute maps again rather than let them wait; large ones let two wait."""

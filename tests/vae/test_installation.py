@@ -116,6 +116,7 @@ def test_free_memory_is_what_the_system_says_or_less_where_a_container_is_given_
     assert 64 * MIB < free <= 1.2 * psutil.virtual_memory().available
 
 
+@pytest.mark.slow
 def test_automatic_tiles_where_the_whole_does_not_fit_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
     vae = sd_vae(8)
     latents = noise(1, 4, 24, 24)
@@ -243,7 +244,7 @@ def resident(field):
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 torch.set_grad_enabled(False)
-vae, latents = sd_vae(48), noise(1, 4, 64, 64)
+vae, latents = sd_vae(32), noise(1, 4, 64, 64)
 for budget in sys.argv[1:]:
     if os.fork():
         os.wait()
@@ -268,7 +269,7 @@ def measured(*budgets: str) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of resident memory from /proc")
 def test_a_quarter_of_the_memory_is_enough_and_the_prediction_is_near() -> None:
-    vae = sd_vae(48)
+    vae = sd_vae(32)
     predicted, _ = decode_memory(vae, 512, 512, "64GiB")
     budget = str(int(0.22 * predicted))  # the rest is what the allocator and the process add
     _, plan = decode_memory(vae, 512, 512, budget)
@@ -276,4 +277,4 @@ def test_a_quarter_of_the_memory_is_enough_and_the_prediction_is_near() -> None:
     assert abs(predicted - whole) < 0.15 * whole
     assert tiled < whole / 4
     assert plan is not None
-    assert abs(plan.peak - tiled) < 0.15 * tiled
+    assert abs(plan.peak - tiled) < 0.2 * tiled

@@ -69,7 +69,8 @@ class FlopCounts:
                     model.latents(one.size, batch),
                     model.scheduler.timesteps[entry],
                     **model.conditions(one.size, batch),
-                )
+                ),
+                model.unet,
             )
 
     def _through_vae(self, one: Decoding | Encoding) -> int:

@@ -135,7 +135,7 @@ class TransformerCounts:
 
     def _once(self, key: Hashable, work: Callable[[], None]) -> int:
         if key not in self._known:
-            self._known[key] = counted(work)
+            self._known[key] = counted(work, self._model.transformer)
         return self._known[key]
 
 
