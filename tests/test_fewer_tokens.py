@@ -96,6 +96,7 @@ PLACES = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("places", PLACES.values(), ids=PLACES)
 @pytest.mark.parametrize("side", [(32, 32), (40, 24), (37, 30)])
 def test_deep_features_are_coarser_in_their_part_of_the_trajectory(places: list[Coarse], side: tuple[int, int]) -> None:

@@ -69,6 +69,7 @@ def test_the_recipe_acts_and_is_gone_afterwards(pipe: Any) -> None:
 
 
 @pytest.mark.sampled
+@pytest.mark.sampled
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_every_scheduler_makes_a_picture_and_is_put_back(pipe: Any, scheduler: str) -> None:
     own = pipe.scheduler

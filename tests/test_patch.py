@@ -126,6 +126,7 @@ def test_failed_apply_leaves_the_former_one_in_force(pipe: Any) -> None:
 
 
 @pytest.mark.sampled
+@pytest.mark.sampled
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_every_scheduler_runs_damped_and_the_span_follows_its_table(scheduler: Any) -> None:
     pipe = tiny_sd_pipeline(sample_size=8)

@@ -20,7 +20,7 @@ DAMPED = Recipe.parse('[redilation]\nuntil = 1\nlayers = { "mid_block" = 2 }\n[n
 
 def test_the_control_half_of_controlnet_xs_is_not_dilated() -> None:
     """It is inside of the U-Net, and a ControlNet nevertheless."""
-    unet = tiny_sd_unet()
+    unet = tiny_sd_unet(layers_per_block=2)  # as its control half has
     adapter = ControlNetXSAdapter.from_unet(unet, size_ratio=0.5, conditioning_embedding_out_channels=(8, 16))
     both = UNetControlNetXSModel.from_unet(unet, adapter)
     with scalecrafter.applied(both, recipe=EVERYWHERE, guided=False):

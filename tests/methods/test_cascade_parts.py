@@ -85,6 +85,7 @@ def test_mixing_is_the_loop_written_plainly(pipe: Any) -> None:
     assert largest_difference(ours, generate(pipe, ask(128, steps, cascade={"restart": 0.8})).image) > 1
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("scheduler", ["euler", "euler-a", "dpm++", "heun", "pndm", "unipc"])
 def test_a_weight_of_nothing_is_a_stage_without_mixing_with_every_scheduler(pipe: Any, scheduler: str) -> None:
     """A large power leaves the start alone: 0 is mixed in after the first step."""
