@@ -50,7 +50,7 @@ def _alike_run_once(model: nn.Module | None, counter: FlopCounterMode) -> Iterat
 
     plain = [block for block in blocks if "forward" not in block.__dict__]
     for block in plain:
-        block.forward = once(block)  # type: ignore[method-assign]
+        block.forward = once(block)
     try:
         yield spared
     finally:
