@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -21,18 +23,37 @@ SRC = Path(scalecrafter.__file__).parents[1]
 LONGEST = 3.0
 """Seconds of computing, which do not depend on what else the machine does; importing diffusers alone takes more."""
 PROGRAM = """
-import sys
+import json, os, sys
 from scalecrafter.cli import main
-try:
-    main()
-finally:
-    print("imported:", *sorted({"torch", "diffusers", "transformers", "numpy"} & set(sys.modules)))
+
+def run():
+    try:
+        main()
+    finally:
+        heavy = {"torch", "diffusers", "transformers", "numpy"} & set(sys.modules)
+        print("imported:", *sorted(heavy), flush=True)
+
+if sys.argv[1:]:
+    run()
+for command in json.load(sys.stdin) if not sys.argv[1:] else ():
+    sys.argv[1:] = command.split()
+    if os.fork() == 0:  # each command in a process of its own, as if it had just been started
+        run()
+    _, status, used = os.wait3(0)
+    seconds = used.ru_utime + used.ru_stime
+    print("ended:", os.waitstatus_to_exitcode(status), seconds, flush=True)
 """
+"""With arguments: one command.  Without: those in a JSON list on standard input, the imports done once."""
 
 
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    write_inputs()
+
+
+def write_inputs() -> None:
+    """What the commands name."""
     Path("bad.toml").write_text("[redilation]\nuntill = 0.5\n")
     Path("not.png").write_text("no picture")
     Path("empty").mkdir()
@@ -57,13 +78,18 @@ def computed() -> float:
     return os.times().children_user + os.times().children_system
 
 
-def run(*arguments: str) -> tuple[int, str, float]:
-    """The exit code, what was printed, and the seconds of computing."""
+Answer = tuple[int, str, float]
+"""The exit code, what was printed, and the seconds of computing."""
+
+
+def run(*arguments: str, given: str | None = None) -> Answer:
+    """Of a process that is started for it."""
     before = computed()
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *arguments],
         env={**os.environ, "PYTHONPATH": str(SRC), "COLUMNS": "80"},
         text=True,
+        input=given,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         check=False,
@@ -71,51 +97,80 @@ def run(*arguments: str) -> tuple[int, str, float]:
     return done.returncode, done.stdout, computed() - before
 
 
-@pytest.mark.sampled
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        ("generate x --size 500x500", "448 and 512"),
-        ("generate x --image none.png", "cannot read the image 'none.png'"),
-        ("generate x --image not.png", "cannot read the image 'not.png'"),
-        ("generate x --image start.png --mask none.png", "cannot read the mask"),
-        ("generate x --control a/b=none.png", "cannot read the control image"),
-        ("generate x --recipe none.toml", "no file is named"),
-        ("generate x --recipe bad.toml", "did you mean 'until'"),
-        ("generate x --model nothing", "there is no model"),
-        ("generate x --model empty", "no model_index.json"),
-        ("generate x --model inpainting", "is an inpainting model"),
-        ("generate x --config empty", "leave it out"),
-        ("generate x --device gpu", "device is 'gpu'"),
-        ("generate x --vae-memory 200KiB", "too little"),
-        ("generate x -o no/a.png", "there is no folder"),
-        ("generate x -o /proc/a.png", "cannot write into the folder"),
-        ("generate --from none.png", "there is no file"),
-        ("compare x --size 500x500", "448 and 512"),
-        ("compare x --image none.png", "cannot read the image"),
-        ("plan --size 500x500", "448 and 512"),
-        ("plan --model nothing", "there is no model"),
-        ("recipes check bad.toml --model nothing", "there is no model"),
-        ("doctor --model nothing", "there is no model"),
-        ("eval --size 500x500", "448 and 512"),
-        ("eval --method nothing", "there is no method"),
-        ("serve --model nothing", "there is no model"),
-        ("batch none.jsonl -o out", "there is no file"),
-        ("batch jobs.txt -o out", ".jsonl, .csv or .parquet"),
-        ("batch none.jsonl -o out --ray", "there is no file"),
-    ],
-)
-def test_a_refusal_comes_before_torch(arguments: str, told: str) -> None:
-    inpainting_model("inpainting")
-    before = set(os.listdir())
-    code, printed, seconds = run(*arguments.split())
+def run_all(commands: Sequence[str]) -> dict[str, Answer]:
+    """Of each command.  Where processes can be copied, what they import is imported once."""
+    if not hasattr(os, "fork"):
+        return {command: run(*command.split()) for command in commands}
+    _, printed, _ = run(given=json.dumps(commands))
+    parts = re.split(r"^ended: (-?\d+) ([\d.e-]+)\n", printed, flags=re.MULTILINE)
+    assert parts.pop() == ""
+    answers = zip(parts[1::3], parts[::3], parts[2::3], strict=True)
+    told = [(int(code), text, float(seconds)) for code, text, seconds in answers]
+    return dict(zip(commands, told, strict=True))
+
+
+REFUSALS = {
+    "generate x --size 500x500": "448 and 512",
+    "generate x --image none.png": "cannot read the image 'none.png'",
+    "generate x --image not.png": "cannot read the image 'not.png'",
+    "generate x --image start.png --mask none.png": "cannot read the mask",
+    "generate x --control a/b=none.png": "cannot read the control image",
+    "generate x --recipe none.toml": "no file is named",
+    "generate x --recipe bad.toml": "did you mean 'until'",
+    "generate x --model nothing": "there is no model",
+    "generate x --model empty": "no model_index.json",
+    "generate x --model inpainting": "is an inpainting model",
+    "generate x --config empty": "leave it out",
+    "generate x --device gpu": "device is 'gpu'",
+    "generate x --vae-memory 200KiB": "too little",
+    "generate x -o no/a.png": "there is no folder",
+    "generate x -o /proc/a.png": "cannot write into the folder",
+    "generate --from none.png": "there is no file",
+    "compare x --size 500x500": "448 and 512",
+    "compare x --image none.png": "cannot read the image",
+    "plan --size 500x500": "448 and 512",
+    "plan --model nothing": "there is no model",
+    "recipes check bad.toml --model nothing": "there is no model",
+    "doctor --model nothing": "there is no model",
+    "eval --size 500x500": "448 and 512",
+    "eval --method nothing": "there is no method",
+    "serve --model nothing": "there is no model",
+    "batch none.jsonl -o out": "there is no file",
+    "batch jobs.txt -o out": ".jsonl, .csv or .parquet",
+    "batch none.jsonl -o out --ray": "there is no file",
+}
+"""What is typed, and what is told."""
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answer]:
+    """The answers, in a folder that stays as it was."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("refusals"))
+        write_inputs()
+        inpainting_model("inpainting")
+        before = set(os.listdir())
+        answers = run_all(list(REFUSALS))
+        assert set(os.listdir()) == before
+    return answers
+
+
+@pytest.mark.parametrize(("command", "told"), REFUSALS.items())
+def test_a_refusal_comes_before_torch(refusals: dict[str, Answer], command: str, told: str) -> None:
+    code, printed, seconds = refusals[command]
     assert told in " ".join(printed.split())
     assert code in (1, 2)
     assert printed.count("scalecrafter: ") == 1
     assert "torch" not in printed.partition("imported:")[2]
     assert "diffusers" not in printed.partition("imported:")[2]
     assert seconds < LONGEST
-    assert set(os.listdir()) == before
+
+
+def test_a_refusal_takes_a_moment_with_its_start() -> None:
+    code, printed, seconds = run("generate", "x", "--size", "500x500")
+    assert code == 2
+    assert "448 and 512" in printed
+    assert seconds < LONGEST
 
 
 @pytest.mark.sampled
