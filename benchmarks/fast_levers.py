@@ -17,9 +17,9 @@ from PIL import Image
 
 from scalecrafter import Request, generate, load_pipeline
 from scalecrafter._util.sizes import ImageSize
-from scalecrafter.bench.architectures import outline
-from scalecrafter.bench.flops import FlopCounts
 from scalecrafter.bench.rows import passes_of
+from scalecrafter.cost.architectures import outline
+from scalecrafter.cost.flops import FlopCounts
 from scalecrafter.unet.architecture import read_architecture
 from tests.support.reference import denoise as reference_denoise
 

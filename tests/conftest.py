@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,10 @@ pytest.register_assert_rewrite("tests.support")
 
 # A process started in the background may ignore Ctrl-C, and its children with it: tests that send it would hang.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+CACHE = tempfile.TemporaryDirectory(prefix="scalecrafter-cache-")
+"""What pictures took is kept here, of the processes that tests start as well, and not beside the developer's own."""
+os.environ["SCALECRAFTER_CACHE"] = CACHE.name
 
 SEED = 0
 FOLDERS = ("server", "training")

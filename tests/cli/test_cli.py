@@ -186,7 +186,12 @@ def test_compare_with_nothing_to_compare_is_wrong_use(model: str, direct: tuple[
 
 def test_plan_prints_what_the_library_plans(model: str) -> None:
     expected = scalecrafter.plan(tiny_sd_pipeline(layers_per_block=1), height=512, width=256, num_inference_steps=7)
-    assert run("plan", "--model", model, "--size", "256x512", "--steps", "7").stdout == f"{expected}\n"
+    plan, _, cost = run("plan", "--model", model, "--size", "256x512", "--steps", "7").stdout.partition("\n\nA picture")
+    assert plan == str(expected)
+    assert cost.startswith(" by scalecrafter: about ")
+    assert cost.endswith(" of memory, estimated\n")
+    cost = run("plan", "--model", model, "--size", "256x512", "--method", "cascade").stdout
+    assert cost.startswith("A picture by cascade: about ")
     assert "192 and 256" in complaint(run("plan", "--model", model, "--size", "256x250", code=2))
     assert "steps" in complaint(run("plan", "--model", model, "--steps", "0", code=2))
 

@@ -133,3 +133,11 @@ def test_a_plan_picture_tells_factor_layers_and_steps() -> None:
     assert "strong denoiser of noise damping" in drawn
     assert len(re.findall("step, from noise to picture", drawn)) == 2
     assert "as it was trained" in plan_picture(plan(outline, 1024, 1024, 50))
+
+
+def test_a_plan_reads_no_recipe_file_of_the_server(client: TestClient, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("[redilation]\nuntil = 0.5\n")
+    answer = client.post("/page/plan", json={"prompt": "a fox", "steps": 5, "recipe": str(recipe)})
+    assert answer.status_code == 400
+    assert "no shipped recipe" in answer.json()["error"]["message"]

@@ -1,1 +1,1 @@
-"""What pictures cost: counted in floating-point operations, and measured by the clock beside the machine's ceilings."""
+"""What pictures cost by the clock, method beside method and beside the machine's ceilings."""

@@ -14,17 +14,17 @@ from PIL import Image
 from torch import Tensor
 
 from .._util.sizes import ImageSize
+from ..cost.architectures import BenchModel
+from ..cost.ceilings import middle, seconds
+from ..cost.flops import FlopCounts
+from ..cost.kinds import Step, steps_of
+from ..cost.passes import installed
 from ..generation import peak_memory
 from ..methods.steps.denoising import decode
 from ..request.passes import Decoding, Denoising, Encoding, Pass, size_of
 from ..request.request import Request
 from ..unet.architecture import read_architecture
 from ..vae import AUTO, vae_memory_applied
-from .architectures import BenchModel
-from .ceilings import middle, seconds
-from .flops import FlopCounts
-from .kinds import Step, steps_of
-from .passes import installed
 from .peers import Peer
 from .rows import Row, compared, passes_of
 

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from torch import nn
 
 from .._util.sizes import Factors
+from ..cost.kinds import Step
 from ..errors import ScaleCrafterError
-from .kinds import Step
 
 
 class Peer(Protocol):

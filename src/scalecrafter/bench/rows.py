@@ -9,6 +9,10 @@ from typing import Any
 
 from .._util.sizes import ImageSize
 from .._version import __version__
+from ..cost.architectures import BenchModel
+from ..cost.flops import FlopCounts
+from ..cost.passes import PUBLISHED, costed_methods
+from ..cost.transformers import TransformerCounts, TransformerOutline
 from ..errors import ScaleCrafterError
 from ..models.denoisers import read_model
 from ..request.methods import METHODS
@@ -16,10 +20,6 @@ from ..request.passes import Pass
 from ..request.request import Request
 from ..transformer.architecture import TransformerArchitecture
 from ..unet.architecture import Architecture
-from .architectures import BenchModel
-from .flops import FlopCounts
-from .passes import PUBLISHED, costed_methods
-from .transformers import TransformerCounts, TransformerOutline
 
 STEPS = 50
 """Of the published settings."""

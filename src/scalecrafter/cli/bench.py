@@ -18,9 +18,9 @@ from .app import app
 from .output import Reporter
 
 if TYPE_CHECKING:
-    from ..bench.architectures import BenchModel
     from ..bench.peers import Peer
-    from ..bench.transformers import TransformerOutline
+    from ..cost.architectures import BenchModel
+    from ..cost.transformers import TransformerOutline
 
 COUNTED_BY_DEFAULT = "sdxl"
 MEASURED_BY_DEFAULT = "critters"
@@ -103,9 +103,9 @@ def bench(
 def _count(
     names: list[str], sizes: list[ImageSize], methods: list[str], steps: int, reporter: Reporter
 ) -> dict[str, Any]:
-    from ..bench.architectures import outline
     from ..bench.rows import counted_rows
-    from ..bench.transformers import TRANSFORMERS, outline_of
+    from ..cost.architectures import outline
+    from ..cost.transformers import TRANSFORMERS, outline_of
 
     rows = []
     for name in names:
@@ -128,10 +128,10 @@ def _measure(
 ) -> dict[str, Any]:
     import torch
 
-    from ..bench.architectures import outline, ready
-    from ..bench.ceilings import ceilings, head_widths
     from ..bench.measuring import measured_rows
-    from ..bench.transformers import TRANSFORMERS
+    from ..cost.architectures import outline, ready
+    from ..cost.ceilings import ceilings, head_widths
+    from ..cost.transformers import TRANSFORMERS
     from ..models.loading import resolve_device, resolve_dtype
 
     for name in names:

@@ -14,11 +14,11 @@ from rich.table import Table
 
 from .._util.extras import PACKAGES as EXTRAS
 from .._util.memory import free_memory, readable, total_memory
+from ..cost.memory import estimate_memory
 from ..errors import ModelError
 from ..models.embedded import EMBEDDED_MODELS
 from ..models.sources import locate
 from .app import Command, app
-from .memory_estimate import estimate_memory
 from .options import AllowPickle, Config, Model
 
 if TYPE_CHECKING:

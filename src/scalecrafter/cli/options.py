@@ -68,6 +68,9 @@ Guidance = Annotated[
 Scheduler = Annotated[
     str | None, typer.Option("--scheduler", help=f"{', '.join(SCHEDULERS)}. \\[default: the model's own]")
 ]
+MethodName = Annotated[str | None, typer.Option("--method", help=f"{', '.join(METHODS)}. \\[default: scalecrafter]")]
+Dtype = Annotated[str | None, typer.Option("--dtype", help="fp32, fp16 or bf16. \\[default: fp16 on CUDA, else fp32]")]
+Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps. \\[default: auto]")]
 VaeMemory = Annotated[
     str,
     typer.Option(
@@ -91,9 +94,7 @@ class PictureOptions:
 
     model: Model = None
     size: Size = None
-    method: Annotated[str | None, typer.Option("--method", help=f"{', '.join(METHODS)}. \\[default: scalecrafter]")] = (
-        None
-    )
+    method: MethodName = None
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -114,12 +115,8 @@ class PictureOptions:
     negative: Annotated[str | None, typer.Option("--negative", "-n", help="What the picture should not show.")] = None
     seed: Annotated[int | None, typer.Option("--seed", help="\\[default: a random one, which is printed]")] = None
     scheduler: Scheduler = None
-    dtype: Annotated[
-        str | None, typer.Option("--dtype", help="fp32, fp16 or bf16. \\[default: fp16 on CUDA, else fp32]")
-    ] = None
-    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps. \\[default: auto]")] = (
-        None
-    )
+    dtype: Dtype = None
+    device: Device = None
     image: Annotated[Path | None, typer.Option("--image", "-i", help="Picture to start from (image to image).")] = None
     strength: Annotated[
         float | None,

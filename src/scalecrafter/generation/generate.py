@@ -21,6 +21,7 @@ from ..methods.steps.denoising import Progress
 from ..methods.steps.diagnostics import explained_out_of_memory
 from ..methods.steps.enlarging import enlarge_image
 from ..methods.steps.job import PictureJob
+from ..methods.steps.stopwatch import part_times
 from ..models.denoisers import denoiser_name, denoiser_of, kind_of, lacks_of, read_model, taken_channels
 from ..models.schedulers import using_scheduler, viewer_name
 from ..patching.apply import set_aside
@@ -33,6 +34,7 @@ from ..transformer.architecture import TransformerArchitecture
 from ..vae import AUTO, MemoryBudget, latent_channels, vae_memory_applied
 from . import peak_memory
 from .checks import check_method, check_task
+from .timings import remember
 
 UNSCALED = ("direct", "hires-fix", "attention-scaling")
 """Methods that leave a transformer's positions as they are at the picture's own size."""
@@ -109,7 +111,9 @@ def generate_many(
         architecture.check_reach(architecture.grid(first.height or 0, first.width or 0))
 
     peak_memory.reset(pipe)
+    before = peak_memory.peak(pipe)
     with (
+        part_times() as parts,
         torch.no_grad(),
         explained_out_of_memory(first, architecture, denoiser_name(pipe)),
         set_aside(pipe),
@@ -123,6 +127,7 @@ def generate_many(
         environment = _environment(pipe)
     seconds = (time.perf_counter() - started) / len(settled)
     peak = peak_memory.peak(pipe)
+    remember(pipe, settled, parts, seconds, peak if peak != before else None)
     return [Result(image, one, seconds, peak, environment, notes) for image, one in zip(images, settled, strict=True)]
 
 

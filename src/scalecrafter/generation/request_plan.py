@@ -14,17 +14,18 @@ from ..request.request import Request
 from .generate import settle
 
 
-def plan_of(request: Request, **loading: Any) -> Plan | TransformerPlan:
+def plan_of(request: Request, outline: Any = None, **loading: Any) -> Plan | TransformerPlan:
     """What a picture by this request would do to every layer at every step; no weights are read where possible.
 
     Args:
         request: of the method scalecrafter.
+        outline: of the model (`load_outline`), where it is at hand.
         loading: as `load_pipeline` takes it.
 
     Raises:
         ScaleCrafterError: as `generate` and `load_pipeline`.
     """
-    outline = load_outline(request.model, **loading)
+    outline = load_outline(request.model, **loading) if outline is None else outline
     if request.scheduler is not None:
         scheduler = make_scheduler(request.scheduler, outline.scheduler)
         unet, transformer = (getattr(outline, name, None) for name in ("unet", "transformer"))

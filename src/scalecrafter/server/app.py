@@ -6,18 +6,19 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from .._version import __version__
-from . import failures, reference_page, routes_images, routes_jobs, routes_pictures, routes_service
+from . import failures, reference_page, routes_costs, routes_images, routes_jobs, routes_pictures, routes_service
 from .guards import BodyGuard, KeyGuard, SiteGuard
 from .housekeeping import Housekeeper
 from .jobs import Jobs
 from .metrics import CountRequests, Metrics
 from .page import PageFactory, PageSwitch
+from .planner import Planner
 from .service import Service
 from .settings import ServerSettings
 from .supervisor import Supervisor
@@ -50,7 +51,8 @@ def create_app(
     metrics = Metrics(jobs.store, settings.lease)
     housekeeper = Housekeeper(settings, jobs.folders, jobs.store.database)
     supervisor = Supervisor(settings, on_wrong_settings)
-    own_page = page(jobs) if page else None
+    planner = Planner()
+    own_page = page(jobs, planner) if page else None
 
     def stop_waiting() -> None:
         supervisor.ask_to_end()
@@ -62,9 +64,9 @@ def create_app(
         supervisor.start()
         jobs.notifier.start()
         try:
-            async with own_page.running() if own_page else nullcontext():
-                yield
+            yield
         finally:
+            await planner.close()
             await jobs.notifier.end()
             await asyncio.to_thread(supervisor.end)
             await asyncio.to_thread(housekeeper.end)
@@ -72,11 +74,11 @@ def create_app(
             jobs.close()
 
     app = FastAPI(title="ScaleCrafter", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.state.service = Service(settings, jobs, metrics)
+    app.state.service = Service(settings, jobs, metrics, planner)
     app.state.jobs = jobs
     app.state.stop_waiting = stop_waiting
     failures.install(app)
-    for routes in (routes_images, routes_jobs, routes_pictures, routes_service):
+    for routes in (routes_images, routes_costs, routes_jobs, routes_pictures, routes_service):
         app.include_router(routes.router)
 
     # A request passes the middleware that was added last first.

@@ -79,7 +79,7 @@ class Jobs:
         """
         self.check_model(request.model)
         self.settings.limits.check(request, pictures)
-        recipe = _without_files(request.recipe)
+        recipe = without_files(request.recipe)
         request = request.changed(recipe=recipe, dtype=self.settings.dtype, device=self.settings.device)
         uploads = {
             field: files[field] if field in files else _read(field, getattr(request, field))
@@ -183,7 +183,7 @@ def _is_being_made(job: ServerJob) -> bool:
     return any(picture.status == "running" for picture in job.pictures)
 
 
-def _without_files(recipe: str | None) -> str | None:
+def without_files(recipe: str | None) -> str | None:
     """A client's recipe: a shipped name, "none", "auto" or TOML text, but never a path (`RecipeError`)."""
     if recipe is None or recipe == "auto":
         return None

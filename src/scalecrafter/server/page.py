@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .jobs import Jobs
+from .planner import Planner
 
 
 class Page(Protocol):
@@ -21,9 +21,6 @@ class Page(Protocol):
     def owns(self, path: str) -> bool:
         """Whether the page, and not the API, answers this path. A browser may be asked for a key there."""
 
-    def running(self) -> AbstractAsyncContextManager[None]:
-        """Entered when the server starts, left when it stops."""
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
 
@@ -31,7 +28,7 @@ class Page(Protocol):
 class PageFactory(Protocol):
     """Makes the page of one server."""
 
-    def __call__(self, jobs: Jobs) -> Page: ...
+    def __call__(self, jobs: Jobs, planner: Planner) -> Page: ...
 
 
 class PageSwitch:

@@ -19,6 +19,7 @@ from .guards import client_of
 from .images_schema import ImagesRequest, parse_images_request
 from .jobs import Jobs
 from .metrics import Metrics
+from .planner import Planner
 from .records import Client
 from .settings import ServerSettings
 from .store import QueueFullError
@@ -35,6 +36,7 @@ class Service:
     settings: ServerSettings
     jobs: Jobs
     metrics: Metrics
+    planner: Planner
     started: int = field(default_factory=lambda: int(time.time()))
     streams: int = 0
     """Clients that watch jobs now."""

@@ -2,7 +2,6 @@
 
     page.py         serves the files of `static/`, the form's description and plans
     description.py  what the form must know: models, methods and their settings, limits
-    planner.py      plans as pictures, drawn by another process, because the server does not load torch
     static/         the page itself: HTML, CSS and ES modules, as they are; nothing is built and nothing is fetched
 
 What the page shows of jobs and pictures it gets from the server's own API.

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import mimetypes
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any
 
@@ -18,9 +16,9 @@ from starlette.types import Message, Receive, Scope, Send
 from ..server.bodies import read_json
 from ..server.failures import ApiError, install
 from ..server.images_schema import parse_images_request
-from ..server.jobs import Jobs
+from ..server.jobs import Jobs, without_files
+from ..server.planner import Planner
 from .description import describe
-from .planner import Planner
 
 PREFIX = "/page/"
 PLAN_PATH = f"{PREFIX}plan"
@@ -44,9 +42,9 @@ _POLICY = "; ".join(
 class WebPage:
     """The page of a server, an ASGI application (`server.page.Page`)."""
 
-    def __init__(self, jobs: Jobs) -> None:
+    def __init__(self, jobs: Jobs, planner: Planner) -> None:
         self.upload_limits = {PLAN_PATH: LARGEST_PLAN}
-        self._jobs, self._planner = jobs, Planner()
+        self._jobs, self._planner = jobs, planner
         self._files = _read_files()
         self._app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
         install(self._app)
@@ -58,14 +56,6 @@ class WebPage:
         """Whether the page, and not the API, answers this path."""
         return path in ("/", "/favicon.ico") or path.startswith(PREFIX)
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Entered when the server starts."""
-        try:
-            yield
-        finally:
-            await self._planner.close()
-
     async def _describe(self) -> dict[str, Any]:
         return await asyncio.to_thread(describe, self._jobs)
 
@@ -75,7 +65,8 @@ class WebPage:
         asked = parse_images_request(await read_json(request), settings.default_model).request
         self._jobs.check_model(asked.model)
         settings.limits.check(asked)
-        return {"svg": await self._planner.picture(asked.changed(model=settings.models[asked.model]))}
+        asked = asked.changed(model=settings.models[asked.model], recipe=without_files(asked.recipe))
+        return {"svg": await self._planner.picture(asked)}
 
     async def _send_file(self, request: Request) -> Response:
         path = request.url.path

@@ -22,6 +22,7 @@ from ...request.request import Request, RequestError
 from ...vae import decoded, in_type, latent_channels
 from .callbacks import Change, ProgressCallback, unguided_after
 from .diagnostics import check_finite, explained_decoding
+from .stopwatch import DECODE, DENOISE, part_time
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, all steps of all passes) after each step of denoising; what it raises stops the picture."""
@@ -60,11 +61,15 @@ def denoise(
     guided_steps = start.pop("guided_steps", None)
     if guided_steps is not None:
         report = unguided_after(report, guided_steps, pipe)
-    output = pipe(
-        **values | start, num_inference_steps=request.steps, generator=generator, callback_on_step_end=report,
-        output_type="latent",
-    )  # fmt: skip
-    return as_maps(output.images, size)
+    shape: list[int] = []
+    with part_time(DENOISE, pipe, shape):
+        output = pipe(
+            **values | start, num_inference_steps=request.steps, generator=generator, callback_on_step_end=report,
+            output_type="latent",
+        )  # fmt: skip
+        latents = as_maps(output.images, size)
+        shape.extend(latents.shape)
+    return latents
 
 
 def picture(pipe: Any, latents: Tensor) -> Image.Image:
@@ -91,7 +96,7 @@ def decode(pipe: Any, latents: Tensor) -> Tensor:
     vae = pipe.vae
     upcast = vae.dtype is torch.float16 and bool(vae.config.get("force_upcast", False))
     widened = in_type(vae, torch.float32) if upcast else nullcontext()
-    with widened, explained_decoding(pipe, latents):
+    with widened, explained_decoding(pipe, latents), part_time(DECODE, pipe, list(latents.shape)):
         return decoded(vae, latents)
 
 

@@ -40,6 +40,7 @@ export async function call(path, { method = "GET", json = undefined, keepalive =
 
 export const form = () => call("page/form");
 export const plan = (json) => call("page/plan", { method: "POST", json });
+export const estimate = (json) => call("v1/estimate", { method: "POST", json });
 export const submit = (json) => call("v1/jobs", { method: "POST", json });
 export const job = (id) => call(`v1/jobs/${id}`);
 export const newest = (limit, after) => call(`v1/jobs?limit=${limit}${after ? `&after=${after}` : ""}`);

@@ -60,6 +60,7 @@ export class Form extends EventTarget {
     this.#offer();
     if (this.tab === "create" && !$("width").value) this.#preset();
     this.#refresh();
+    this.dispatchEvent(new Event("described"));
   }
 
   /** Offer what the model can do on this tab. */
@@ -220,10 +221,10 @@ export class Form extends EventTarget {
     $("make").textContent = count > 1 ? `${verb} ${count} pictures` : this.tab === "enlarge" ? "Enlarge" : "Make picture";
   }
 
-  /** The body of POST /v1/jobs for these values (`FormError`). */
-  async body() {
+  /** The body of POST /v1/jobs for these values (`FormError`); of a draft the prompt may be missing. */
+  async body({ isDraft = false } = {}) {
     const prompt = $("prompt").value.trim();
-    if (!prompt && this.tab !== "enlarge") throw new FormError("Write what the picture should show.", "prompt");
+    if (!prompt && !isDraft && this.tab !== "enlarge") throw new FormError("Write what the picture should show.", "prompt");
     if (this.cannot) throw new FormError(this.cannot, "model");
     const { name } = this.method;
     const takes = this.#takes;

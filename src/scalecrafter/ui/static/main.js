@@ -1,5 +1,6 @@
 // Puts the parts of the page together.
 import * as api from "./api.js";
+import { watchCost } from "./cost.js";
 import { $, announce, isPhone, keep, kept, notify, showView } from "./dom.js";
 import { Form, FormError, TABS } from "./form.js";
 import { jobs } from "./jobs.js";
@@ -241,6 +242,7 @@ async function start() {
   followTab();
   document.body.dataset.ready = "true";
   watchServer();
+  watchCost(form, jobs);
 }
 
 start();

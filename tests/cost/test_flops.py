@@ -13,9 +13,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from scalecrafter._util.sizes import ImageSize
-from scalecrafter.bench.architectures import BenchModel, outline, ready
-from scalecrafter.bench.flops import FlopCounts
 from scalecrafter.bench.rows import Row, counted_rows, passes_of, requests
+from scalecrafter.cost.architectures import BenchModel, outline, ready
+from scalecrafter.cost.flops import FlopCounts
 from scalecrafter.generation.generate import generate
 from scalecrafter.request.methods import METHODS
 from scalecrafter.request.passes import Decoding, Denoising

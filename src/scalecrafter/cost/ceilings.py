@@ -38,8 +38,7 @@ def ceilings(widths: Iterable[int], dtype: torch.dtype, device: torch.device) ->
     The best of a few, after one that is not counted.
     """
     on_gpu = device.type == "cuda"
-    side, tokens, heads, copied = (8192, 16384, 10, 1 << 30) if on_gpu else (1024, 1024, 4, 1 << 26)
-    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    tokens, heads, copied = (16384, 10, 1 << 30) if on_gpu else (1024, 4, 1 << 26)
     source = torch.empty(copied, device=device, dtype=torch.uint8)
     target = torch.empty_like(source)
     attention = {}
@@ -51,15 +50,23 @@ def ceilings(widths: Iterable[int], dtype: torch.dtype, device: torch.device) ->
 
         attention[str(width)] = 4 * heads * tokens**2 * width / _best(attend, device) / 1e12
     return {
-        "matrix_product_tflops_per_s": 2 * side**3 / _best(lambda: left @ right, device) / 1e12,
+        "matrix_product_tflops_per_s": matrix_product(dtype, device) / 1e12,
         "copy_gb_per_s": 2 * copied / _best(lambda: target.copy_(source), device) / 1e9,
         "attention_tflops_per_s": attention,
     }
 
 
-def _best(work: Callable[[], Any], device: torch.device) -> float:
+@torch.no_grad()
+def matrix_product(dtype: torch.dtype, device: torch.device, repeats: int = REPEATS) -> float:
+    """Operations a second of a large matrix product: the best of `repeats`, after one that is not counted."""
+    side = 8192 if device.type == "cuda" else 1024
+    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    return 2 * side**3 / _best(lambda: left @ right, device, repeats)
+
+
+def _best(work: Callable[[], Any], device: torch.device, repeats: int = REPEATS) -> float:
     work()
-    return min(seconds(work, device) for _ in range(REPEATS))
+    return min(seconds(work, device) for _ in range(repeats))
 
 
 def middle(values: list[float]) -> float:

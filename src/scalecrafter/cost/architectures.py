@@ -143,7 +143,7 @@ def outline(model: str) -> BenchModel:
             parts[name] = getattr(diffusers, config["_class_name"]).from_config(config)
     factor = 2 ** (len(parts["vae"].config.block_out_channels) - 1)
     tokens = read("text_encoder").get("max_position_embeddings", TEXT_TOKENS)
-    return BenchModel(model, parts["unet"], parts["vae"], _scheduler(), factor, tokens)
+    return BenchModel(model, parts["unet"], parts["vae"], ddim(), factor, tokens)
 
 
 def ready(model: str, dtype: torch.dtype, device: torch.device) -> BenchModel:
@@ -159,7 +159,7 @@ def ready(model: str, dtype: torch.dtype, device: torch.device) -> BenchModel:
 
 def _parts(name: str, pipe: Any) -> BenchModel:
     tokens = getattr(pipe.text_encoder.config, "max_position_embeddings", TEXT_TOKENS)
-    return BenchModel(name, pipe.unet, pipe.vae, _scheduler(), pipe.vae_scale_factor, tokens)
+    return BenchModel(name, pipe.unet, pipe.vae, ddim(), pipe.vae_scale_factor, tokens)
 
 
 def _on(model: BenchModel, device: torch.device) -> BenchModel:
@@ -173,10 +173,10 @@ def _architecture(name: str) -> BenchModel:
 
     with torch.device("meta"):
         unet, vae = UNet2DConditionModel(**UNETS[name]), AutoencoderKL(**VAE)
-    return BenchModel(name, unet.eval().requires_grad_(False), vae.eval().requires_grad_(False), _scheduler())
+    return BenchModel(name, unet.eval().requires_grad_(False), vae.eval().requires_grad_(False), ddim())
 
 
-def _scheduler() -> Any:
+def ddim() -> Any:
     """DDIM, as the public code has it: an entry of the table a step."""
     from diffusers import DDIMScheduler
 

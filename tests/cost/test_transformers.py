@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from scalecrafter._util.sizes import ImageSize
-from scalecrafter.bench.transformers import TEXT_TOKENS, TransformerCounts, outline_of
 from scalecrafter.cli.app import app
+from scalecrafter.cost.transformers import TEXT_TOKENS, TransformerCounts, outline_of
 from scalecrafter.request.passes import Denoising
 
 WIDTH = 3072

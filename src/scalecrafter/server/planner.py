@@ -1,26 +1,17 @@
-"""Plans as pictures for the page, drawn by another process, because the server does not load torch.
-
-    python -m scalecrafter.ui.planner < questions > answers
-
-Each line of either is JSON; the process ends with its questions, or when there were none for some minutes.
-"""
+"""Plans and costs of pictures, told by another process (`planning_process`), because the server does not load torch."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import select
 import sys
-from typing import Any
+from typing import Any, Literal
 
-from ..errors import ScaleCrafterError
 from ..request.request import Request, RequestError
 
-_IDLE = 180.0
-"""Seconds without a question after which the process gives its memory back."""
+_PROCESS = f"{__package__}.planning_process"
 _PATIENCE = 120.0
-"""Seconds that a plan may take; the first one loads torch."""
+"""Seconds that an answer may take; the first one loads torch."""
 _LONGEST = 4 << 20
 """Bytes of an answer."""
 
@@ -35,35 +26,46 @@ class Planner:
     async def picture(self, request: Request) -> str:
         """The plan of a request as SVG; its `model` is what `load_outline` takes (`RequestError` with why not)."""
         check_has_plan(request)
+        return str((await self._answer("plan", request))["svg"])
+
+    async def cost(self, request: Request) -> dict[str, Any]:
+        """What a picture will take, as `cost.estimate.Cost.as_json` has it (`RequestError` with why it is not known).
+
+        The request's `model` is what `load_outline` takes; its device and dtype are where the picture will be made.
+        """
+        return dict((await self._answer("cost", request))["cost"])
+
+    async def _answer(self, what: Literal["plan", "cost"], request: Request) -> dict[str, Any]:
         async with self._turn:
             try:
-                answer = await asyncio.wait_for(self._ask(request), _PATIENCE)
+                answer = await asyncio.wait_for(self._ask(what, request), _PATIENCE)
             except (TimeoutError, OSError, ValueError) as error:
                 await self._end()
-                raise RequestError(f"the plan could not be drawn ({type(error).__name__}): try again") from None
+                raise RequestError(f"the {what} could not be told ({type(error).__name__}): try again") from None
             except BaseException:  # its answer must not be taken for the next one's
                 await self._end()
                 raise
         if "error" in answer:
             raise RequestError(answer["error"])
-        return str(answer["svg"])
+        return answer
 
     async def close(self) -> None:
         """End the process, if there is one."""
         async with self._turn:
             await self._end()
 
-    async def _ask(self, request: Request) -> dict[str, Any]:
+    async def _ask(self, what: str, request: Request) -> dict[str, Any]:
         if self._process is None or self._process.returncode is not None:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", __spec__.name,
+                sys.executable, "-m", _PROCESS,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
                 limit=_LONGEST,
             )  # fmt: skip
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(request.model_dump_json().encode() + b"\n")
+        question = {"what": what, "request": request.model_dump(mode="json")}
+        process.stdin.write(json.dumps(question).encode() + b"\n")
         await process.stdin.drain()
         answer: dict[str, Any] = json.loads(await process.stdout.readline())
         return answer
@@ -79,28 +81,3 @@ def check_has_plan(request: Request) -> None:
     """Raise `RequestError` for a method other than ScaleCrafter with a recipe or the automatic one."""
     if request.method != "scalecrafter":
         raise RequestError(f"plans are those of the method scalecrafter, not of {request.method!r}: choose it")
-
-
-def _answer(question: str) -> dict[str, Any]:
-    from ..generation.request_plan import plan_of
-    from ..recipes.plan_picture import plan_picture
-
-    request = Request.model_validate_json(question)
-    try:
-        return {"svg": plan_picture(plan_of(request))}
-    except ScaleCrafterError as error:
-        return {"error": " ".join(str(error).split())}
-
-
-def _main() -> None:
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # prints of a library must not mix with the answers
-    while select.select([sys.stdin], [], [], _IDLE)[0]:
-        question = sys.stdin.readline()
-        if not question:
-            return
-        print(json.dumps(_answer(question)), file=answers, flush=True)
-
-
-if __name__ == "__main__":
-    _main()
