@@ -30,8 +30,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "all steps": {"method": "fast", "fast": {"most_steps": 25}},
     "dpm++": {"method": "fast", "fast": {"scheduler": "dpm++"}},
     "guided throughout": {"method": "fast", "fast": {"guided_until": 1.0}},
+    "guided stages": {"method": "fast", "fast": {"stage_guidance": 2.0}},
     "full attention": {"method": "fast", "fast": {"attention": "full"}},
     "windows and phases": {"method": "fast", "fast": {"attention": "windows"}},
+    "stages of 0.3": {"method": "fast", "fast": {"restart": 0.3}},
     "VAE with pooled keys": {"method": "fast", "fast": {"vae_attention": "pooled"}},
 }
 PUBLISHED = {

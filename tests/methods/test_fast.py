@@ -26,7 +26,7 @@ def test_every_lever_changes_the_picture_and_the_scheduler_is_given_back() -> No
     scheduler, before = pipe.scheduler, attributes(pipe.unet)
     levers: tuple[dict[str, Any], ...] = (
         {}, {"most_steps": 2}, {"scheduler": "dpm++"}, {"guided_until": 0.5}, {"attention": "full"},
-        {"attention": "windows"}, {"vae_attention": "pooled"}, {"restart": 0.6},
+        {"attention": "windows"}, {"stage_guidance": 3.0}, {"vae_attention": "pooled"}, {"restart": 0.6},
     )  # fmt: skip
     made = {str(lever): generate(pipe, ask(**lever)).image.tobytes() for lever in levers}
     assert len(set(made.values())) == len(levers)

@@ -30,7 +30,7 @@ LARGER = {"width": 256, "height": 288}
 """Where FLUX.2 needs help, too: above four times its native area."""
 REFUSED = {
     **{(family, method): "cannot start from a picture"
-       for family in ("sana", "flux2") for method in ("cascade", "hires-fix", "hiflow")},
+       for family in ("sana", "flux2") for method in ("cascade", "fast", "hires-fix", "hiflow")},
     ("sana", "attention-scaling"): "attention without a softmax",
 }  # fmt: skip
 GUIDANCE = {
@@ -143,7 +143,7 @@ def test_an_image_and_a_mask_are_redrawn(pipe: Any, tmp_path: Any) -> None:
 
 @pytest.mark.parametrize(
     ("family", "method"),
-    [("flux", method) for method in ("cascade", "upscale", "direct", "scalecrafter")]
+    [("flux", method) for method in ("cascade", "fast", "upscale", "direct", "scalecrafter")]
     + [(family, "cascade") for family in ("chroma", "qwen-image", "z-image", "sd3")],
 )
 def test_a_picture_is_enlarged(method: str, pipe: Any) -> None:
@@ -175,6 +175,8 @@ def test_what_cannot_be_is_refused_by_name(pipes: dict[str, Any], tmp_path: Any)
         generate(pipe, ask("scalecrafter-fixed", **LARGE))
     with pytest.raises(RecipeError, match="levels has no effect with a transformer"):
         generate(pipe, ask("cascade", cascade={"levels": 2}, **LARGE))
+    with pytest.raises(RecipeError, match="attention has no effect with a transformer"):
+        generate(pipe, ask("fast", fast={"attention": "windows"}, **LARGE))
     with pytest.raises(ModelError, match="scheduler 'ddim' is not for flow matching"):
         generate(pipe, ask("direct", scheduler="ddim", **LARGE))
     with pytest.raises(scalecrafter.SizeError, match="VAE factor × the transformer's patch"):

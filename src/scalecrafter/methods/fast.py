@@ -3,7 +3,8 @@
 The levers, each a setting: fewer steps (of a higher order, as a choice) at the native size, guided only in the first
 part (Kynkäänniemi et al. 2024, arXiv 2404.07724); one unguided, re-dilated step at each larger size, as in the cascade;
 there, keys and values pooled (ToDo, arXiv 2402.13573) or windows and phases at the two finest levels of attention;
-and, as a choice, pooled keys in the VAE's attention.
+and, as a choice, pooled keys in the VAE's attention.  On a transformer it is fewer steps and one step a stage, with the
+automatic recipe: the other levers are for U-Nets.
 """
 
 from __future__ import annotations
@@ -28,10 +29,17 @@ if TYPE_CHECKING:
 
     from ..recipes.recipe import Recipe
     from ..request.request import Request
+    from ..transformer.architecture import TransformerArchitecture
     from ..unet.architecture import Architecture
     from .steps.job import PictureJob
 
+    Model = Architecture | TransformerArchitecture
+else:
+    Model = Any
+
 UNGUIDED = 1.0
+FOR_UNETS = ("guided_until", "attention", "vae_attention")
+"""Settings that have no effect with a transformer."""
 
 
 class FastSettings(MethodSettings):
@@ -41,6 +49,7 @@ class FastSettings(MethodSettings):
     scheduler: str | None = Field(default=None, description="where the request names none; null is the model's own")
     guided_until: float = Field(default=0.7, gt=0.0, le=1.0, description="where guidance ends at the native size")
     restart: float = Field(default=0.04, gt=0.0, le=1.0, description="fraction of the trajectory that a stage runs")
+    stage_guidance: float = Field(default=UNGUIDED, ge=0.0, le=100.0, description="scale of the stages; 1: unguided")
     attention: Literal["full", "pooled", "windows"] = Field(
         default="pooled",
         description="of the stages: keys and values pooled 2x2, or windows at the finest level and phases at the next",
@@ -62,7 +71,7 @@ def make(job: PictureJob) -> Image.Image:
     sizes = job.stage_sizes()
     if not sizes:
         return job.picture(job.denoise(**job.from_noise()))
-    settings = job.settings(FastSettings)
+    settings = fast_settings(job.request, job.architecture)
     with _scheduler(job, settings):
         first = replace(job, request=_first(job.request, settings))
         restart = _restart(job.request, settings.restart)
@@ -82,7 +91,7 @@ def enlarge(job: PictureJob, source: Image.Image) -> Image.Image:
     from .steps.enlarging import cut, padded_size
     from .steps.stages import stage_sizes
 
-    request, settings, picture = job.request, job.settings(FastSettings), source
+    request, settings, picture = job.request, fast_settings(job.request, job.architecture), source
     assert request.enlarge is not None
     sizes = stage_sizes(ImageSize(*source.size), job.size, multiple=1)
     restart = _restart(request, settings.restart if request.settings is not None else request.enlarge.creativity)
@@ -96,28 +105,50 @@ def enlarge(job: PictureJob, source: Image.Image) -> Image.Image:
     return picture
 
 
-def passes(request: Request, architecture: Architecture) -> list[Pass]:
+def passes(request: Request, architecture: Model) -> list[Pass]:
     """What the picture is made of."""
     from .steps.stages import native_size, stage_sizes
 
-    settings, last = request.settings_of(FastSettings), size_of(request)
+    settings, last = fast_settings(request, architecture), size_of(request)
     before = native_size(architecture, last)
     sizes = stage_sizes(before, last, architecture.size_multiple)
     if not sizes:
         return [Denoising(last, guides(request)), Decoding(last)]
-    steps, guided = _first(request, settings).steps, settings.guided_until if guides(request) else 0.0
+    steps, until = _first(request, settings).steps, settings.guided_until if guides(request) else 0.0
     found: list[Pass] = [
-        Denoising(before, True, span=(0.0, guided), steps=steps),
-        Denoising(before, False, span=(guided, 1.0), steps=steps),
+        Denoising(before, guided, span=span, steps=steps)
+        for guided, span in ((True, (0.0, until)), (False, (until, 1.0)))
+        if span[0] < span[1]
     ]
     for size in sizes:
         found += [Decoding(before, _vae(architecture, before, settings))]
         found += [Encoding(size, _vae(architecture, size, settings))]
-        recipe, around = _recipe(architecture, size), functools.partial(_attention, settings, architecture)
+        recipe = _recipe(architecture, size)
+        around = None if settings.attention == "full" else functools.partial(_attention, settings, architecture)
         restart = _restart(request, settings.restart)
-        found.append(Denoising(size, False, recipe, strength=restart, around=around))
+        guided = guides(request, settings.stage_guidance)
+        found.append(Denoising(size, guided, recipe, strength=restart, around=around))
         before = size
     return [*found, Decoding(last, _vae(architecture, last, settings))]
+
+
+def fast_settings(request: Request, architecture: Model) -> FastSettings:
+    """The request's levers, or the defaults; `RecipeError` for one that this model has none of."""
+    settings = request.settings_of(FastSettings)
+    if not _is_transformer(architecture):
+        return settings
+    for name in FOR_UNETS:
+        if getattr(settings, name) != FastSettings.model_fields[name].default:
+            from ..errors import RecipeError
+
+            raise RecipeError(f"{name} has no effect with a transformer: leave it out")
+    return settings.model_copy(update={"guided_until": 1.0, "attention": "full"})
+
+
+def _is_transformer(architecture: Model) -> bool:
+    from ..transformer.architecture import TransformerArchitecture
+
+    return isinstance(architecture, TransformerArchitecture)
 
 
 def _first(request: Request, settings: FastSettings) -> Request:
@@ -155,7 +186,7 @@ def _refined(
 
     grid = padded_size(size, job.architecture.size_multiple)
     start = padded(picture.resize(size, Image.Resampling.LANCZOS), grid)
-    recipe = _recipe(job.architecture, grid)
+    recipe = _recipe(job.architecture, grid, pipe.scheduler)
     with ExitStack() as stack:
         stack.enter_context(_attention(settings, job.architecture, pipe))
         if recipe is not None:
@@ -163,8 +194,17 @@ def _refined(
         around = _vae(job.architecture, grid, settings)
         if around is not None:
             stack.enter_context(around(pipe))
-        begun = job.from_image(start, restart, grid)
-        return job.denoise(pipe, progress=bar, guidance_scale=UNGUIDED, negative_prompt="", **begun)
+        begun = job.from_image(start, restart, grid) | _stage_guidance(job.request, settings, pipe)
+        return job.denoise(pipe, progress=bar, **begun)
+
+
+def _stage_guidance(request: Request, settings: FastSettings, pipe: Any) -> dict[str, Any]:
+    """What a stage's call is given of guidance; a model that has learnt its own keeps it."""
+    from ..models.denoisers import unguided
+
+    if settings.stage_guidance > UNGUIDED:
+        return {"guidance_scale": settings.stage_guidance}
+    return {"guidance_scale": unguided(pipe, request.guidance), "negative_prompt": ""}
 
 
 def _decoded(job: PictureJob, latents: Any, pipe: Any, size: ImageSize, settings: FastSettings) -> Image.Image:
@@ -175,7 +215,13 @@ def _decoded(job: PictureJob, latents: Any, pipe: Any, size: ImageSize, settings
         return job.picture(latents, pipe)
 
 
-def _recipe(architecture: Any, size: ImageSize) -> Recipe | None:
+def _recipe(architecture: Any, size: ImageSize, scheduler: Any = None) -> Recipe | None:
+    if _is_transformer(architecture):
+        from ..patching.schedule import shifts_by_size
+        from ..recipes.transformers import automatic_transformer_recipe
+
+        grid = architecture.grid(size.height, size.width)
+        return automatic_transformer_recipe(architecture, grid, shifts_by_size(scheduler))
     from ..recipes.automatic import deep_recipe
 
     return deep_recipe(architecture, architecture.grid_size(size), None, 1.0)
@@ -205,9 +251,11 @@ def _attention(settings: FastSettings, architecture: Any, pipe: Any) -> Iterator
 
 def _vae(architecture: Any, size: ImageSize, settings: FastSettings) -> Any:
     """What is on the VAE at a size; None for nothing."""
+    if settings.vae_attention == "full":
+        return None
     grid = architecture.grid_size(size)
     factor = round(max(grid.height / architecture.native_height, grid.width / architecture.native_width))
-    return None if settings.vae_attention == "full" or factor < 2 else _pooling(factor)
+    return None if factor < 2 else _pooling(factor)
 
 
 @functools.cache
@@ -229,6 +277,5 @@ METHOD = Method(
     make=make,
     enlarge=enlarge,
     passes=passes,
-    models=frozenset({"unet"}),
     settings=FastSettings,
 )
