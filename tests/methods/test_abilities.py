@@ -28,10 +28,10 @@ def test_a_family_starts_from_pictures_where_diffusers_has_a_pipeline_that_does(
 def test_what_can_be_asked_of_each_kind_of_model() -> None:
     unet, flux, sana = (facts_of(read_model(make())) for make in (tiny_sd_pipeline, WHOLE["flux"], WHOLE["sana"]))
     assert set(unet.methods_for("create")) == METHODS.keys() - {"hiflow"}
-    assert set(flux.methods_for("create")) == METHODS.keys() - {"fast", "hidiffusion"}
+    assert set(flux.methods_for("create")) == METHODS.keys() - {"hidiffusion"}
     assert {"cascade", "scalecrafter"} <= set(flux.methods_for("enlarge"))
     assert "cascade" not in flux.methods_for("edit")  # it starts from no picture of its reader
     assert sana.methods_for("edit") == ()
     assert sana.methods_for("enlarge") == ("upscale",)
-    assert not {"cascade", "hires-fix", "hiflow", "attention-scaling"} & set(sana.methods_for("create"))
+    assert not {"cascade", "fast", "hires-fix", "hiflow", "attention-scaling"} & set(sana.methods_for("create"))
     assert methods_for("create", kind_of(read_model(tiny_sd_pipeline()))) == unet.methods_for("create")

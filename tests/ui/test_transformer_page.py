@@ -68,13 +68,13 @@ def test_the_page_offers_what_the_model_can_do(page: Any, tmp_path: Path) -> Non
     def offered(name: str) -> list[str]:
         return page.locator(f"#{name} option").evaluate_all("all => all.map(one => one.value)")  # type: ignore[no-any-return]
 
-    assert {"fast", "hidiffusion"} <= set(offered("method"))
+    assert {"cascade", "hidiffusion"} <= set(offered("method"))
     assert "hiflow" not in offered("method")
-    page.select_option("#method", "fast")
+    page.select_option("#method", "hidiffusion")
     page.select_option("#model", "flux")
     assert page.locator("#method").input_value() == "scalecrafter"
     assert "hiflow" in offered("method")
-    assert not {"fast", "hidiffusion"} & set(offered("method"))
+    assert "hidiffusion" not in offered("method")
     assert offered("scheduler") == ["", "euler"]
     assert all(name in ("automatic", "own") or name.startswith("flux") for name in offered("recipe"))
     assert page.locator("#guidance").get_attribute("placeholder") == "3.5"
