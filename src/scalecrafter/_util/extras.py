@@ -20,6 +20,7 @@ PACKAGES = {
         "prometheus_client": "prometheus-client",
     },
     "batch": {"pyarrow": "pyarrow", "fsspec": "fsspec"},
+    "lora": {"peft": "peft"},
     "heic": {"pillow_heif": "pillow-heif"},
     "ray": {"ray": "Ray"},
 }  # fmt: skip

@@ -3,8 +3,8 @@
 The levers, each a setting: fewer steps (of a higher order, as a choice) at the native size, guided only in the first
 part (Kynkäänniemi et al. 2024, arXiv 2404.07724); one unguided, re-dilated step at each larger size, as in the cascade;
 there, keys and values pooled (ToDo, arXiv 2402.13573) or windows and phases at the two finest levels of attention;
-and, as a choice, pooled keys in the VAE's attention.  On a transformer it is fewer steps and one step a stage, with the
-automatic recipe: the other levers are for U-Nets.
+and, as a choice, pooled keys in the VAE's attention.  With a distilled LoRA fewer steps still,
+unguided.  On a transformer it is fewer steps and one step a stage, with the automatic recipe: the rest is for U-Nets.
 """
 
 from __future__ import annotations
@@ -14,15 +14,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from math import ceil
-from typing import TYPE_CHECKING, Any, Literal
-
-from pydantic import Field, field_validator
+from typing import TYPE_CHECKING, Any
 
 from .._util.sizes import ImageSize
-from .._util.text import unknown
-from ..request.methods import Method, MethodSettings
+from ..request.methods import Method
 from ..request.passes import Decoding, Denoising, Encoding, Pass, guides, size_of
-from ..request.schedulers import SCHEDULERS
+from .fast_settings import RESTART, UNGUIDED, FastSettings, fast_settings, is_transformer
+from .steps.distilled import distilled
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,51 +35,25 @@ if TYPE_CHECKING:
 else:
     Model = Any
 
-UNGUIDED = 1.0
-FOR_UNETS = ("guided_until", "attention", "vae_attention")
-"""Settings that have no effect with a transformer."""
-
-
-class FastSettings(MethodSettings):
-    """The levers of the method fast."""
-
-    most_steps: int = Field(default=14, ge=1, description="steps at the native size, where the request has more")
-    scheduler: str | None = Field(default=None, description="where the request names none; null is the model's own")
-    guided_until: float = Field(default=0.7, gt=0.0, le=1.0, description="where guidance ends at the native size")
-    restart: float = Field(default=0.04, gt=0.0, le=1.0, description="fraction of the trajectory that a stage runs")
-    stage_guidance: float = Field(default=UNGUIDED, ge=0.0, le=100.0, description="scale of the stages; 1: unguided")
-    attention: Literal["full", "pooled", "windows"] = Field(
-        default="pooled",
-        description="of the stages: keys and values pooled 2x2, or windows at the finest level and phases at the next",
-    )
-    vae_attention: Literal["full", "pooled"] = Field(
-        default="full", description="pooled: keys and values pooled to the native grid, approximate"
-    )
-
-    @field_validator("scheduler")
-    @classmethod
-    def _known_scheduler(cls, value: str | None) -> str | None:
-        if value is None or value in SCHEDULERS:
-            return value
-        raise ValueError(unknown("scheduler", value, SCHEDULERS))
+_LONGEST_TABLE = 50
+"""Steps of a trajectory that LCM's scheduler has at most."""
 
 
 def make(job: PictureJob) -> Image.Image:
     """The picture; at the native size it is direct inference."""
-    sizes = job.stage_sizes()
-    if not sizes:
+    sizes, settings = job.stage_sizes(), fast_settings(job.request, job.architecture)
+    if not sizes and settings.lora is None:
         return job.picture(job.denoise(**job.from_noise()))
-    settings = fast_settings(job.request, job.architecture)
-    with _scheduler(job, settings):
+    with distilled(job.pipe, settings.lora), _scheduler(job, settings):
         first = replace(job, request=_first(job.request, settings))
-        restart = _restart(job.request, settings.restart)
-        bars = job.progress_of_steps([first.table_length(), *[job.table_length(restart)] * len(sizes)])
-        guided = _guided_steps(first.table_length(), settings) if guides(job.request) else None
-        latents = first.denoise(progress=bars[0], guided_steps=guided, **first.from_noise(job.native_size))
-        pipe, size = job.image_to_image(), job.native_size
+        later, restart = _later(job, settings, settings.restart or RESTART)
+        bars = job.progress_of_steps([first.table_length(), *[later.table_length(restart)] * len(sizes)])
+        start = first.from_noise(job.native_size) | _first_guidance(first, settings)
+        latents = first.denoise(progress=bars[0], **start)
+        pipe, size = job.image_to_image() if sizes else job.pipe, job.native_size
         for bar, larger in zip(bars[1:], sizes, strict=True):
             picture = _decoded(job, latents, pipe, size, settings)
-            latents = _refined(job, pipe, picture, larger, restart, settings, bar)
+            latents = _refined(later, pipe, picture, larger, restart, settings, bar)
             size = larger
         return _decoded(job, latents, pipe, size, settings)
 
@@ -94,13 +66,13 @@ def enlarge(job: PictureJob, source: Image.Image) -> Image.Image:
     request, settings, picture = job.request, fast_settings(job.request, job.architecture), source
     assert request.enlarge is not None
     sizes = stage_sizes(ImageSize(*source.size), job.size, multiple=1)
-    restart = _restart(request, settings.restart if request.settings is not None else request.enlarge.creativity)
-    with _scheduler(job, settings):
+    with distilled(job.pipe, settings.lora), _scheduler(job, settings):
+        later, restart = _later(job, settings, settings.restart or request.enlarge.creativity)
         pipe = job.image_to_image()
-        bars = job.progress_of_steps([job.table_length(restart)] * len(sizes))
+        bars = job.progress_of_steps([later.table_length(restart)] * len(sizes))
         for bar, size in zip(bars, sizes, strict=True):
             grid = padded_size(size, job.architecture.size_multiple)
-            latents = _refined(job, pipe, picture, size, restart, settings, bar)
+            latents = _refined(later, pipe, picture, size, restart, settings, bar)
             picture = cut(_decoded(job, latents, pipe, grid, settings), size)
     return picture
 
@@ -112,9 +84,11 @@ def passes(request: Request, architecture: Model) -> list[Pass]:
     settings, last = fast_settings(request, architecture), size_of(request)
     before = native_size(architecture, last)
     sizes = stage_sizes(before, last, architecture.size_multiple)
-    if not sizes:
+    if not sizes and settings.lora is None:
         return [Denoising(last, guides(request)), Decoding(last)]
-    steps, until = _first(request, settings).steps, settings.guided_until if guides(request) else 0.0
+    guides_first = guides(request) and settings.lora is None
+    steps, until = _first(request, settings).steps, settings.guided_until if guides_first else 0.0
+    table, restart = _table(request, settings, settings.restart or RESTART)
     found: list[Pass] = [
         Denoising(before, guided, span=span, steps=steps)
         for guided, span in ((True, (0.0, until)), (False, (until, 1.0)))
@@ -125,35 +99,23 @@ def passes(request: Request, architecture: Model) -> list[Pass]:
         found += [Encoding(size, _vae(architecture, size, settings))]
         recipe = _recipe(architecture, size)
         around = None if settings.attention == "full" else functools.partial(_attention, settings, architecture)
-        restart = _restart(request, settings.restart)
         guided = guides(request, settings.stage_guidance)
-        found.append(Denoising(size, guided, recipe, strength=restart, around=around))
+        found.append(Denoising(size, guided, recipe, strength=restart, steps=table, around=around))
         before = size
     return [*found, Decoding(last, _vae(architecture, last, settings))]
 
 
-def fast_settings(request: Request, architecture: Model) -> FastSettings:
-    """The request's levers, or the defaults; `RecipeError` for one that this model has none of."""
-    settings = request.settings_of(FastSettings)
-    if not _is_transformer(architecture):
-        return settings
-    for name in FOR_UNETS:
-        if getattr(settings, name) != FastSettings.model_fields[name].default:
-            from ..errors import RecipeError
-
-            raise RecipeError(f"{name} has no effect with a transformer: leave it out")
-    return settings.model_copy(update={"guided_until": 1.0, "attention": "full"})
-
-
-def _is_transformer(architecture: Model) -> bool:
-    from ..transformer.architecture import TransformerArchitecture
-
-    return isinstance(architecture, TransformerArchitecture)
-
-
 def _first(request: Request, settings: FastSettings) -> Request:
     """The request of the native picture."""
-    return request.changed(steps=min(request.steps, settings.most_steps))
+    return request.changed(steps=min(request.steps, settings.native_steps))
+
+
+def _first_guidance(first: PictureJob, settings: FastSettings) -> dict[str, Any]:
+    """What the call for the native picture is given of guidance."""
+    if settings.lora is not None:
+        return {"guidance_scale": UNGUIDED}
+    steps = _guided_steps(first.table_length(), settings) if guides(first.request) else None
+    return {"guided_steps": steps}
 
 
 def _guided_steps(length: int, settings: FastSettings) -> int | None:
@@ -161,17 +123,39 @@ def _guided_steps(length: int, settings: FastSettings) -> int | None:
     return None if steps >= length else steps
 
 
-def _restart(request: Request, asked: float) -> float:
+def _table(request: Request, settings: FastSettings, asked: float) -> tuple[int, float]:
+    """The steps of the whole trajectory in a stage, and the fraction of it that the stage runs: one step at least.
+
+    The few steps of a LoRA would begin a stage much too early, so its table has as many as one step of it takes.
+    """
     from .steps.stages import at_least_one_step
 
-    return at_least_one_step(asked, request.steps)
+    steps = request.steps
+    if settings.lora is not None:
+        steps = min(max(settings.native_steps, ceil(1 / asked - 1e-9) if asked > 0 else 1), _LONGEST_TABLE)
+    return steps, at_least_one_step(asked, steps)
+
+
+def _later(job: PictureJob, settings: FastSettings, asked: float) -> tuple[PictureJob, float]:
+    """The job of a stage, and the fraction of the trajectory that it runs."""
+    steps, restart = _table(job.request, settings, asked)
+    return replace(job, request=job.request.changed(steps=steps)), restart
+
+
+def check(request: Request) -> None:
+    """Refuse a negative prompt where nothing is guided."""
+    if request.settings_of(FastSettings).lora is not None and request.negative:
+        raise ValueError("a distilled LoRA runs without guidance, so a negative prompt has no effect: leave it out")
 
 
 @contextmanager
 def _scheduler(job: PictureJob, settings: FastSettings) -> Iterator[None]:
     from ..models.schedulers import using_scheduler
 
-    with using_scheduler(job.pipe, None if job.request.scheduler else settings.scheduler, job.request.seed):
+    name, changed = settings.scheduler, {}
+    if name is None and settings.distillation is not None:
+        name, changed = settings.distillation.scheduler, dict(settings.distillation.scheduler_settings)
+    with using_scheduler(job.pipe, None if job.request.scheduler else name, job.request.seed, **changed):
         yield
 
 
@@ -216,7 +200,7 @@ def _decoded(job: PictureJob, latents: Any, pipe: Any, size: ImageSize, settings
 
 
 def _recipe(architecture: Any, size: ImageSize, scheduler: Any = None) -> Recipe | None:
-    if _is_transformer(architecture):
+    if is_transformer(architecture):
         from ..patching.schedule import shifts_by_size
         from ..recipes.transformers import automatic_transformer_recipe
 
@@ -277,5 +261,6 @@ METHOD = Method(
     make=make,
     enlarge=enlarge,
     passes=passes,
+    check=check,
     settings=FastSettings,
 )

@@ -41,8 +41,10 @@ _FLOW_CLASSES = {"euler": "FlowMatchEulerDiscreteScheduler"}
 """Of those, what follows the straight paths of flow matching."""
 
 
-def make_scheduler(name: str, like: Any) -> Any:
+def make_scheduler(name: str, like: Any, **changed: Any) -> Any:
     """The scheduler of that short name, with the noise schedule and prediction type of the scheduler `like`.
+
+    `changed` are further settings of its configuration.
 
     Raises:
         ModelError: for one that the model's kind of schedule has none of.
@@ -59,7 +61,7 @@ def make_scheduler(name: str, like: Any) -> Any:
             )
         class_name, settings = _FLOW_CLASSES[name], {"shift": like.config.get("flow_shift", like.config.get("shift"))}
     with quiet():
-        return getattr(diffusers, class_name).from_config({**like.config, **settings})
+        return getattr(diffusers, class_name).from_config({**like.config, **settings, **changed})
 
 
 def is_flow(scheduler: Any) -> bool:
@@ -68,14 +70,16 @@ def is_flow(scheduler: Any) -> bool:
 
 
 @contextmanager
-def using_scheduler(pipe: Any, name: str | None, seed: int | None = None) -> Iterator[None]:
+def using_scheduler(pipe: Any, name: str | None, seed: int | None = None, **changed: Any) -> Iterator[None]:
     """Run a pipeline with the scheduler of that short name (None: its own), and give it its own back.
+
+    `changed` are further settings of its configuration.
 
     `seed` is for a scheduler that draws its noise from a seed instead of the pipeline's generator (DPM++ SDE).
     """
     own = pipe.scheduler
     if name is not None:
-        pipe.scheduler = make_scheduler(name, own)
+        pipe.scheduler = make_scheduler(name, own, **changed)
     try:
         with _seeded(pipe.scheduler, seed):
             yield

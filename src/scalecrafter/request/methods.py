@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module, metadata
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -40,6 +40,17 @@ class MethodSettings(BaseModel):
     """The base of a method's own settings.  In a request they stand under the method's name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    not_from_clients: ClassVar[frozenset[str]] = frozenset()
+    """Settings that a client of a server may not give: they name files or models, or mean nothing without one."""
+
+    @classmethod
+    def schema_for_clients(cls) -> dict[str, Any]:
+        """The JSON schema of the settings that a client of a server may give."""
+        schema = cls.model_json_schema()
+        schema["properties"] = {
+            name: value for name, value in schema.get("properties", {}).items() if name not in cls.not_from_clients
+        }
+        return schema
 
     @property
     def label(self) -> str:

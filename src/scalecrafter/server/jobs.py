@@ -79,8 +79,8 @@ class Jobs:
         """
         self.check_model(request.model)
         self.settings.limits.check(request, pictures)
-        recipe = without_files(request.recipe)
-        request = request.changed(recipe=recipe, dtype=self.settings.dtype, device=self.settings.device)
+        request = without_files(request)
+        request = request.changed(dtype=self.settings.dtype, device=self.settings.device)
         uploads = {
             field: files[field] if field in files else _read(field, getattr(request, field))
             for field in PICTURE_FIELDS
@@ -183,8 +183,22 @@ def _is_being_made(job: ServerJob) -> bool:
     return any(picture.status == "running" for picture in job.pictures)
 
 
-def without_files(recipe: str | None) -> str | None:
-    """A client's recipe: a shipped name, "none", "auto" or TOML text, but never a path (`RecipeError`)."""
+def without_files(request: Request) -> Request:
+    """A client's request, in which nothing names a file of the server.
+
+    Its recipe is a shipped name, "none", "auto" or TOML text; a method's own settings name no file or model.
+
+    Raises:
+        RecipeError, RequestError: for one that does, whether that file exists or not.
+    """
+    settings = request.settings
+    for name in sorted(settings.not_from_clients) if settings is not None else ():
+        if getattr(settings, name) is not None:
+            raise RequestError(f"{request.method}.{name} is for the one who runs this server: leave it out")
+    return request.changed(recipe=_recipe_without_files(request.recipe))
+
+
+def _recipe_without_files(recipe: str | None) -> str | None:
     if recipe is None or recipe == "auto":
         return None
     if recipe == DIRECT or recipe in shipped_recipes():

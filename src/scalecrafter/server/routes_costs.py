@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
@@ -40,8 +40,5 @@ async def estimate(request: Request, service: TheService) -> Estimate:
     asked = service.parse(await read_json(request)).request
     service.jobs.check_model(asked.model)
     settings.limits.check(asked)
-    known: dict[str, Any] = {
-        "model": settings.models[asked.model], "recipe": without_files(asked.recipe), "dtype": settings.dtype,
-        "device": settings.device,
-    }  # fmt: skip
-    return Estimate.model_validate(await service.planner.cost(asked.changed(**known)))
+    where = {"model": settings.models[asked.model], "dtype": settings.dtype, "device": settings.device}
+    return Estimate.model_validate(await service.planner.cost(without_files(asked).changed(**where)))

@@ -67,7 +67,7 @@ def _properties() -> dict[str, Any]:
     definitions = schema.get("$defs", {})
     own = {name: _inlined(schema["properties"][name], definitions) for name in ("prompt", "model", *OWN)}
     own |= {
-        name: _inlined(kind := METHODS[name].settings.model_json_schema(), kind.get("$defs", {}))  # type: ignore[union-attr]
+        name: _inlined(kind := METHODS[name].settings.schema_for_clients(), kind.get("$defs", {}))  # type: ignore[union-attr]
         for name in SETTINGS
     }
     for plain in own.values():

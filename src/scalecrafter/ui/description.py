@@ -85,5 +85,5 @@ def _method(method: Method) -> dict[str, Any]:
         "hint": method.plain or method.summary,
         "takes": sorted(method.takes),
         "strength": method.default_strength,
-        "settings": None if method.settings is None else method.settings.model_json_schema(),
+        "settings": None if method.settings is None else method.settings.schema_for_clients(),
     }

@@ -65,7 +65,7 @@ class WebPage:
         asked = parse_images_request(await read_json(request), settings.default_model).request
         self._jobs.check_model(asked.model)
         settings.limits.check(asked)
-        asked = asked.changed(model=settings.models[asked.model], recipe=without_files(asked.recipe))
+        asked = without_files(asked).changed(model=settings.models[asked.model])
         return {"svg": await self._planner.picture(asked)}
 
     async def _send_file(self, request: Request) -> Response:
