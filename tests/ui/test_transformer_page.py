@@ -56,6 +56,22 @@ def test_what_it_cannot_do_is_refused_at_once(site: Running, asked: dict[str, An
     assert error["param"] == param
 
 
+def test_a_job_that_says_no_guidance_has_the_models_own(site: Running) -> None:
+    given = {"model": "flux", "prompt": "a fox", "steps": 1, "size": "128x128"}
+    bodies = (given, {**given, "guidance": 7.5})
+    made = [site.finished(site.http.post("/v1/jobs", json=body).json()["id"]) for body in bodies]
+    assert [job["request"]["guidance"] for job in made] == [3.5, 7.5]
+
+
+def test_it_has_a_cost(site: Running) -> None:
+    given = {"model": "flux", "prompt": "a fox", "steps": 4, "size": "128x128", "method": "cascade"}
+    told = site.http.post("/v1/estimate", json=given)
+    assert told.status_code == 200, told.text
+    assert told.json()["flops"] > 0
+    given["size"] = "256x256"
+    assert site.http.post("/v1/estimate", json=given).json()["flops"] > 4 * told.json()["flops"]
+
+
 def test_what_only_its_worker_finds_fails_with_the_reason(site: Running) -> None:
     given = {"prompt": "a fox", "steps": 2, "size": "256x256", "method": "cascade", "cascade": {"levels": 2}}
     given["model"] = "flux"

@@ -260,14 +260,17 @@ class Request(BaseModel):
             raise RequestError(f"{source}: {explain(error, _settings_at)}") from None
 
     def changed(self, **values: Any) -> Request:
-        """A copy with other values, validated again (`RequestError`)."""
+        """A copy with other values, validated again (`RequestError`).  A guidance that was left open stays so."""
         data = self.model_dump() | values
         if named(values.get("method", self.method))[0] != self.method:
             data.pop(self.method, None)  # its settings
         for picture, known in (("image", "image_sha256"), ("mask", "mask_sha256")):
             if picture in values and known not in values:
                 data[known] = None
-        return Request.from_mapping(data)
+        copy = Request.from_mapping(data)
+        if "guidance" not in self.model_fields_set | values.keys():
+            copy.model_fields_set.discard("guidance")
+        return copy
 
     def digest(self) -> str:
         """SHA-256 of what is asked for: the name of a request.

@@ -107,6 +107,23 @@ class Jobs:
         limit = self.settings.limits.queue
         return self.store.add(request, pictures, limit, tuple(names.values()), repeat_key, write_uploads, client)[0]
 
+    def planned(self, request: Request) -> Request:
+        """A request that is drawn from a prompt, settled as far as its model is known, for its plan or its cost.
+
+        It names the model by where it is, and the server's device and dtype.
+
+        Raises:
+            RequestError, RecipeError, SizeError, LimitError, UnknownModelError: what is wrong with it.
+        """
+        self.check_model(request.model)
+        self.settings.limits.check(request)
+        request, facts = without_files(request), self.store.facts(request.model)
+        if facts is not None:
+            request = facts.settle(request)
+            self.settings.limits.check(request)
+        where = self.settings.models[request.model]
+        return request.changed(model=where, dtype=self.settings.dtype, device=self.settings.device)
+
     def check_model(self, name: str) -> None:
         """Raise `UnknownModelError`, with the names of the models, for a model that is not served."""
         if name in self.settings.models:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request
@@ -9,7 +10,6 @@ from pydantic import BaseModel
 
 from . import spec
 from .bodies import read_json
-from .jobs import without_files
 from .service import Service, the_service
 
 router = APIRouter(responses=spec.ERRORS)
@@ -36,9 +36,6 @@ class Estimate(BaseModel):
 @router.post("/v1/estimate", openapi_extra=spec.GENERATION_BODY)
 async def estimate(request: Request, service: TheService) -> Estimate:
     """What a picture of this request will take; nothing is made. The first answer takes some seconds."""
-    settings = service.settings
-    asked = service.parse(await read_json(request)).request
-    service.jobs.check_model(asked.model)
-    settings.limits.check(asked)
-    where = {"model": settings.models[asked.model], "dtype": settings.dtype, "device": settings.device}
-    return Estimate.model_validate(await service.planner.cost(without_files(asked).changed(**where)))
+    given = service.parse(await read_json(request)).request
+    asked = await asyncio.to_thread(service.jobs.planned, given)
+    return Estimate.model_validate(await service.planner.cost(asked))

@@ -16,7 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 from ..server.bodies import read_json
 from ..server.failures import ApiError, install
 from ..server.images_schema import parse_images_request
-from ..server.jobs import Jobs, without_files
+from ..server.jobs import Jobs
 from ..server.planner import Planner
 from .description import describe
 
@@ -61,11 +61,8 @@ class WebPage:
 
     async def _plan(self, request: Request) -> dict[str, str]:
         """The plan of a body as `POST /v1/jobs` takes it, as SVG."""
-        settings = self._jobs.settings
-        asked = parse_images_request(await read_json(request), settings.default_model).request
-        self._jobs.check_model(asked.model)
-        settings.limits.check(asked)
-        asked = without_files(asked).changed(model=settings.models[asked.model])
+        given = parse_images_request(await read_json(request), self._jobs.settings.default_model).request
+        asked = await asyncio.to_thread(self._jobs.planned, given)
         return {"svg": await self._planner.picture(asked)}
 
     async def _send_file(self, request: Request) -> Response:
