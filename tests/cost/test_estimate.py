@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +191,31 @@ def test_a_cost_without_a_usable_device_tells_its_work() -> None:
     assert (
         str(Cost(None, False, 49_222 * 10**12, 5 << 30, False)) == "49.2 PFLOP of work; 5.00 GiB of memory, estimated"
     )
+
+
+def test_a_full_disk_leaves_nothing_half_written(pipe: Any, folder: Path, cache: Path) -> None:
+    """The system refuses to let any file grow beyond ten bytes."""
+    resource = pytest.importorskip("resource")
+    slow(pipe, ask(folder), 1.0)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        slow(pipe, ask(folder), 2.0)
+        slow(pipe, ask(folder, 128), 2.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.suffix for path in cache.rglob("*") if path.is_file()] == [".json"]
+    assert Estimator().cost(ask(folder)).seconds == pytest.approx(1.0)
+
+
+def test_several_that_write_and_remove_at_once_leave_whole_files(
+    pipe: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timings, "_MOST", 3)
+    place, sides = place_of(pipe, pipe.device, torch.float32), (64, 128, 192, 256, 320, 384)
+    with ThreadPoolExecutor(4) as pool:
+        for _ in pool.map(lambda number: slow(pipe, ask(folder, sides[number % 6]), 1.0 + number), range(60)):
+            assert all(picture.seconds >= 1.0 for picture in known_pictures(place))
+    slow(pipe, ask(folder, 448), 99.0)
+    assert known_pictures(place)[0].seconds == 99.0
+    assert len(known_pictures(place)) == 3
