@@ -116,6 +116,7 @@ export class Form extends EventTarget {
   /** Go to another tab: its own prompt, method and size, and what all tabs share. */
   show(tab) {
     const { defaults } = this.#known;
+    if (tab !== this.tab) document.querySelector(".fields").scrollTop = 0;
     this.tab = tab;
     document.body.dataset.tab = tab;
     $("panel").setAttribute("aria-labelledby", `tab-${tab}`);
@@ -302,6 +303,7 @@ export class Form extends EventTarget {
       settings: { ...this.#values.settings, [method]: request[method] ?? {} },
     };
     this.show(tab);
+    document.querySelector(".fields").scrollTop = 0;
     this.dispatchEvent(new Event("change"));
     return notes;
   }
