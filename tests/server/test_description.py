@@ -16,7 +16,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from tests.support.running_server import Running
 
 EXAMPLES = 12
-OPERATIONS = 19
+OPERATIONS = 20
 
 
 @pytest.fixture(scope="session")

@@ -34,10 +34,16 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         503: "the server is stopping; the job is kept",
     }.items()
 }
-STREAMED: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "the pictures, or a stream"}
+_EVENT = {
+    "type": "object",
+    "description": "one server-sent event; its data is JSON",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["event", "data"],
 }
-EVENTS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"schema": _EVENT}}, "description": "the pictures, or a stream"}
+}
+EVENTS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": _EVENT}}}}
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
 
 
