@@ -79,6 +79,12 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    """Servers are processes of their own, and would go on for ever."""
+    if servers := sys.modules.get("tests.support.running_server"):
+        servers.kill_what_was_left()
+
+
 def process_state() -> dict[str, Any]:
     """What belongs to the whole process, and what a test could leave changed for the next one."""
     state: dict[str, Any] = {

@@ -87,7 +87,7 @@ def test_ctrl_c_leaves_what_is_made_and_says_how_to_go_on(model: str, tmp_path: 
             break
         signal.sigtimedwait([], 0.05)
     process.send_signal(signal.SIGTERM)  # as Ctrl-C, and as a cluster does it
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=300)
     assert (process.returncode, out) == (1, "")
     made = pictures(Path("out"))
     assert 2 <= len(made) < 200

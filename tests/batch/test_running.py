@@ -51,7 +51,7 @@ def test_a_killed_batch_goes_on_and_makes_the_missing_pictures_alone(model: str,
     assert process.stdout is not None
     message = [process.stdout.readline().strip() for _ in range(5)]
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     before = times(out)
     assert {f"{name}.png" for name in message} <= set(before)
     assert 5 <= len(before) < 12

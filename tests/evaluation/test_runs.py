@@ -99,7 +99,7 @@ def test_a_stopped_run_goes_on_and_is_as_if_it_had_not_been_stopped(tmp_path: Pa
     assert process.stdout is not None
     told = [process.stdout.readline() for _ in range(7)]
     process.send_signal(how)
-    rest = process.communicate(timeout=60)[0]
+    rest = process.communicate(timeout=300)[0]
     told += rest.splitlines()
     before = snapshot(tmp_path / "stopped")
     assert len(told) <= len(before) <= len(told) + 1 < 60  # one may have been safe but not yet told of
@@ -124,7 +124,7 @@ def test_a_full_disk_ends_the_run_and_the_picture_counts_as_not_made(tmp_path: P
     process = start(
         tmp_path / "full", 2, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
     )
-    errors = process.communicate(timeout=60)[1]
+    errors = process.communicate(timeout=300)[1]
     assert process.returncode == 1
     assert "cannot write" in errors
     assert not list((tmp_path / "full").rglob("*.png"))

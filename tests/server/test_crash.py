@@ -37,7 +37,7 @@ def test_ten_accepted_pictures_are_made_once_each_though_the_server_is_killed(ti
     # Told to end, it finishes the picture that it is at, keeps the rest, and says so to who waits for it.
     rest = second.submit(n=6, steps=12)["id"]
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(httpx.post, f"{second.url}/v1/images/generations", json={"prompt": "a cat"}, timeout=60)
+        waiting = pool.submit(httpx.post, f"{second.url}/v1/images/generations", json={"prompt": "a cat"}, timeout=300)
         eventually(lambda: second.figure("pictures_accepted_total") == TEN + 6 + 1)
         eventually(lambda: second.job(rest)["pictures"][0]["step"])
         assert second.stop() == 0
@@ -64,7 +64,7 @@ print(*(status for status, in rows))
 def test_a_server_that_cannot_work_says_why_and_ends(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "scalecrafter", "serve", "--port", "0", "--data", str(tmp_path / "data")]
     ended = subprocess.run(
-        [*command, "--model", "/nowhere/model"], capture_output=True, text=True, timeout=90, check=False
+        [*command, "--model", "/nowhere/model"], capture_output=True, text=True, timeout=300, check=False
     )
     assert ended.returncode == 2
     assert "scalecrafter: there is no model '/nowhere/model'" in ended.stderr

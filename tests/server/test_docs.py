@@ -24,7 +24,7 @@ def test_the_examples_work_as_they_are_typed(server: Running, tmp_path: Path) ->
         command = ["bash", "-e", "-o", "pipefail", "-c"] if kind == "sh" else [sys.executable, "-c"]
         ran = subprocess.run(
             [*command, text.replace(DOCUMENTED, server.url)],
-            cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False,
+            cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         assert ran.returncode == 0, ran.stderr
         assert "error" not in ran.stdout.replace('"error":null', "").replace('"error": null', ""), ran.stdout

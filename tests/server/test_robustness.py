@@ -111,7 +111,7 @@ def test_fifty_clients_at_once_are_all_answered_and_memory_stays_flat(server: Ru
         return answer.status_code
 
     async def round_of_all() -> Counter[int]:
-        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=300) as client:
             return Counter(await asyncio.gather(*(one(client, seed) for seed in range(CLIENTS))))
 
     memory: list[list[int]] = []

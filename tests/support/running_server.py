@@ -20,8 +20,18 @@ SRC = Path(scalecrafter.__file__).parents[1]
 SMALL = {"size": "128x128", "steps": 1}
 """The quickest picture of the tiny model."""
 
+STARTED: list[subprocess.Popen[str]] = []
+"""Every server of this process, so that a test which fails before it stops its own leaves none behind."""
 
-def eventually(holds: Callable[[], Any], seconds: float = 90.0, every: float = 0.05) -> Any:
+
+def kill_what_was_left() -> None:
+    """SIGKILL to servers that no test has stopped, and to their workers."""
+    for process in STARTED:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def eventually(holds: Callable[[], Any], seconds: float = 300.0, every: float = 0.05) -> Any:
     """What `holds` returns, as soon as it is something; an error after that time."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
@@ -48,10 +58,11 @@ class Running:
                 start_new_session=True,
                 env={**os.environ, "PYTHONPATH": str(SRC)},
             )
+        STARTED.append(self.process)
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().strip()
         assert self.url.startswith("http://127.0.0.1:"), self.log.read_text()
-        self.http = httpx.Client(base_url=self.url, timeout=60)
+        self.http = httpx.Client(base_url=self.url, timeout=300)
         eventually(self._answers)
 
     def _answers(self) -> bool:
@@ -117,7 +128,7 @@ class Running:
 
     def _gone(self) -> int:
         self.http.close()
-        code = self.process.wait(90)
+        code = self.process.wait(300)
         assert self.process.stdout is not None
         self.process.stdout.close()
         return code

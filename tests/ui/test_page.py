@@ -305,7 +305,7 @@ def test_another_browser_sees_none_of_the_pictures(page: Any, chromium: Any, sit
 def test_the_plan_is_drawn_as_it_is_made(page: Any) -> None:
     page.locator("#more > summary").click()
     page.locator("#plan-open").click()
-    page.wait_for_selector("#plan-body svg", timeout=60_000)
+    page.wait_for_selector("#plan-body svg", timeout=300_000)
     told = page.locator("#plan-body svg").text_content()
     assert "256×256 pixels in 25 steps" in told
     assert "trained at 128×128" in told
