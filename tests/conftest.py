@@ -37,7 +37,7 @@ FIXTURES = {
     "smoke_observer": "training",
 }
 """Costly fixtures, with the mark of the tests that use them. Each is made in one worker alone."""
-EVERY = 7
+EVERY = 9
 """Of `sampled` tests (the cases of one, or all of a module) `make quick` takes the first of so many.
 
 Odd, so that of two kinds both come up.

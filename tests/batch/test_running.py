@@ -172,6 +172,7 @@ def test_a_model_that_makes_nan_fails_with_its_reason_and_another_model_works(mo
     assert "NaN" in str(notes.rows[0].error)
 
 
+@pytest.mark.slow
 def test_requests_of_one_shape_made_together_are_the_pictures_they_are_alone(model: str, tmp_path: Path) -> None:
     lines = [*foxes(3), {"prompt": "wide", "size": "128x64"}, {"prompt": "up", "method": "upscale"}, *foxes(5)[3:]]
     for line in lines:

@@ -184,6 +184,7 @@ def test_compare_with_nothing_to_compare_is_wrong_use(model: str, direct: tuple[
     assert "another recipe" in complaint(run("compare", "a fox", "--model", model, *direct, code=2))
 
 
+@pytest.mark.slow
 def test_plan_prints_what_the_library_plans(model: str) -> None:
     expected = scalecrafter.plan(tiny_sd_pipeline(layers_per_block=1), height=512, width=256, num_inference_steps=7)
     plan, _, cost = run("plan", "--model", model, "--size", "256x512", "--steps", "7").stdout.partition("\n\nA picture")

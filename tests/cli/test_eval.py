@@ -164,6 +164,7 @@ def test_what_cannot_be_joined_is_refused_in_a_line(model: str) -> None:
         assert not list(Path(folder).rglob("*.png"))
 
 
+@pytest.mark.slow
 def test_report_only_looks_at_the_pictures_that_are_there(model: str) -> None:
     run(*arguments(model, "--method", "direct"))
     Path("run/report.md").unlink()

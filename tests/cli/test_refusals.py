@@ -155,6 +155,7 @@ def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answer]:
     return answers
 
 
+@pytest.mark.xdist_group("refusals")
 @pytest.mark.parametrize(("command", "told"), REFUSALS.items())
 def test_a_refusal_comes_before_torch(refusals: dict[str, Answer], command: str, told: str) -> None:
     code, printed, seconds = refusals[command]

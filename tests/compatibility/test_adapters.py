@@ -110,6 +110,7 @@ def test_an_adapter_is_dilated_with_its_base_whenever_it_is_loaded(
     assert not any("_conv_forward" in module.__dict__ for module in pipe.unet.modules())
 
 
+@pytest.mark.slow
 def test_unloading_while_applied_leaves_what_was_there_before(kind: str, files: dict[str, Path]) -> None:
     pipe = fresh(kind)
     keys, plain = list(pipe.unet.state_dict()), run(pipe)

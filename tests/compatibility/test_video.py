@@ -124,6 +124,7 @@ def test_temporal_layers_are_left_alone(cell: tuple[Cell, Any]) -> None:
         assert not [n for n in patched if isinstance(pipe.unet.get_submodule(n), nn.Conv3d)]
 
 
+@pytest.mark.slow
 def test_one_frame_does_not_see_another_through_a_dilated_convolution(cell: tuple[Cell, Any]) -> None:
     """A spatial convolution of all frames at once is that of each frame alone."""
     _, pipe = cell

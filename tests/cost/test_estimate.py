@@ -22,6 +22,8 @@ from scalecrafter.models.loading import load_outline, load_pipeline
 from scalecrafter.request.request import Request, RequestError
 from tests.support.tiny_models import tiny_sd_pipeline
 
+pytestmark = pytest.mark.sampled
+
 PROMPT = "a fox that nobody else may read of"
 
 

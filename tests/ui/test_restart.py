@@ -6,6 +6,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from scalecrafter.server.app import create_app
 from scalecrafter.server.settings import ServerSettings
 from scalecrafter.ui.page import WebPage
@@ -24,6 +26,7 @@ def free_port() -> str:
         return str(found.getsockname()[1])
 
 
+@pytest.mark.server
 def test_the_gallery_survives_a_server_that_is_killed_in_the_middle_of_a_picture(chromium: Any, tmp_path: Path) -> None:
     from fastapi.testclient import TestClient
 

@@ -119,6 +119,7 @@ def test_a_quarter_of_the_memory_is_enough_and_exact(kind: str) -> None:
             assert difference(run(vae, given), whole) < LIMIT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("frames", "tile"), [(2, (64, 40)), (3, (24, 10_000))])
 def test_a_tiled_video_is_the_whole_video(frames: int, tile: tuple[int, int]) -> None:
     vae = wan_vae()
