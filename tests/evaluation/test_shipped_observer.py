@@ -16,7 +16,7 @@ from training.critters.renderer import render
 from training.critters.scene import sample_scene
 
 UNSEEN = 30_000_000
-PICTURES = 300
+PICTURES = 220
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,8 @@ import scalecrafter
 SRC = Path(scalecrafter.__file__).parents[1]
 SMALL = {"size": "128x128", "steps": 1}
 """The quickest picture of the tiny model."""
+WORKER = "scalecrafter.server.worker"
+"""As the command line of a process that makes pictures has it."""
 
 STARTED: list[subprocess.Popen[str]] = []
 """Every server of this process, so that a test which fails before it stops its own leaves none behind."""
@@ -113,7 +115,8 @@ class Running:
     def memory(self) -> list[int]:
         """Bytes that the HTTP process and each worker hold."""
         own = psutil.Process(self.process.pid)
-        return [process.memory_info().rss for process in (own, *own.children())]
+        workers = [child for child in own.children() if WORKER in child.cmdline()]  # one that plans may be there, too
+        return [process.memory_info().rss for process in (own, *workers)]
 
     def kill_all(self) -> None:
         """SIGKILL to the server and its workers at once, as a machine that goes down."""
