@@ -322,8 +322,8 @@ def test_rescaled_guidance_is_that_of_diffusers(pipe: Any) -> None:
     theirs = pipe(**call, guidance_rescale=0.7).images
     with steered_guidance(pipe, rescale=0.7):
         ours = pipe(**call).images
-    torch.testing.assert_close(ours, theirs)
-    assert not torch.allclose(ours, pipe(**call).images)
+    plain = pipe(**call).images
+    assert (ours - theirs).abs().max() < 1e-4 < (plain - theirs).abs().max()
     assert not pipe.unet._forward_hooks
 
 

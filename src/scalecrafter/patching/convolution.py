@@ -22,7 +22,7 @@ from ..ops.redilation import UNDILATED, redilated_convolution
 _ATTRIBUTE = "_conv_forward"
 
 
-_GUARDS_THREADS = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 13)
+GUARDS_THREADS = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 13)
 """Whether a compiled graph notices that a thread's own values have changed: torch 2.9 does not, 2.13 does."""
 
 
@@ -51,7 +51,7 @@ class ConvolutionPatch:
         self._convolution = convolution
         self._own = convolution.__dict__.get(_ATTRIBUTE)
         self._now = _Now()
-        self._compiled = self._now if _GUARDS_THREADS else _State()
+        self._compiled = self._now if GUARDS_THREADS else _State()
         """What a compiled graph reads."""
         self._dispersed: tuple[Any, Tensor] | None = None
 

@@ -102,7 +102,7 @@ class TransformerInstallation:
             check_schedule(recipe.schedule, self._scheduler)
         self.resolved = self._resolve(recipe) if recipe is not None else None
         self._automatic: dict[tuple[GridSize, bool], ResolvedTransformer | None] = {}
-        self._now = CallChanges()
+        self._calls = CallChanges()
         self._embeddings: list[EmbeddingPatch] = []
         self._queries: QueryScale | None = None
         self._patches: list[tuple[str, nn.Conv2d, ConvolutionPatch]] = []
@@ -123,7 +123,7 @@ class TransformerInstallation:
             self._handles.append(target.register_forward_pre_hook(_before_call, with_kwargs=True))
             embedding = embedding_of(target, kind)
             if embedding is not None and not isinstance(embedding, EmbeddingPatch):
-                patch = EmbeddingPatch(target, embedding, str(kind.embedding), self._now)
+                patch = EmbeddingPatch(target, embedding, str(kind.embedding), self._calls)
                 patch.put_on()
                 self._embeddings.append(patch)
             if self._convolutions:
@@ -133,7 +133,7 @@ class TransformerInstallation:
                         convolution.install(module)
                         self._patches.append((path, module, convolution))
         if "attention" in kind.sections:
-            self._queries = QueryScale((layer for one in targets for layer in attention_layers(one, kind)), self._now)
+            self._queries = QueryScale((layer for one in targets for layer in attention_layers(one, kind)), self._calls)
             self._queries.refresh()
         if self._scheduler is not None and hasattr(self._scheduler, "set_timesteps"):
             self._schedule = ScheduleHook(self._scheduler)
@@ -144,7 +144,7 @@ class TransformerInstallation:
 
     def take_off(self, transformer: nn.Module) -> None:
         """Leave the transformer as `put_on` found it."""
-        self._now.clear()
+        self._calls.set()
         pipe = self._pipe() if self._pipe is not None else None
         if pipe is not None:
             DenoiserCheck.take_off(pipe)
@@ -185,7 +185,7 @@ class TransformerInstallation:
     def before(self, target: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before a call of the transformer or of a ControlNet: set what it does."""
         kind = self.architecture.kind
-        self._now.clear()
+        self._calls.set()
         parameters = list(inspect.signature(type(target).forward).parameters)[1:]
         named = dict(zip(parameters, args, strict=False)) | kwargs
         grid = image_grid(kind, target, named)
@@ -207,7 +207,7 @@ class TransformerInstallation:
             changes = changes.with_tokens(named["txt_ids"].shape[-2], named["img_ids"].shape[-2])
         if self._queries is not None and changes.temperature is not None:
             self._queries.refresh()
-        self._now.positions, self._now.temperature = changes.positions, changes.temperature
+        self._calls.set(changes.positions, changes.temperature)
         self._set_convolutions(resolved, changes.layers)
 
     def _check_pipeline(self, pipe: Any, shifts: bool, scheduler: Any) -> None:

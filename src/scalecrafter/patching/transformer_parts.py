@@ -15,17 +15,39 @@ from torch.utils.hooks import RemovableHandle
 
 from ..errors import ModelError
 from ..transformer.positions import POSITIONS, PositionChanges
+from .convolution import GUARDS_THREADS
 
 
-class CallChanges(threading.local):
-    """What the calls of one thread do."""
+class _Values:
+    """What a call does."""
 
+    moved: bool = False
+    """Whether positions change; a plain value, since torch.compile guards what a graph has read."""
     positions: PositionChanges | None = None
     temperature: float | None = None
 
-    def clear(self) -> None:
-        """Change nothing."""
-        self.positions = self.temperature = None
+
+class _ThreadValues(_Values, threading.local):
+    """What the calls of one thread do."""
+
+
+class CallChanges:
+    """What calls do, each thread's apart."""
+
+    def __init__(self) -> None:
+        self._thread = _ThreadValues()
+        self._compiled = self._thread if GUARDS_THREADS else _Values()
+        """What a compiled graph reads."""
+
+    def set(self, positions: PositionChanges | None = None, temperature: float | None = None) -> None:
+        """What this thread's next call does; nothing, by default."""
+        for values in (self._thread, self._compiled):
+            values.moved, values.positions, values.temperature = positions is not None, positions, temperature
+
+    @property
+    def now(self) -> _Values:
+        """What this call does."""
+        return self._compiled if torch.compiler.is_compiling() else self._thread
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CallChanges:
         twin = memo[id(self)] = CallChanges()
@@ -35,8 +57,8 @@ class CallChanges(threading.local):
 class EmbeddingPatch:
     """In the place of an embedding's call: on the instance, with no module replaced, and taken off without a trace."""
 
-    def __init__(self, owner: nn.Module, embedding: Any, kind: str, now: CallChanges) -> None:
-        self._embedding, self._kind, self._now = embedding, kind, now
+    def __init__(self, owner: nn.Module, embedding: Any, kind: str, changes: CallChanges) -> None:
+        self._embedding, self._kind, self._changes = embedding, kind, changes
         if kind == "look-up":  # no module: the transformer's attribute itself
             self._holder, self._name = owner, "rope_embedder"
         else:
@@ -57,17 +79,17 @@ class EmbeddingPatch:
                 attributes[self._name] = self._own
         elif attributes.get("_old_forward") is self:  # accelerate's offloading came after us
             attributes["_old_forward"] = self._plain
-        self._now = CallChanges()
+        self._changes = CallChanges()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._now.positions is None:
+        if not self._changes.now.moved:
             return self._plain(*args, **kwargs)
         return self._changed(*args, **kwargs)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _changed(self, *args: Any, **kwargs: Any) -> Any:
         with torch.no_grad():
-            return POSITIONS[self._kind](self._embedding, self._plain, self._now.positions, *args, **kwargs)
+            return POSITIONS[self._kind](self._embedding, self._plain, self._changes.now.positions, *args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # while a copy is being made
@@ -78,9 +100,9 @@ class EmbeddingPatch:
 class QueryScale:
     """Hooks that multiply the queries of some attention layers."""
 
-    def __init__(self, layers: Iterable[nn.Module], now: CallChanges) -> None:
+    def __init__(self, layers: Iterable[nn.Module], changes: CallChanges) -> None:
         self._layers = list({id(layer): layer for layer in layers}.values())
-        self._now = now
+        self._changes = changes
         self._handles: list[RemovableHandle] = []
         self._sources: list[nn.Module] = []
 
@@ -100,7 +122,7 @@ class QueryScale:
         self._handles, self._sources = [], []
 
     def _scale(self, _module: nn.Module, _args: tuple[Any, ...], queries: Tensor) -> Tensor | None:
-        temperature = self._now.temperature
+        temperature = self._changes.now.temperature
         return None if temperature is None else queries * temperature
 
 
