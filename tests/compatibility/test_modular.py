@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -178,15 +177,6 @@ def test_the_automatic_recipe_says_what_it_does_without() -> None:
 
 def test_the_guider_is_saved_and_copied_as_those_of_diffusers(tmp_path: Path) -> None:
     guider = NoiseDampedGuidance(guidance_scale=4.0)
-    if hasattr(guider, "new"):  # diffusers 0.36
-        assert isinstance(guider.new(guidance_scale=3.0), NoiseDampedGuidance)
+    assert isinstance(guider.new(guidance_scale=3.0), NoiseDampedGuidance)
     guider.save_pretrained(tmp_path)
     assert NoiseDampedGuidance.from_pretrained(tmp_path).guidance_scale == 4.0
-
-
-def test_a_diffusers_without_guiders_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "diffusers.guiders", None)
-    monkeypatch.delitem(sys.modules, "scalecrafter.patching.guider", raising=False)
-    monkeypatch.delitem(vars(scalecrafter), "NoiseDampedGuidance", raising=False)
-    with pytest.raises(ImportError, match=r"needs the guiders of diffusers 0.35 or newer; this is diffusers \d"):
-        scalecrafter.NoiseDampedGuidance  # noqa: B018

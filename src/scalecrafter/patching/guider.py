@@ -8,19 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from diffusers.guiders import ClassifierFreeGuidance
 from torch import Tensor, nn
 
 from .apply import calls_of
-
-try:
-    from diffusers.guiders import ClassifierFreeGuidance
-except ImportError as error:
-    import diffusers
-
-    raise ImportError(
-        "NoiseDampedGuidance is for modular pipelines, and needs the guiders of diffusers 0.35 or newer; this is "
-        f"diffusers {diffusers.__version__}: pip install --upgrade diffusers"
-    ) from error
 
 
 class NoiseDampedGuidance(ClassifierFreeGuidance):  # type: ignore[misc]
