@@ -165,9 +165,9 @@ def test_until_ends_a_section(family: str, case: tuple[Case, Any]) -> None:
     named = recipe(family).to_toml().replace("until = 1.0", "until = 0.5")
     seen: list[tuple[bool, bool]] = []
     scalecrafter.apply(pipe, recipe=Recipe.parse(named))
-    now = pipe.transformer._scalecrafter._now
+    calls = pipe.transformer._scalecrafter._calls
     handle = pipe.transformer.register_forward_hook(
-        lambda *_: seen.append((now.positions is not None, now.temperature is not None))
+        lambda *_: seen.append((calls.now.positions is not None, calls.now.temperature is not None))
     )
     one.run(pipe, *LARGE)
     handle.remove()

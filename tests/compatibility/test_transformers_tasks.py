@@ -61,8 +61,8 @@ def test_until_counts_the_whole_trajectory_where_a_run_begins_late() -> None:
     seen: list[bool] = []
     named = recipe("flux").to_toml().replace("until = 1.0", "until = 0.6")
     scalecrafter.apply(pipe, recipe=Recipe.parse(named))
-    now = pipe.transformer._scalecrafter._now
-    pipe.transformer.register_forward_hook(lambda *_: seen.append(now.positions is not None))
+    calls = pipe.transformer._scalecrafter._calls
+    pipe.transformer.register_forward_hook(lambda *_: seen.append(calls.now.positions is not None))
     redrawn(pipe)
     assert seen == [True, False]
 
