@@ -30,7 +30,7 @@ PROMPT = "a fox that nobody else may read of"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("cost") / "tiny"
-    tiny_sd_pipeline().save_pretrained(path)
+    tiny_sd_pipeline(layers_per_block=1).save_pretrained(path)
     return path
 
 
@@ -101,12 +101,13 @@ def test_what_is_kept_holds_neither_prompt_nor_seed(pipe: Any, folder: Path, cac
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"request": {}, "parts": []}', b"[1]"], ids=range(5))
 def test_a_broken_file_counts_for_nothing_and_is_replaced(pipe: Any, folder: Path, cache: Path, content: bytes) -> None:
-    make(pipe, ask(folder))
+    request, estimator = ask(folder, 128, steps=1), Estimator()
+    slow(pipe, request, 1.0)
     (file,) = cache.rglob("*.json")
     file.write_bytes(content)
-    assert not Estimator().cost(ask(folder)).is_measured
-    result, _ = make(pipe, ask(folder))
-    assert Estimator().cost(ask(folder)).seconds == pytest.approx(result.seconds)
+    assert not estimator.cost(request).is_measured
+    result, _ = make(pipe, request)
+    assert estimator.cost(request).seconds == pytest.approx(result.seconds)
 
 
 def test_a_picture_is_made_where_nothing_can_be_kept(
@@ -129,16 +130,16 @@ def slow(pipe: Any, request: Request, seconds: float, peak: int | None = None) -
 
 
 def test_the_quicker_method_is_named_where_a_picture_takes_more_than_a_minute(pipe: Any, folder: Path) -> None:
-    request = ask(folder, 512, 20)
+    request, estimator = ask(folder, 512, 20), Estimator()
     slow(pipe, request, 50.0)
-    assert Estimator().cost(request).quicker is None
+    assert estimator.cost(request).quicker is None
     slow(pipe, request, 100.0)
-    cost = Estimator().cost(request)
+    cost = estimator.cost(request)
     assert cost.quicker == "fast"
     assert 0 < (cost.seconds_of_quicker or 0) < 70
     assert ". Quicker: the method fast, about" in str(cost)
     slow(pipe, ask(folder, 512, 20, method="fast"), 100.0)
-    assert Estimator().cost(ask(folder, 512, 20, method="fast")).quicker is None
+    assert estimator.cost(ask(folder, 512, 20, method="fast")).quicker is None
 
 
 def test_memory_is_that_of_the_same_picture_here_or_estimated(pipe: Any, folder: Path) -> None:

@@ -53,6 +53,7 @@ class Settings:
     scenes: int = 10000
     held_out: int = 16
     workers: int = 2
+    preview_steps: int = 25
     autoencoder: AutoencoderSettings = field(default_factory=AutoencoderSettings)
     denoiser: DenoiserSettings = field(default_factory=DenoiserSettings)
     transformer: TransformerSettings = field(default_factory=TransformerSettings)
@@ -70,6 +71,7 @@ SMOKE = Settings(
     scenes=8,
     held_out=2,
     workers=1,
+    preview_steps=2,
     autoencoder=AutoencoderSettings(widths=(8, 8, 8, 8), steps=2, crops=2, crop=64),
     denoiser=DenoiserSettings(widths=(16, 16, 16, 16), text_width=16, text_layers=1, steps=2, batch=2),
     transformer=TransformerSettings(
@@ -141,7 +143,8 @@ def run(
             if step % preview_every == 0:
                 assert isinstance(average, TransformerDenoiser)
                 pipe = assemble_transformer(vae, average, tokenizer, scaling_factor)
-                preview(pipe, out / f"preview-dit-{step:06d}.png", prompts=prompts, call=PREVIEW_CALL)
+                path = out / f"preview-dit-{step:06d}.png"
+                preview(pipe, path, steps=settings.preview_steps, prompts=prompts, call=PREVIEW_CALL)
 
         trained = train_transformer(
             data, tokenizer, scaling_factor, settings.transformer, out / "denoiser-dit.pt", device, dtype, report,
@@ -155,7 +158,7 @@ def run(
         if step % preview_every == 0:
             assert isinstance(average, Denoiser)
             pipe = assemble(vae, average, tokenizer, scaling_factor)
-            preview(pipe, out / f"preview-{step:06d}.png", prompts=prompts)
+            preview(pipe, out / f"preview-{step:06d}.png", steps=settings.preview_steps, prompts=prompts)
 
     denoiser = train_denoiser(
         data,
