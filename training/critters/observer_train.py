@@ -59,7 +59,7 @@ class Settings:
 
 
 SMOKE = Settings(
-    pictures=150, validation=100, held_out=100, touched=2, widths=(8, 8, 8, 8), features=8, batch=2, steps=2,
+    pictures=150, validation=60, held_out=60, touched=2, widths=(8, 8, 8, 8), features=8, batch=2, steps=2,
     normalisation_batches=1,
 )  # fmt: skip
 """A run of seconds through every stage; its observer is blind."""
