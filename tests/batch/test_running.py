@@ -8,7 +8,6 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -24,12 +23,11 @@ from scalecrafter.batch.running import Summary
 from scalecrafter.batch.storage import Storage, StorageError
 from scalecrafter.generation.picture_files import read_request
 from scalecrafter.request.request import Request, RequestError
-from tests.support.small_batch import Notes, pictures, run, write_jobs
+from tests.support.copies import Copy
+from tests.support.small_batch import Notes, alone, pictures, run, write_jobs
 from tests.support.tiny_models import tiny_sd_pipeline
 
 pytestmark = pytest.mark.sampled
-
-ROOT = Path(__file__).parents[2]
 
 
 def foxes(count: int) -> list[dict[str, object]]:
@@ -44,14 +42,10 @@ def times(folder: Path) -> dict[str, int]:
 @pytest.mark.slow
 def test_a_killed_batch_goes_on_and_makes_the_missing_pictures_alone(model: str, tmp_path: Path) -> None:
     jobs, out = write_jobs(tmp_path / "jobs.jsonl", foxes(12)), tmp_path / "out"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.small_batch", model, str(jobs), str(out), "0.3"],
-        cwd=ROOT, env={**os.environ, "HF_HUB_OFFLINE": "1"}, text=True, stdout=subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdout is not None
-    message = [process.stdout.readline().strip() for _ in range(5)]
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=300)
+    process = Copy(tmp_path, alone, model, jobs, out, 0.3)
+    message = process.printed(lines=5)
+    process.signal(signal.SIGKILL)
+    process.ended()
     before = times(out)
     assert {f"{name}.png" for name in message} <= set(before)
     assert 5 <= len(before) < 12

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,12 @@ from scalecrafter.evaluation.store import RUN, RunFolder
 from scalecrafter.generation import peak_memory
 from scalecrafter.generation.picture_files import read_request
 from scalecrafter.request.request import RequestError
+from tests.support.copies import Copy
 from tests.support.disc_observer import DiscObserver, disc_inspector, uncounted
-from tests.support.small_evaluation import DIRECT, PROMPTS, run, small_settings
+from tests.support.small_evaluation import DIRECT, PROMPTS, alone, run, small_settings
 from tests.support.tiny_models import tiny_sd_pipeline
 
 pytestmark = pytest.mark.sampled
-
-ROOT = Path(__file__).parents[2]
 
 
 def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -40,13 +39,8 @@ def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
     }
 
 
-def start(folder: Path, pictures: int, **options: Any) -> subprocess.Popen[str]:
-    threads = str(torch.get_num_threads())
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.support.small_evaluation", str(folder), str(pictures), threads],
-        cwd=ROOT, env={**os.environ, "HF_HUB_OFFLINE": "1"}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
-    )  # fmt: skip
+def start(folder: Path, pictures: int, **options: Any) -> Copy:
+    return Copy(folder.parent, partial(alone, **options), folder, pictures, torch.get_num_threads())
 
 
 @pytest.fixture(scope="module")
@@ -96,11 +90,9 @@ def test_more_pictures_sizes_and_methods_are_added_to_what_is_there(tmp_path: Pa
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_run_goes_on_and_is_as_if_it_had_not_been_stopped(tmp_path: Path, how: signal.Signals) -> None:
     process = start(tmp_path / "stopped", pictures=30)
-    assert process.stdout is not None
-    told = [process.stdout.readline() for _ in range(7)]
-    process.send_signal(how)
-    rest = process.communicate(timeout=300)[0]
-    told += rest.splitlines()
+    process.printed(lines=7)
+    process.signal(how)
+    told = process.ended()[1].splitlines()
     before = snapshot(tmp_path / "stopped")
     assert len(told) <= len(before) <= len(told) + 1 < 60  # one may have been safe but not yet told of
 
@@ -119,13 +111,8 @@ def test_a_stopped_run_goes_on_and_is_as_if_it_had_not_been_stopped(tmp_path: Pa
 @pytest.mark.slow
 def test_a_full_disk_ends_the_run_and_the_picture_counts_as_not_made(tmp_path: Path) -> None:
     """A limit on the size of files stands for the disk: rows fit, pictures do not."""
-    import resource
-
-    process = start(
-        tmp_path / "full", 2, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
-    )
-    errors = process.communicate(timeout=300)[1]
-    assert process.returncode == 1
+    code, _, errors = start(tmp_path / "full", 2, largest_file=40_000).ended()
+    assert code == 1
     assert "cannot write" in errors
     assert not list((tmp_path / "full").rglob("*.png"))
     assert not list((tmp_path / "full").rglob("*.part"))

@@ -1,12 +1,8 @@
-"""A batch of a tiny model in a folder, for tests, also as a process that can be killed:
-
-python -m tests.support.small_batch MODEL JOBS OUT [SECONDS]   (so long it rests after each picture)
-"""
+"""A batch of a tiny model in a folder, for tests, also as a process that can be killed (`alone`)."""
 
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -71,6 +67,7 @@ def pictures(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*.png"))}
 
 
-if __name__ == "__main__":
+def alone(model: str, jobs: Path, out: Path, rest: float) -> None:
+    """What a process of its own does, which tells each picture and then rests for so many seconds."""
     torch.set_num_threads(1)
-    run(sys.argv[2], sys.argv[3], sys.argv[1], notes=Notes(float(sys.argv[4]) if len(sys.argv) > 4 else 0.0))
+    run(jobs, out, model, notes=Notes(rest))

@@ -1,11 +1,7 @@
-"""An evaluation of a tiny random pipeline, for tests, also as a process that can be killed:
-
-python -m tests.support.small_evaluation FOLDER PICTURES THREADS
-"""
+"""An evaluation of a tiny random pipeline, for tests, also as a process that can be killed (`alone`)."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -78,6 +74,11 @@ def run(
     return notes
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(int(sys.argv[3]))
-    run(Path(sys.argv[1]), small_settings(pictures=int(sys.argv[2]), native_pictures=0))
+def alone(folder: Path, pictures: int, threads: int, largest_file: int | None = None) -> None:
+    """What a process of its own does; a limit on the size of files stands for a full disk."""
+    torch.set_num_threads(threads)
+    if largest_file is not None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    run(folder, small_settings(pictures=pictures, native_pictures=0))
