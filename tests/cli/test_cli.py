@@ -15,9 +15,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import scalecrafter
-from scalecrafter.cli import app
+from scalecrafter.cli import app, main
 from scalecrafter.generation.picture_files import read_request, slug
 from scalecrafter.request.methods import METHODS
+from tests.support.copies import Copy
 from tests.support.tiny_models import tiny_sd_pipeline
 
 SRC = Path(scalecrafter.__file__).parents[1]
@@ -293,18 +294,23 @@ def python(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     )
 
 
+def typed(*words: str) -> None:
+    """The program, in a process of its own, with these words behind its name."""
+    sys.argv[1:] = words
+    main()
+
+
 @pytest.mark.slow
-def test_ctrl_c_stops_with_one_line_and_no_partial_file(model: str) -> None:
+def test_ctrl_c_stops_with_one_line_and_no_partial_file(model: str, tmp_path: Path) -> None:
     Path("prompts.txt").write_text("first\nsecond\n")
-    process = python(
-        "-m", "scalecrafter", "generate", "--model", model, "--prompt-file", "prompts.txt", "--steps", "80",
+    process = Copy(
+        tmp_path, typed, "generate", "--model", model, "--prompt-file", "prompts.txt", "--steps", "80",
         "--seed", "1", "-o", "out",
     )  # fmt: skip
-    assert process.stdout is not None
-    first = process.stdout.readline().strip()  # the second picture has begun
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 1
+    (first,) = process.printed(lines=1)  # the second picture has begun
+    process.signal(signal.SIGINT)
+    code, _, errors = process.ended()
+    assert code == 1
     assert errors.strip().splitlines()[-1] == "scalecrafter: stopped"
     assert [str(Path("out") / name) for name in os.listdir("out")] == [first]
 
