@@ -35,6 +35,20 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def detailed_run(smoke_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run in the detailed world, begun from the first one's model: of other latents and words."""
+    detailed = replace(
+        SMOKE,
+        world="detailed",
+        autoencoder=replace(SMOKE.autoencoder, channels=16, power_weight=1.0, normalised=True),
+        denoiser=replace(SMOKE.denoiser, channels=16, learning_rate=0.0),
+    )
+    out = tmp_path_factory.mktemp("detailed") / "run"
+    run(detailed, out, CPU, torch.float32, preview_every=100, warm_start=smoke_run / "critters")
+    return out
+
+
 def test_one_command_makes_a_folder_that_opens_and_runs(smoke_run: Path) -> None:
     folder = smoke_run / "critters"
     assert (smoke_run / "preview-000002.png").is_file()
@@ -48,16 +62,9 @@ def test_one_command_makes_a_folder_that_opens_and_runs(smoke_run: Path) -> None
 
 
 def test_a_model_of_the_detailed_world_has_sixteen_latent_channels_of_one_size_and_draws_wide_pictures(
-    tmp_path: Path,
+    detailed_run: Path,
 ) -> None:
-    detailed = replace(
-        SMOKE,
-        world="detailed",
-        autoencoder=replace(SMOKE.autoencoder, channels=16, power_weight=1.0, normalised=True),
-        denoiser=replace(SMOKE.denoiser, channels=16),
-    )
-    folder = run(detailed, tmp_path, CPU, torch.float32, preview_every=100)
-    sets = torch.load(tmp_path / "latents.pt", weights_only=True)
+    sets = torch.load(detailed_run / "latents.pt", weights_only=True)
     assert len(sets) > 1  # shapes of pictures
     assert {each["means"].shape[2] * each["means"].shape[3] for each in sets} <= {1024, 960, 1152}
     for each in sets:
@@ -66,7 +73,7 @@ def test_a_model_of_the_detailed_world_has_sixteen_latent_channels_of_one_size_a
     values = torch.cat([each["means"].float().transpose(0, 1).flatten(1) for each in sets], dim=1)
     torch.testing.assert_close(values.mean(1), torch.zeros(16), atol=0.05, rtol=0)
     torch.testing.assert_close(values.std(1), torch.ones(16), atol=0.05, rtol=0)
-    pipe = scalecrafter.load_pipeline(folder)
+    pipe = scalecrafter.load_pipeline(detailed_run / "critters")
     assert pipe.unet.config.in_channels == pipe.vae.config.latent_channels == 16
     picture = pipe("a close-up of a blue fox", height=192, width=384, num_inference_steps=2).images[0]
     assert picture.size == (384, 192)
@@ -95,15 +102,8 @@ def test_an_autoencoder_that_blurs_has_lost_power() -> None:
     assert float(fine_detail(shifted).mean()) == pytest.approx(float(fine_detail(pictures).mean()), rel=0.05)
 
 
-def test_a_model_of_other_latents_and_words_can_be_begun_from(smoke_run: Path, tmp_path: Path) -> None:
-    first = smoke_run / "critters"
-    other = replace(
-        SMOKE,
-        world="detailed",
-        autoencoder=replace(SMOKE.autoencoder, channels=16),
-        denoiser=replace(SMOKE.denoiser, channels=16, learning_rate=0.0),
-    )
-    second = run(other, tmp_path / "second", CPU, torch.float32, preview_every=100, warm_start=first)
+def test_a_model_of_other_latents_and_words_can_be_begun_from(smoke_run: Path, detailed_run: Path) -> None:
+    first, second = smoke_run / "critters", detailed_run / "critters"
     ours, theirs = (scalecrafter.load_pipeline(folder) for folder in (first, second))
     torch.testing.assert_close(
         theirs.unet.mid_block.resnets[0].conv1.weight, ours.unet.mid_block.resnets[0].conv1.weight, atol=1e-3, rtol=1e-2
@@ -113,7 +113,7 @@ def test_a_model_of_other_latents_and_words_can_be_begun_from(smoke_run: Path, t
         for pipe in (ours, theirs)
     ]
     torch.testing.assert_close(*words, atol=1e-3, rtol=1e-2)
-    assert "but for" in (tmp_path / "second" / "log.txt").read_text()
+    assert "but for" in (detailed_run / "log.txt").read_text()
 
 
 def test_a_second_run_goes_on_from_what_is_there(smoke_run: Path, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_later_run_can_begin_from_an_earlier_model(smoke_run: Path, tmp_path: 
     first = shutil.copytree(smoke_run / "critters", tmp_path / "first")
     for folder in ("second", "third"):  # the same scenes, which need not be drawn again
         (tmp_path / folder).mkdir()
-        for renders in (*smoke_run.glob("renders-*.npy"), smoke_run / "held_out.npy"):
+        for renders in (*smoke_run.glob("renders-*"), *smoke_run.glob("held_out.*")):  # and the notes beside them
             shutil.copy(renders, tmp_path / folder)
     exchange_tokens(first / "tokenizer", "cat</w>", "dog</w>")
     still = replace(
@@ -157,6 +157,7 @@ def test_a_later_run_can_begin_from_an_earlier_model(smoke_run: Path, tmp_path: 
     third = run(faster, tmp_path / "third", CPU, torch.float32, preview_every=100, warm_start=first)
     moved = scalecrafter.load_pipeline(third).vae.decoder.conv_in.weight - ours.vae.decoder.conv_in.weight
     assert 1e-5 < float(moved.detach().abs().max()) < 0.1  # from where it was, not from the beginning
+    assert "drew" not in (tmp_path / "third" / "log.txt").read_text()
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

@@ -105,7 +105,7 @@ def test_a_quarter_of_the_memory_is_enough_and_exact(kind: str) -> None:
     """By the estimate; `python -m benchmarks.vae_memory` measures it on the real sizes."""
     wider = {"base_dim": 8} if kind in ("wan", "qwen-image") else {}  # beside 4 channels the picture itself is much
     vae = MAKERS[kind](**wider)  # type: ignore[operator]
-    side = 384 if wider else 256
+    side = 256
     for estimate, run, given in (
         (decode_memory, decoded, noise(1, *LATENTS[kind], side // 8, side // 8)),
         (encode_memory, encoded, noise(1, 3, *LATENTS[kind][1:], side, side)),
