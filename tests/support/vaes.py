@@ -38,6 +38,11 @@ def sd_vae(width: int = 16, layers: int = 2, **config: Any) -> AutoencoderKL:
     return seeded(AutoencoderKL(**(settings | config)))
 
 
+def wide_vae() -> AutoencoderKL:
+    """One whose memory outweighs what a process takes beside it; where only time is spent, as narrow as can be."""
+    return sd_vae(32, layers=1, block_out_channels=(32, 64, 64, 64))
+
+
 def tiny_autoencoder(**config: Any) -> AutoencoderTiny:
     """TAESD's module tree, narrow."""
     settings: dict[str, Any] = {"encoder_block_out_channels": (8,) * 4, "decoder_block_out_channels": (8,) * 4}

@@ -26,7 +26,7 @@ from scalecrafter.vae import (
     vae_memory_applied,
 )
 from tests.support.tiny_models import tiny_sd_pipeline, tiny_sd_unet
-from tests.support.vaes import difference, noise, sd_vae
+from tests.support.vaes import difference, noise, sd_vae, wide_vae
 
 MIB = 1 << 20
 
@@ -237,14 +237,14 @@ _MEASURE = """
 import os, sys, torch
 from pathlib import Path
 from scalecrafter.vae import apply_vae_memory
-from tests.support.vaes import noise, sd_vae
+from tests.support.vaes import noise, wide_vae
 
 def resident(field):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 torch.set_grad_enabled(False)
-vae, latents = sd_vae(32), noise(1, 4, 64, 64)
+vae, latents = wide_vae(), noise(1, 4, 64, 64)
 for budget in sys.argv[1:]:
     if os.fork():
         os.wait()
@@ -269,7 +269,7 @@ def measured(*budgets: str) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of resident memory from /proc")
 def test_a_quarter_of_the_memory_is_enough_and_the_prediction_is_near() -> None:
-    vae = sd_vae(32)
+    vae = wide_vae()
     predicted, _ = decode_memory(vae, 512, 512, "64GiB")
     budget = str(int(0.22 * predicted))  # the rest is what the allocator and the process add
     _, plan = decode_memory(vae, 512, 512, budget)
