@@ -35,6 +35,7 @@ FIXTURES = {
     "rates": "slow",
     "smoke_run": "training",
     "smoke_observer": "training",
+    "data": "training",
 }
 """Costly fixtures, with the mark of the tests that use them. Each is made in one worker alone."""
 EVERY = 9
