@@ -12,6 +12,7 @@ from torch import Tensor
 import scalecrafter
 from scalecrafter import Recipe
 
+from ..support.made_once import MadeOnce
 from ..support.reference_transformers import Reference, by_hand
 from ..support.tiny_transformers import CASES, Case
 
@@ -27,14 +28,12 @@ rotary_families = pytest.mark.parametrize("family", ROTARY)
 @pytest.fixture(scope="module")
 def pipes() -> dict[str, Any]:
     """One pipeline a family for all tests, which leave it as it was."""
-    return {}
+    return MadeOnce(lambda family: CASES[family].make())
 
 
 @pytest.fixture
 def case(family: str, pipes: dict[str, Any]) -> tuple[Case, Any]:
     """A family's case and its pipeline."""
-    if family not in pipes:
-        pipes[family] = CASES[family].make()
     return CASES[family], pipes[family]
 
 
@@ -191,9 +190,9 @@ def test_the_automatic_recipe_acts_where_the_model_needs_it(family: str, case: t
 
 
 def test_a_section_without_use_is_refused(pipes: dict[str, Any]) -> None:
-    flux = pipes.setdefault("flux", CASES["flux"].make())
-    sana = pipes.setdefault("sana", CASES["sana"].make())
-    sd3 = pipes.setdefault("sd3", CASES["sd3"].make())
+    flux = pipes["flux"]
+    sana = pipes["sana"]
+    sd3 = pipes["sd3"]
     with pytest.raises(scalecrafter.RecipeError, match="multiplies cos and sin, and the family sd3 has a table"):
         scalecrafter.apply(sd3, recipe=recipe("sd3", temperature="yarn"))
     with pytest.raises(scalecrafter.RecipeError, match=r"family flux has no use for \[redilation\]"):

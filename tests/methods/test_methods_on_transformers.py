@@ -21,7 +21,8 @@ from scalecrafter.models.denoisers import read_model
 from scalecrafter.ops.frequencies import low_pass
 from scalecrafter.ops.packing import packed, patches, unpacked
 from scalecrafter.request.methods import METHODS
-from tests.support.whole_transformers import NATIVE, WHOLE, stand_in_for_language_models, whole_flux
+from tests.support.made_once import MadeOnce
+from tests.support.whole_transformers import NATIVE, WHOLE, stand_in_for_language_models
 
 pytestmark = pytest.mark.sampled
 
@@ -49,7 +50,8 @@ def _language_models() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def pipes() -> dict[str, Any]:
-    return {}
+    """By family, made when one is first asked for."""
+    return MadeOnce(lambda family: WHOLE[family]())
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def direct() -> dict[str, bytes]:
 
 @pytest.fixture
 def pipe(family: str, pipes: dict[str, Any]) -> Any:
-    return pipes.setdefault(family, None) or pipes.__setitem__(family, WHOLE[family]()) or pipes[family]
+    return pipes[family]
 
 
 def ask(method: str, **values: Any) -> Request:
@@ -164,7 +166,7 @@ def test_a_batch_is_its_pictures(family: str, pipe: Any) -> None:
 
 
 def test_what_cannot_be_is_refused_by_name(pipes: dict[str, Any], tmp_path: Any) -> None:
-    pipe = pipes.setdefault("flux", whole_flux())
+    pipe = pipes["flux"]
     control = tmp_path / "control.png"
     Image.new("RGB", (64, 64)).save(control)
     with pytest.raises(RecipeError, match="freeu has no effect on a transformer"):
@@ -184,7 +186,7 @@ def test_what_cannot_be_is_refused_by_name(pipes: dict[str, Any], tmp_path: Any)
 
 
 def test_a_size_above_the_tables_is_told_before_anything_runs(pipes: dict[str, Any]) -> None:
-    pipe = pipes.setdefault("z-image", WHOLE["z-image"]())
+    pipe = pipes["z-image"]
     with pytest.raises(ModelError, match="tables hold 32 positions along an axis, and 33 tokens are asked for"):
         generate(pipe, ask("direct", width=128, height=33 * 16))
 
@@ -197,7 +199,7 @@ def test_hiflow_is_refused_for_a_unet_by_name() -> None:
 
 
 def test_sana_with_euler_steps_is_drawn(pipes: dict[str, Any]) -> None:
-    pipe = pipes.setdefault("sana", WHOLE["sana"]())
+    pipe = pipes["sana"]
     made = generate(pipe, ask("direct", scheduler="euler", **LARGE))
     assert made.environment["scheduler"] == "FlowMatchEulerDiscreteScheduler"
     assert type(pipe.scheduler).__name__ == "DPMSolverMultistepScheduler"
@@ -208,7 +210,7 @@ def test_windows_of_a_transformer_are_the_average_of_its_own_calls(pipes: dict[s
     from scalecrafter.patching.transformer_windows import fused_token_windows
     from tests.support.tiny_transformers import embeddings
 
-    transformer = pipes.setdefault("flux", whole_flux()).transformer
+    transformer = pipes["flux"].transformer
     ids = torch.tensor([[0.0, row, column] for row in range(12) for column in range(8)])
     call = {
         "hidden_states": embeddings(1, 96, 16), "timestep": torch.tensor([0.5]), "guidance": torch.tensor([3.5]),
@@ -230,7 +232,7 @@ def test_windows_of_a_transformer_are_the_average_of_its_own_calls(pipes: dict[s
 
 def test_hiflow_is_a_plain_loop(pipes: dict[str, Any]) -> None:
     """The whole method on FLUX.1 in one loop, after the paper; no recipe, so positions are the model's own."""
-    pipe = pipes.setdefault("flux", whole_flux())
+    pipe = pipes["flux"]
     settings = {"restart": 0.5, "alpha": 0.8, "beta": 0.4, "cutoff": 0.3}
     request = ask("hiflow", steps=4, width=256, height=256, recipe="none", guidance=3.0, hiflow=settings)
     seen: list[torch.Tensor] = []
@@ -299,7 +301,7 @@ def test_a_low_pass_keeps_what_is_slow_and_half_at_its_cutoff() -> None:
 
 def test_the_sizes_of_a_model_are_read_from_its_parts(pipes: dict[str, Any]) -> None:
     for family in ("flux", "sd3", "sana"):
-        sizes = read_model(pipes.setdefault(family, None) or WHOLE[family]())
+        sizes = read_model(pipes[family])
         assert sizes.native_size == (NATIVE, NATIVE)
         assert sizes.size_multiple == (32 if family == "sana" else 16)
         assert sizes.default_size == (2 * NATIVE, 2 * NATIVE)
