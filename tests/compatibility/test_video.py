@@ -83,7 +83,7 @@ def cell(request: pytest.FixtureRequest) -> tuple[Cell, Any]:
     pipe = tiny.quiet(untrained_pipeline(cell.model)).to(torch.float64)
     if hasattr(pipe, "text_encoder"):
         also_in_float64(pipe.text_encoder)
-    else:  # diffusers 0.35 encodes the picture in float32
+    else:  # the lowest diffusers encodes the picture in float32
         pipe.vae.encoder.register_forward_pre_hook(lambda _encoder, args: (args[0].double(),))
     return cell, pipe
 
