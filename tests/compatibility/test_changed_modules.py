@@ -110,7 +110,7 @@ def test_timesteps_that_are_written_to_are_read_again() -> None:
     def factors(timestep: int) -> Any:
         with torch.no_grad():
             pipe.unet(sample, timestep, text)
-        return patch._now.factors
+        return patch._state.now.factors
 
     timestep = int(pipe.scheduler.timesteps[3])
     assert factors(timestep) is None

@@ -96,7 +96,7 @@ def test_a_copied_pipeline_asks_its_own_scheduler_also_in_a_loop_of_ones_own() -
     second = int(twin.scheduler.timesteps[1])
     with torch.no_grad():
         twin.unet(torch.randn(2, 4, 8, 8), second, torch.randn(2, 32, 32))
-    now = twin.unet.mid_block.resnets[0].conv1.__dict__["_conv_forward"]._now
+    now = twin.unet.mid_block.resnets[0].conv1.__dict__["_conv_forward"]._state.now
     assert now.transform is None  # at 1/2 of two steps, which is after 0.4
 
 

@@ -8,7 +8,6 @@ module replaced, renamed or subclassed.
 from __future__ import annotations
 
 import copy
-import threading
 from typing import Any
 
 import torch
@@ -18,12 +17,9 @@ from .._util.sizes import Factors
 from ..errors import ModelError
 from ..ops.dispersion import disperse_kernel
 from ..ops.redilation import UNDILATED, redilated_convolution
+from .per_thread import PerThread
 
 _ATTRIBUTE = "_conv_forward"
-
-
-GUARDS_THREADS = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 13)
-"""Whether a compiled graph notices that a thread's own values have changed: torch 2.9 does not, 2.13 does."""
 
 
 class _State:
@@ -33,15 +29,8 @@ class _State:
     """Dilation; None leaves the convolution as it is."""
     transform: Tensor | None = None
     """R of the dispersion, or None."""
-    ran = False
+    ran: bool = False
     """Whether the patch was asked since `set`."""
-
-
-class _Now(_State, threading.local):
-    """What it does in the calls of one thread."""
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Now:
-        return _Now()
 
 
 class ConvolutionPatch:
@@ -50,9 +39,7 @@ class ConvolutionPatch:
     def __init__(self, convolution: nn.Conv2d) -> None:
         self._convolution = convolution
         self._own = convolution.__dict__.get(_ATTRIBUTE)
-        self._now = _Now()
-        self._compiled = self._now if GUARDS_THREADS else _State()
-        """What a compiled graph reads."""
+        self._state = PerThread(_State)
         self._dispersed: tuple[Any, Tensor] | None = None
 
     def install(self, convolution: nn.Conv2d) -> None:
@@ -69,18 +56,16 @@ class ConvolutionPatch:
 
     def set(self, factors: Factors | None, transform: Tensor | None) -> None:
         """What this thread's next evaluations do.  Ending the dispersion frees its kernel."""
-        for state in (self._now, self._compiled):
-            state.factors, state.transform, state.ran = factors, transform, False
+        self._state.set(factors=factors, transform=transform)
         if transform is None:
             self._dispersed = None
 
     @property
     def was_skipped(self) -> bool:
         """Whether it should have changed an evaluation of this thread, and was not asked since `set`."""
-        now = self._now
-        return not (now.ran or self._compiled.ran) and (
-            now.transform is not None or now.factors not in (None, UNDILATED)
-        )
+        now = self._state.now
+        changes = now.transform is not None or now.factors not in (None, UNDILATED)
+        return changes and not any(state.ran for state in self._state.both)
 
     @property
     def foreign(self) -> Any:
@@ -103,7 +88,7 @@ class ConvolutionPatch:
         return twin
 
     def __call__(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        now = self._compiled if torch.compiler.is_compiling() else self._now
+        now = self._state.now
         factors, transform, now.ran = now.factors, now.transform, True
         if transform is not None:
             weight = self._kernel(weight, transform)

@@ -37,6 +37,7 @@ from ..vae import remove_vae_memory
 from .callers import Parts, calling_pipeline, is_model
 from .convolution import ConvolutionPatch, refused_pickle
 from .denoiser_check import DenoiserCheck
+from .per_thread import PerThread
 from .schedule import ScheduleHook, check_schedule, native_mu, shifts_by_size
 from .transformer_parts import CallChanges, EmbeddingPatch, QueryScale
 
@@ -102,7 +103,7 @@ class TransformerInstallation:
             check_schedule(recipe.schedule, self._scheduler)
         self.resolved = self._resolve(recipe) if recipe is not None else None
         self._automatic: dict[tuple[GridSize, bool], ResolvedTransformer | None] = {}
-        self._calls = CallChanges()
+        self._calls = PerThread(CallChanges)
         self._embeddings: list[EmbeddingPatch] = []
         self._queries: QueryScale | None = None
         self._patches: list[tuple[str, nn.Conv2d, ConvolutionPatch]] = []
@@ -207,7 +208,8 @@ class TransformerInstallation:
             changes = changes.with_tokens(named["txt_ids"].shape[-2], named["img_ids"].shape[-2])
         if self._queries is not None and changes.temperature is not None:
             self._queries.refresh()
-        self._calls.set(changes.positions, changes.temperature)
+        positions, temperature = changes.positions, changes.temperature
+        self._calls.set(moved=positions is not None, positions=positions, temperature=temperature)
         self._set_convolutions(resolved, changes.layers)
 
     def _check_pipeline(self, pipe: Any, shifts: bool, scheduler: Any) -> None:

@@ -5,7 +5,6 @@ Each acts on what the hook before the transformer's call has set for this thread
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,10 +14,10 @@ from torch.utils.hooks import RemovableHandle
 
 from ..errors import ModelError
 from ..transformer.positions import POSITIONS, PositionChanges
-from .convolution import GUARDS_THREADS
+from .per_thread import PerThread
 
 
-class _Values:
+class CallChanges:
     """What a call does."""
 
     moved: bool = False
@@ -27,37 +26,10 @@ class _Values:
     temperature: float | None = None
 
 
-class _ThreadValues(_Values, threading.local):
-    """What the calls of one thread do."""
-
-
-class CallChanges:
-    """What calls do, each thread's apart."""
-
-    def __init__(self) -> None:
-        self._thread = _ThreadValues()
-        self._compiled = self._thread if GUARDS_THREADS else _Values()
-        """What a compiled graph reads."""
-
-    def set(self, positions: PositionChanges | None = None, temperature: float | None = None) -> None:
-        """What this thread's next call does; nothing, by default."""
-        for values in (self._thread, self._compiled):
-            values.moved, values.positions, values.temperature = positions is not None, positions, temperature
-
-    @property
-    def now(self) -> _Values:
-        """What this call does."""
-        return self._compiled if torch.compiler.is_compiling() else self._thread
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> CallChanges:
-        twin = memo[id(self)] = CallChanges()
-        return twin
-
-
 class EmbeddingPatch:
     """In the place of an embedding's call: on the instance, with no module replaced, and taken off without a trace."""
 
-    def __init__(self, owner: nn.Module, embedding: Any, kind: str, changes: CallChanges) -> None:
+    def __init__(self, owner: nn.Module, embedding: Any, kind: str, changes: PerThread[CallChanges]) -> None:
         self._embedding, self._kind, self._changes = embedding, kind, changes
         if kind == "look-up":  # no module: the transformer's attribute itself
             self._holder, self._name = owner, "rope_embedder"
@@ -79,7 +51,7 @@ class EmbeddingPatch:
                 attributes[self._name] = self._own
         elif attributes.get("_old_forward") is self:  # accelerate's offloading came after us
             attributes["_old_forward"] = self._plain
-        self._changes = CallChanges()
+        self._changes = PerThread(CallChanges)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not self._changes.now.moved:
@@ -100,7 +72,7 @@ class EmbeddingPatch:
 class QueryScale:
     """Hooks that multiply the queries of some attention layers."""
 
-    def __init__(self, layers: Iterable[nn.Module], changes: CallChanges) -> None:
+    def __init__(self, layers: Iterable[nn.Module], changes: PerThread[CallChanges]) -> None:
         self._layers = list({id(layer): layer for layer in layers}.values())
         self._changes = changes
         self._handles: list[RemovableHandle] = []
