@@ -18,32 +18,12 @@ from scalecrafter.generation import timings
 from scalecrafter.generation.generate import Result, generate
 from scalecrafter.generation.timings import CACHE, KnownPicture, known_pictures, place_of, remember
 from scalecrafter.methods.steps.stopwatch import PartTime
-from scalecrafter.models.loading import load_outline, load_pipeline
-from scalecrafter.request.request import Request, RequestError
-from tests.support.tiny_models import tiny_sd_pipeline
+from scalecrafter.models.loading import load_outline
+from scalecrafter.request.request import Request
 
-pytestmark = pytest.mark.sampled
+pytestmark = [pytest.mark.sampled, pytest.mark.usefixtures("cache")]
 
 PROMPT = "a fox that nobody else may read of"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("cost") / "tiny"
-    tiny_sd_pipeline(layers_per_block=1).save_pretrained(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def pipe(folder: Path) -> Any:
-    return load_pipeline(folder, device="cpu")
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
-    monkeypatch.setattr(timings, "_PAUSE", 0.0)
-    return tmp_path / "cache"
 
 
 def ask(folder: Path, side: int = 256, steps: int = 2, **values: Any) -> Request:
@@ -155,7 +135,7 @@ def test_only_so_many_sizes_are_kept(pipe: Any, folder: Path, cache: Path, monke
     monkeypatch.setattr(timings, "_MOST", 3)
     for side in (128, 192, 256, 320, 384):
         slow(pipe, ask(folder, side), 1.0)
-    kept = [KnownPicture.model_validate_json(file.read_bytes()).request["width"] for file in cache.rglob("*.json")]
+    kept = [KnownPicture.model_validate_json(file.read_bytes()).request.width for file in cache.rglob("*.json")]
     assert sorted(kept) == [256, 320, 384]
 
 
@@ -167,11 +147,6 @@ def test_the_same_architecture_in_another_folder_is_known(pipe: Any, folder: Pat
     other.unet.register_to_config(layers_per_block=3)
     place = place_of(other, torch.device("cpu"), torch.float32)
     assert known_pictures(place) == []
-
-
-def test_what_is_not_drawn_from_a_prompt_alone_has_no_estimate(folder: Path) -> None:
-    with pytest.raises(RequestError, match="from a prompt alone"):
-        Estimator().cost(ask(folder, image="some.png"))
 
 
 @pytest.mark.parametrize(

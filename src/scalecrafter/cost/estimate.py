@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 from typing import Any
 
@@ -14,12 +14,15 @@ import torch
 from .._util.memory import readable
 from .._util.sizes import ImageSize
 from ..errors import ScaleCrafterError
+from ..generation.checks import check_method
 from ..generation.generate import settle
 from ..generation.timings import KnownPicture, Place, keep_figure, known_figure, known_pictures, place_of
 from ..methods.steps.stopwatch import DECODE, DENOISE
+from ..models.denoisers import kind_of, lacks_of
 from ..models.loading import resolve_device, resolve_dtype
 from ..models.schedulers import make_scheduler
-from ..request.methods import METHODS
+from ..request.enlarge_source import source_size
+from ..request.methods import methods_for
 from ..request.passes import Denoising, size_of
 from ..request.request import Request, RequestError
 from ..transformer.architecture import TransformerArchitecture
@@ -27,6 +30,7 @@ from ..unet.trajectory import table_length
 from .ceilings import matrix_product
 from .memory import estimate_memory
 from .models import CostedModel, costed_model
+from .passes import passes_of
 
 OF_CEILING = {"cpu": 0.5, "cuda": 0.4}
 """What a picture reaches of a matrix product's operations a second, where nothing was measured yet."""
@@ -83,6 +87,16 @@ class Cost:
         }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What is to be made."""
+
+    request: Request
+    """Settled."""
+    source: ImageSize | None
+    """The size of the picture that is enlarged; None where none is."""
+
+
 class Estimator:
     """Estimates costs; what was counted for one picture serves the next."""
 
@@ -91,25 +105,29 @@ class Estimator:
         self._given = outline
         self._models: dict[str, CostedModel] = {}
 
-    def cost(self, request: Request) -> Cost:
+    def cost(self, request: Request, source: ImageSize | None = None) -> Cost:
         """What a picture by this request will take, on the device and in the dtype that it names.
 
+        Args:
+            request: what is asked.
+            source: the size of its image, where the pictures that it names are not at hand; they are not read then.
+
         Raises:
-            RequestError: for one that starts from a picture, and a method that does not tell its passes.
+            RequestError: for a method that does not tell its passes.
             ScaleCrafterError: as `generate`.
         """
-        if request.image is not None or request.controls:
-            raise RequestError("the cost is known of pictures that are drawn from a prompt alone")
-        if METHODS[request.method].passes is None:
-            raise RequestError(f"the method {request.method!r} does not tell what it costs")
         model = self._model(request.model)
-        settled, size = settle(request, model.architecture)
+        check_method(request, kind_of(model.architecture), lacks_of(model.architecture))
+        if request.enlarge is not None and source is None:
+            source = source_size(str(request.image))
+        settled, size = settle(request, model.architecture, source)
         device = resolve_device(request.device)
         dtype = _dtype(request, model, device)
         place = place_of(model.outline, device, dtype)
         try:
-            found = self._cost(model, settled, place, device, dtype)
-            return self._with_quicker(found, model, settled, place, device, dtype)
+            asked = _Asked(settled, source if settled.enlarge is not None else None)
+            found = self._cost(model, asked, place, device, dtype)
+            return self._with_quicker(found, model, asked, place, device, dtype)
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise RequestError(
                 f"the work of this model at {size[0]}×{size[1]} cannot be counted ({type(error).__name__}: {error})"
@@ -121,11 +139,9 @@ class Estimator:
             self._models[name] = costed_model(name, self._given)
         return self._models[name]
 
-    def _cost(
-        self, model: CostedModel, request: Request, place: Place, device: torch.device, dtype: torch.dtype
-    ) -> Cost:
-        work = _work(model, request)
-        flops, size = sum(work.values()), size_of(request)
+    def _cost(self, model: CostedModel, asked: _Asked, place: Place, device: torch.device, dtype: torch.dtype) -> Cost:
+        work, request = _work(model, asked), asked.request
+        flops = sum(work.values())
         known = _most_like(known_pictures(place), request)
         seconds = None if known is None else _scaled(model, known, work)
         measured = seconds is not None
@@ -134,20 +150,25 @@ class Estimator:
             seconds = None if ceiling is None else flops / ceiling / OF_CEILING.get(device.type, 0.4)
         if known is not None and known.peak_memory is not None and _is_of(known, request):
             return Cost(seconds, measured, flops, known.peak_memory, True)
-        return Cost(seconds, measured, flops, estimate_memory(model.outline, size, dtype), False)
+        sizes = [size for _, size in work]
+        largest = max(sizes, key=lambda size: size.width * size.height, default=model.architecture.native_size)
+        memory = estimate_memory(model.outline, largest, dtype)
+        for controlnet in model.controlnets(request):
+            memory += dtype.itemsize * sum(parameter.numel() for parameter in controlnet.parameters())
+        return Cost(seconds, measured, flops, memory, False)
 
     def _with_quicker(
-        self, cost: Cost, model: CostedModel, request: Request, place: Place, device: torch.device, dtype: torch.dtype
+        self, cost: Cost, model: CostedModel, asked: _Asked, place: Place, device: torch.device, dtype: torch.dtype
     ) -> Cost:
-        """The same with the quicker method, where that would help."""
+        """The same with the quicker method, where it can be asked for that, and would help."""
+        request, architecture = asked.request, model.architecture
         if cost.seconds is None or cost.seconds <= LONG or request.method == QUICKER:
             return cost
-        kind = "transformer" if isinstance(model.architecture, TransformerArchitecture) else "unet"
-        if kind not in METHODS[QUICKER].models:
+        if QUICKER not in methods_for(request.task, kind_of(architecture), lacks_of(architecture)):
             return cost
-        with suppress(ScaleCrafterError):
+        with suppress(ScaleCrafterError):  # it follows no control image, for one
             plain = request.changed(method=QUICKER, recipe=None, freeu=False, strength=None)
-            other = self._cost(model, plain, place, device, dtype)
+            other = self._cost(model, replace(asked, request=plain), place, device, dtype)
             if other.seconds is not None and other.seconds < 0.7 * cost.seconds:
                 return Cost(
                     cost.seconds, cost.is_measured, cost.flops, cost.memory, cost.memory_is_measured,
@@ -169,17 +190,16 @@ def in_words(seconds: float) -> str:
     return f"{hours} h {round(minutes / 10) * 10} min" if minutes >= 5 and hours < 10 else f"{hours} h"
 
 
-def _work(model: CostedModel, request: Request) -> Work:
-    """The operations of a settled request.  An encoding is part of the denoising that follows it."""
-    passes = METHODS[request.method].passes
-    assert passes is not None
+def _work(model: CostedModel, asked: _Asked) -> Work:
+    """The operations of a picture.  An encoding is part of the denoising that follows it."""
+    request = asked.request
     scheduler = model.outline.scheduler
     if request.scheduler is not None:
         scheduler = make_scheduler(request.scheduler, scheduler)
     entries = table_length(scheduler, request.steps) / request.steps  # 2 for Heun and its like
     found: dict[tuple[str, ImageSize], int] = defaultdict(int)
-    for one in passes(request, model.architecture):
-        flops = model.counts.of_pass(one, request.steps)
+    for one in passes_of(request, model.architecture, asked.source):
+        flops = model.of_pass(one, request)
         if isinstance(one, Denoising) and not isinstance(model.architecture, TransformerArchitecture):
             flops = round(flops * entries)
         kind = DECODE if type(one).__name__ == "Decoding" else DENOISE
@@ -191,21 +211,23 @@ def _most_like(known: list[KnownPicture], request: Request) -> KnownPicture | No
     """Of the pictures made here the one that tells most: of this size and method, else of the nearest size."""
     size = size_of(request)
 
-    def unlike(picture: KnownPicture) -> tuple[float, bool]:
-        area = picture.request["width"] * picture.request["height"]
-        return round(abs(log(area / (size.width * size.height))), 6), picture.request["method"] != request.method
+    def unlike(picture: KnownPicture) -> tuple[float, bool, bool]:
+        made = size_of(picture.request)
+        other_size = abs(log(made.width * made.height / (size.width * size.height)))
+        return round(other_size, 6), picture.request.method != request.method, picture.request.task != request.task
 
     return min(known, key=unlike, default=None)  # the newest of those that are as like
 
 
 def _is_of(known: KnownPicture, request: Request) -> bool:
-    return all(known.request[name] == getattr(request, name) for name in ("method", "width", "height"))
+    same = ("method", "task", "width", "height")
+    return not request.controls and all(getattr(known.request, name) == getattr(request, name) for name in same)
 
 
 def _scaled(model: CostedModel, known: KnownPicture, work: Work) -> float | None:
     """The seconds of this work, at the rates of a picture that was made; None where its own work cannot be counted."""
     try:
-        done = _work(model, Request.from_mapping({"prompt": "known", "seed": 0, **known.request}))
+        done = _work(model, _Asked(known.request, known.source))
     except (ScaleCrafterError, KeyError):
         return None
     spent: dict[tuple[str, ImageSize], float] = defaultdict(float)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -50,6 +52,18 @@ class FlopCounts:
         where = None if one.around is None else one.span  # what is around may depend on the place
         key = (one.size, one.guided, one.around, where, step.operations())
         return self._once(key, lambda: self._evaluation(one, step.entry, one.steps or steps))
+
+    def of_controlnet(self, controlnet: Any, one: Denoising, steps: int) -> int:
+        """What a ControlNet on the meta device adds to a pass: an evaluation a step, of both halves of the guidance."""
+        model, batch = self._model, 2 if one.guided else 1
+
+        def evaluate() -> None:
+            latents = model.latents(one.size, batch)[:, : controlnet.config.in_channels]
+            followed = torch.empty(batch, 3, one.size.height, one.size.width, device="meta", dtype=model.dtype)
+            controlnet(latents, 1, controlnet_cond=followed, **model.conditions(one.size, batch))
+
+        run = steps_of(replace(one, recipe=None), self._architecture, model.scheduler, steps)
+        return len(run) * self._once((controlnet, one.size, one.guided), lambda: counted(evaluate))
 
     def half_batch(self, size: ImageSize) -> int:
         """One evaluation of the plain U-Net for one picture."""

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import ModelError
+from ..models.controlnets import controlnet_outline
 from ..models.denoisers import read_model
 from ..models.loading import Outline, load_outline
 from ..models.sources import locate
 from ..request.passes import Decoding, Denoising, Pass
+from ..request.request import Request
 from ..transformer.architecture import TransformerArchitecture
 from ..unet.architecture import Architecture
 from ..unet.trajectory import table_length
@@ -41,6 +43,21 @@ class CostedModel:
                 part.to("meta")
         self.architecture: Architecture | TransformerArchitecture = read_model(outline)
         self.counts: Counts = self._counts(text_tokens)
+        self._controlnets: dict[str, Any] = {}
+
+    def of_pass(self, one: Pass, request: Request) -> int:
+        """Operations of one pass, all of its steps, with the ControlNets that the request has."""
+        flops = self.counts.of_pass(one, request.steps)
+        if isinstance(one, Denoising) and isinstance(self.counts, FlopCounts):
+            for controlnet in self.controlnets(request):
+                flops += self.counts.of_controlnet(controlnet, one, request.steps)
+        return flops
+
+    def controlnets(self, request: Request) -> list[Any]:
+        """Outlines of the request's ControlNets, as many as it has control images."""
+        for name in {control.model for control in request.controls} - self._controlnets.keys():
+            self._controlnets[name] = controlnet_outline(name, self.outline.unet)
+        return [self._controlnets[control.model] for control in request.controls]
 
     def _counts(self, text_tokens: int) -> Counts:
         outline = self.outline

@@ -10,7 +10,7 @@ from ..errors import ModelError, RecipeError
 from ..models.sources import FolderFacts, folder_facts, locate
 from ..request.enlarge_source import enlarged_size
 from ..request.inputs import check_inputs
-from ..request.methods import METHODS, Ability, Models, Task, methods_for
+from ..request.methods import METHODS, Ability, Models, methods_for
 from ..request.request import Request, RequestError
 from ..request.schedulers import check_scheduler
 
@@ -64,8 +64,7 @@ def check_method(request: Request, kind: Models, lacks: Collection[Ability]) -> 
         ModelError: for a method, or ControlNets, that are for other models.
         RecipeError: for FreeU on a transformer.
     """
-    method = METHODS[request.method]
-    task: Task = "enlarge" if request.enlarge is not None else "edit" if request.image is not None else "create"
+    method, task = METHODS[request.method], request.task
     able = methods_for(task, kind, lacks)
     instead = f"take one of {', '.join(able)}" if able else "take another model"
     if kind not in method.models:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from .._util.sizes import ModelSizes
+from .._util.sizes import ImageSize, ModelSizes
 from ..errors import ModelError
 from ..methods.steps.denoising import Progress
 from ..methods.steps.diagnostics import explained_out_of_memory
@@ -168,21 +168,23 @@ def _check_draws_prompts(pipe: Any) -> None:
         raise ModelError(f"{kind} does not draw a prompt at a given size: {instead}")
 
 
-def settle(request: Request, architecture: ModelSizes) -> tuple[Request, tuple[int, int]]:
+def settle(
+    request: Request, architecture: ModelSizes, source: ImageSize | None = None
+) -> tuple[Request, tuple[int, int]]:
     """The request with everything decided that it left open, and its size (width, height) in image pixels.
 
     The size, unless asked for, is that of the picture it starts from, or the nearest one that the model can make; else
     twice the native side.  The seed is drawn unless given; a recipe file becomes its text; the pictures that it starts
-    from are known by their SHA-256.
+    from are known by their SHA-256.  With `source`, its image's size, they need not be at hand, and are not read.
     """
-    known = digests(request)
+    known = {} if source is not None else digests(request)
     if request.enlarge is not None:
-        width, height = enlarged_size(request)
+        width, height = enlarged_size(request, source)
     elif request.width and request.height:
         width, height = request.width, request.height
         architecture.check_size(height=height, width=width)
     elif request.image is not None:
-        width, height = architecture.nearest_size(source_size(request.image))
+        width, height = architecture.nearest_size(source or source_size(request.image))
     else:
         width, height = architecture.default_size
     seed = secrets.randbelow(2**32) if request.seed is None else request.seed

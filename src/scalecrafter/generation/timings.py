@@ -1,7 +1,7 @@
 """What pictures took on this machine: one small file each in the user's cache, for the cost of those to come.
 
-A file holds no prompt.  There is one for each method and size, of the last such picture, and nothing here fails: where
-the cache cannot be written or read, the next picture's cost is estimated from its operations.
+A file holds no prompt, and names no file.  There is one for each method, task and size, of the last such picture, and
+nothing here fails: where the cache cannot be written or read, the next picture's cost is estimated from its operations.
 """
 
 from __future__ import annotations
@@ -22,9 +22,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .._util.files import write_whole
+from .._util.sizes import ImageSize
 from ..errors import UnwritableError
 from ..methods.steps.stopwatch import PartTime
 from ..models.denoisers import denoiser_of
+from ..request.enlarge_source import source_size
+from ..request.methods import MethodSettings
 from ..request.request import Request
 
 CACHE = "SCALECRAFTER_CACHE"
@@ -52,8 +55,10 @@ class KnownPicture(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    request: dict[str, Any]
-    """Settled, without its texts."""
+    request: Request
+    """Settled, as `remember` keeps it."""
+    source: ImageSize | None = None
+    """The size of the picture that was enlarged."""
     parts: tuple[KnownPart, ...]
     seconds: float
     peak_memory: int | None = None
@@ -117,23 +122,22 @@ def remember(
 
     Args:
         pipe: that made them.
-        requests: settled; those that start from a picture are not kept.
+        requests: settled; those with ControlNets or a LoRA, which are files, are not kept.
         parts: of all of them together.
         seconds: of one.
         peak: bytes, if they are these pictures' own.
     """
     request = requests[0]
-    if request.image is not None or request.controls or request.enlarge is not None:
-        return
     with suppress(Exception):  # a picture that is made is worth more than its time
         folder = place_of(pipe, pipe.device, denoiser_of(pipe).dtype).folder
-        if folder is None:
+        if folder is None or request.controls or _names_files(request.settings):
             return
-        path = folder / f"{_digest(request.method, request.width, request.height)}.json"
+        path = folder / f"{_digest(request.method, request.task, request.width, request.height)}.json"
         if time.monotonic() - _written.get(path, -_PAUSE) < _PAUSE:
             return
         known = KnownPicture(
-            request=request.model_dump(mode="json", exclude={"prompt", "negative", "seed"}),
+            request=_without_names(request),
+            source=source_size(str(request.image)) if request.enlarge is not None else None,
             parts=tuple(
                 KnownPart(
                     kind=part.kind, width=part.size.width, height=part.size.height,
@@ -143,9 +147,25 @@ def remember(
             ),
             seconds=seconds, peak_memory=peak, made=time.time(),
         )  # fmt: skip
-        write_whole(path, known.model_dump_json())
+        write_whole(path, known.model_dump_json(exclude_none=True))
         _written[path] = time.monotonic()
         _remove_oldest(folder)
+
+
+def _names_files(settings: MethodSettings | None) -> bool:
+    return settings is not None and any(getattr(settings, name) is not None for name in settings.not_from_clients)
+
+
+def _without_names(request: Request) -> Request:
+    """What a picture's time depends on: whether it had a prompt, an image and a mask, but not which."""
+
+    def known(name: str | None) -> str | None:
+        return "known" if name else name
+
+    return request.changed(
+        prompt=known(request.prompt), negative="", seed=None, model=Request.model_fields["model"].default,
+        image=known(request.image), mask=known(request.mask),
+    )  # fmt: skip
 
 
 def known_pictures(place: Place) -> list[KnownPicture]:

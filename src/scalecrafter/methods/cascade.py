@@ -62,16 +62,12 @@ def enlarge(job: PictureJob, source: Image.Image) -> Image.Image:
 
     from ..models.denoisers import unguided
     from .steps.enlarging import cut, padded, padded_size
-    from .steps.stages import at_least_one_step, stage_sizes
+    from .steps.stages import stage_sizes
 
     request = job.request
-    assert request.enlarge is not None
     settings = cascade_settings(request, job.architecture)
     sizes = stage_sizes(ImageSize(*source.size), job.size, multiple=1)
-    stages = range(len(sizes))
-    by_settings = request.settings is not None
-    asked = [settings.restart_of(stage) if by_settings else request.enlarge.creativity for stage in stages]
-    restarts = [at_least_one_step(restart, request.steps) for restart in asked]
+    restarts = _enlarging_restarts(request, settings, len(sizes))
     pipe, picture = job.image_to_image(), source
     bars = job.progress_of_passes(restarts)
     for stage, size in enumerate(sizes):
@@ -106,6 +102,22 @@ def passes(request: Request, architecture: Model) -> list[Pass]:
         found.append(Denoising(size, guides(request, guidance), recipe, strength=restart, span=span))
         before = size
     return [*found, Decoding(last)]
+
+
+def enlarging_passes(request: Request, architecture: Model, source: ImageSize) -> list[Pass]:
+    """What a picture of this size is enlarged by."""
+    from .steps.enlarging import padded_size
+    from .steps.stages import stage_sizes
+
+    settings = cascade_settings(request, architecture)
+    sizes = [padded_size(size, architecture.size_multiple) for size in stage_sizes(source, size_of(request), 1)]
+    restarts, found = _enlarging_restarts(request, settings, len(sizes)), list[Pass]()
+    for stage, size in enumerate(sizes):
+        recipe = stage_recipe(request, settings, architecture, size)
+        guidance = _guidance(request, settings.guidance_of(stage), recipe, architecture)
+        guided = bool(request.prompt) and guides(request, guidance)
+        found += [Encoding(size), Denoising(size, guided, recipe, strength=restarts[stage]), Decoding(size)]
+    return found
 
 
 def cascade_settings(request: Request, architecture: Model | None = None) -> CascadeSettings:
@@ -169,6 +181,17 @@ def _restarts(request: Request, settings: CascadeSettings, stages: int) -> list[
     from .steps.stages import at_least_one_step
 
     return [at_least_one_step(settings.restart_of(stage), request.steps) for stage in range(stages)]
+
+
+def _enlarging_restarts(request: Request, settings: CascadeSettings, stages: int) -> list[float]:
+    """Likewise where a picture is enlarged: its creativity, unless the settings say otherwise."""
+    from .steps.stages import at_least_one_step
+
+    assert request.enlarge is not None
+    asked = [request.enlarge.creativity] * stages
+    if request.settings is not None:
+        asked = [settings.restart_of(stage) for stage in range(stages)]
+    return [at_least_one_step(restart, request.steps) for restart in asked]
 
 
 def _enlarged(job: PictureJob, pipe: Any, latents: Tensor, size: ImageSize, upsample: str) -> Image.Image | Tensor:
@@ -251,6 +274,7 @@ METHOD = Method(
     make=make,
     enlarge=enlarge,
     passes=passes,
+    enlarging_passes=enlarging_passes,
     needs=frozenset({"image-to-image"}),
     takes=frozenset({"recipe", "strength"}),
     settings=CascadeSettings,

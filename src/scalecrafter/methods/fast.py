@@ -95,14 +95,36 @@ def passes(request: Request, architecture: Model) -> list[Pass]:
         if span[0] < span[1]
     ]
     for size in sizes:
-        found += [Decoding(before, _vae(architecture, before, settings))]
-        found += [Encoding(size, _vae(architecture, size, settings))]
-        recipe = _recipe(architecture, size)
-        around = None if settings.attention == "full" else functools.partial(_attention, settings, architecture)
-        guided = guides(request, settings.stage_guidance)
-        found.append(Denoising(size, guided, recipe, strength=restart, steps=table, around=around))
+        found.append(Decoding(before, _vae(architecture, before, settings)))
+        found += _stage_passes(request, architecture, settings, size, table, restart)
         before = size
     return [*found, Decoding(last, _vae(architecture, last, settings))]
+
+
+def enlarging_passes(request: Request, architecture: Model, source: ImageSize) -> list[Pass]:
+    """What a picture of this size is enlarged by."""
+    from .steps.enlarging import padded_size
+    from .steps.stages import stage_sizes
+
+    assert request.enlarge is not None
+    settings = fast_settings(request, architecture)
+    table, restart = _table(request, settings, settings.restart or request.enlarge.creativity)
+    found: list[Pass] = []
+    for stage in stage_sizes(source, size_of(request), multiple=1):
+        size = padded_size(stage, architecture.size_multiple)
+        found += _stage_passes(request, architecture, settings, size, table, restart)
+        found.append(Decoding(size, _vae(architecture, size, settings)))
+    return found
+
+
+def _stage_passes(
+    request: Request, architecture: Model, settings: FastSettings, size: ImageSize, table: int, restart: float
+) -> list[Pass]:
+    """From a picture of this size to its latents, finished."""
+    around = None if settings.attention == "full" else functools.partial(_attention, settings, architecture)
+    recipe, guided = _recipe(architecture, size), guides(request, settings.stage_guidance)
+    again = Denoising(size, guided, recipe, strength=restart, steps=table, around=around)
+    return [Encoding(size, _vae(architecture, size, settings)), again]
 
 
 def _first(request: Request, settings: FastSettings) -> Request:
@@ -261,6 +283,7 @@ METHOD = Method(
     make=make,
     enlarge=enlarge,
     passes=passes,
+    enlarging_passes=enlarging_passes,
     check=check,
     settings=FastSettings,
 )

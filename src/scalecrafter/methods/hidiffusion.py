@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from ..request.methods import Method, MethodSettings
-from ..request.passes import Decoding, Denoising, Encoding, Pass, guides, size_of
+from ..request.passes import Decoding, Denoising, Pass, encodings, guides, size_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -91,7 +91,7 @@ def passes(request: Request, architecture: Architecture) -> list[Pass]:
         Denoising(size, guides(request), strength=strength, span=span, around=around)
         for span in itertools.pairwise(ends)
     ]
-    return [*([] if request.image is None else [Encoding(size)]), *found, Decoding(size)]
+    return [*encodings(request), *found, Decoding(size)]
 
 
 def _places(request: Request, architecture: Architecture) -> list[Coarse]:

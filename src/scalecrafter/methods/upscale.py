@@ -10,7 +10,7 @@ from ..request.passes import Decoding, Denoising, Pass, guides, size_of
 if TYPE_CHECKING:
     from PIL import Image
 
-    from .._util.sizes import ModelSizes
+    from .._util.sizes import ImageSize, ModelSizes
     from ..request.request import Request
     from .steps.job import PictureJob
 
@@ -38,6 +38,11 @@ def passes(request: Request, architecture: ModelSizes) -> list[Pass]:
     return [Denoising(native, guides(request)), Decoding(native)]
 
 
+def enlarging_passes(_request: Request, _architecture: ModelSizes, _source: ImageSize) -> list[Pass]:
+    """Nothing of the model."""
+    return []
+
+
 METHOD = Method(
     name="upscale",
     summary="a picture of the native size, enlarged with Lanczos",
@@ -47,4 +52,5 @@ METHOD = Method(
     make=make,
     enlarge=enlarge,
     passes=passes,
+    enlarging_passes=enlarging_passes,
 )

@@ -81,6 +81,36 @@ def load_controlnet(model: str, unet: Any, dtype: torch.dtype) -> Any:
     return controlnet.requires_grad_(False).eval()
 
 
+def controlnet_outline(model: str, unet: Any) -> Any:
+    """A ControlNet on the meta device, for what it costs: by its configuration, where that is on this machine.
+
+    Else it is the usual kind, a copy of the U-Net's first half.
+
+    Args:
+        model: as `load_controlnet` takes it.
+        unet: that it is for, on the meta device too.
+
+    Raises:
+        ModelError: for what is no ControlNet, or one that is made for another kind of U-Net.
+    """
+    from diffusers import ControlNetModel
+
+    path, config = Path(model).expanduser(), _first_half(unet)
+    is_here = _is_here(model, path)
+    if not path.is_file():
+        try:
+            config = ControlNetModel.load_config(str(path) if is_here else model, local_files_only=True)
+        except (OSError, ValueError) as error:
+            if is_here:
+                raise ModelError(f"cannot load the ControlNet {model!r}: {reason(error)}") from error
+        else:
+            _check_class(model, config)
+    with quiet(), torch.device("meta"):
+        controlnet = ControlNetModel.from_config(config)
+    _check_fits(model, controlnet, unet)
+    return controlnet.requires_grad_(False).eval()
+
+
 def _is_here(model: str, path: Path) -> bool:
     """Whether a name is that of a folder or file, and not a hub id (`ModelError` for what is neither)."""
     if path.is_dir() and not (path / "config.json").is_file():
@@ -101,13 +131,20 @@ def _from_file(path: Path, unet: Any, dtype: torch.dtype) -> Any:
         raise ModelError(
             f"{str(path)!r} is a pickle, which can run code when it is opened: take the ControlNet as .safetensors"
         )
+    with tempfile.TemporaryDirectory() as folder:
+        settings = _first_half(unet)
+        (Path(folder) / "config.json").write_text(json.dumps({"_class_name": _KNOWN, **settings}), "utf-8")
+        return ControlNetModel.from_single_file(str(path), config=folder, torch_dtype=dtype, local_files_only=True)
+
+
+def _first_half(unet: Any) -> dict[str, Any]:
+    """The configuration of a ControlNet that is a copy of a U-Net's first half, as the usual ones are."""
+    from diffusers import ControlNetModel
+
     with torch.device("meta"):
         config = dict(ControlNetModel.from_unet(unet, load_weights_from_unet=False).config)
     config["in_channels"] = unet.config.out_channels  # of an inpainting U-Net too, it is the latents alone
-    with tempfile.TemporaryDirectory() as folder:
-        settings = {key: value for key, value in config.items() if not key.startswith("_")}
-        (Path(folder) / "config.json").write_text(json.dumps({"_class_name": _KNOWN, **settings}), "utf-8")
-        return ControlNetModel.from_single_file(str(path), config=folder, torch_dtype=dtype, local_files_only=True)
+    return {key: value for key, value in config.items() if not key.startswith("_")}
 
 
 def _check_class(model: str, config: Any) -> None:

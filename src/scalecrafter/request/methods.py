@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 if TYPE_CHECKING:
     from PIL import Image
 
+    from .._util.sizes import ImageSize
 
 GROUP = "scalecrafter.methods"
 """The package of the built-in methods, and the entry point group of all others."""
@@ -85,8 +86,10 @@ class Method:
     check: Callable[[Any], None] | None = None
     """Raises ValueError for a request of this method that cannot be; the request is otherwise valid."""
     passes: Callable[[Any, Any], Sequence[Any]] | None = None
-    """What its picture is made of, for estimates of its cost: of a settled request that draws, without control
-    images, and the model's `Architecture`.  None: not known."""
+    """What its picture is made of, for estimates of its cost: of a settled request that draws or starts from an image,
+    and the model's `Architecture`; control images are counted elsewhere.  None: not known."""
+    enlarging_passes: Callable[[Any, Any, ImageSize], Sequence[Any]] | None = None
+    """Likewise of `enlarge`, from the size of the given picture too.  A method without `enlarge` needs none."""
     models: frozenset[Models] = frozenset({"unet", "transformer"})
     """What it can run on."""
     needs: frozenset[Ability] = frozenset()

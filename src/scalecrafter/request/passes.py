@@ -61,6 +61,13 @@ def size_of(request: Request) -> ImageSize:
     return ImageSize(request.width, request.height)
 
 
+def encodings(request: Request) -> list[Pass]:
+    """What a method that starts from the request's image does with it first; under a mask it is encoded once more."""
+    if request.image is None:
+        return []
+    return [Encoding(size_of(request))] * (1 if request.mask is None else 2)
+
+
 def guides(request: Request, guidance: float | None = None) -> bool:
     """Whether classifier-free guidance acts, at the request's scale or at another."""
     return (request.guidance if guidance is None else guidance) > 1.0
@@ -72,8 +79,6 @@ def one_pass(
     around: Callable[[Any], AbstractContextManager[Any]] | None = None,
 ) -> list[Pass]:
     """The passes of a method that denoises once, at the picture's own size: from noise, or from the request's image."""
-    size = size_of(request)
-    if request.image is None:
-        return [Denoising(size, guides(request), recipe, around=around), Decoding(size)]
-    again = Denoising(size, guides(request), recipe, strength=request.strength_or_default, around=around)
-    return [Encoding(size), again, Decoding(size)]
+    size, strength = size_of(request), 1.0 if request.image is None else request.strength_or_default
+    denoising = Denoising(size, guides(request), recipe, strength=strength, around=around)
+    return [*encodings(request), denoising, Decoding(size)]

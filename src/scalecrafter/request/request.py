@@ -30,7 +30,7 @@ from .._util.text import explain, unknown
 from ..errors import ScaleCrafterError
 from .control import Control
 from .enlargement import Enlargement, EnlargementLike
-from .methods import DEFAULT_METHOD, DEFAULT_STRENGTH, ENLARGING_METHOD, METHODS, MethodSettings, named
+from .methods import DEFAULT_METHOD, DEFAULT_STRENGTH, ENLARGING_METHOD, METHODS, MethodSettings, Task, named
 from .schedulers import SCHEDULERS
 
 if TYPE_CHECKING:
@@ -228,6 +228,11 @@ class Request(BaseModel):
             raise ValueError(
                 f"{self.steps} steps at strength {self.strength_or_default:g} leave no step to run: raise either"
             )
+
+    @property
+    def task(self) -> Task:
+        """What is asked of the method."""
+        return "enlarge" if self.enlarge is not None else "create" if self.image is None else "edit"
 
     @property
     def method_label(self) -> str:

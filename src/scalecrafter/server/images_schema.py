@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .._util.sizes import ImageSize
 from .._util.text import near_or_all_names
 from ..request.methods import METHODS
 from ..request.request import Request, RequestError
@@ -26,6 +27,7 @@ from .image_output import (
     quality_steps,
     whole_number,
 )
+from .uploads import PICTURE_FIELDS
 
 OWN = ("negative", "method", "recipe", "freeu", "steps", "guidance", "seed", "scheduler", "strength")
 """Fields of `Request` that a client may set by their own names."""
@@ -107,7 +109,7 @@ def parse_images_request(
     if "prompt" in given:
         values["prompt"] = given["prompt"]
     if "size" in given and given["size"] != "auto":
-        values["width"], values["height"] = _size(given)
+        values["width"], values["height"] = parameter_size(given, "size")
     if enlarging:
         values["enlarge"] = {name: given[name] for name in ENLARGING if name in given}
     if values.get("recipe") == "auto":
@@ -147,6 +149,23 @@ def image_bytes(field: str, text: Any) -> bytes:
         raise ParameterError(field, f"{field} is not base64, nor a data URL with base64") from None
 
 
+def separate_pictures(data: Any) -> tuple[Any, dict[str, bytes]]:
+    """A body without its image and mask, and those two (`RequestError`)."""
+    if not isinstance(data, dict):
+        return data, {}
+    found = {field: image_bytes(field, data[field]) for field in PICTURE_FIELDS if data.get(field) is not None}
+    return {name: value for name, value in data.items() if name not in PICTURE_FIELDS}, found
+
+
+def separate_enlargement(data: Any) -> tuple[Any, bool]:
+    """A body with what its `enlarge` says as parameters of `/v1/images/enlarge`, and whether it says anything."""
+    if not isinstance(data, dict) or data.get("enlarge") is None:
+        return data, False
+    how = data["enlarge"]
+    how = how if isinstance(how, dict) else {"scale": how}  # a number alone
+    return {name: value for name, value in data.items() if name != "enlarge"} | how, True
+
+
 def _refuse_unknown(given: Mapping[str, Any], known: Sequence[str]) -> None:
     for name in given:
         plain = name.partition("[")[0]  # forms say svg[model]
@@ -166,13 +185,14 @@ def _refuse_other_types(given: Mapping[str, Any]) -> None:
             raise ParameterError(name, f"{name} is {brief(value)}: input should be true or false")
 
 
-def _size(given: Mapping[str, Any]) -> tuple[int, int]:
+def parameter_size(given: Mapping[str, Any], name: str) -> ImageSize:
+    """A size in a body, written as 1024x768 (`RequestError`)."""
     try:
-        return parse_size(_text(given, "size")[:_LONGEST_SIZE])
+        return ImageSize(*parse_size(_text(given, name)[:_LONGEST_SIZE]))
     except ParameterError:
         raise
     except RequestError as error:
-        raise ParameterError("size", str(error)) from None
+        raise ParameterError(name, str(error)) from None
 
 
 def _text(given: Mapping[str, Any], name: str) -> str:

@@ -25,6 +25,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from .._util.sizes import ImageSize
 from .._util.text import near_names
 from ..recipes.recipe import Recipe, near_recipes, shipped_recipes
 from ..request.enlarge_source import enlarged_size
@@ -87,16 +88,9 @@ class Jobs:
             if getattr(request, field) is not None
         }
         own = upload_size("image", uploads["image"], self.settings.limits.pixels) if request.image else None
-        facts = self.store.facts(request.model)
-        if facts is not None:
-            settled = facts.settle(request, own)
-            self.settings.limits.check(settled, pictures)
-            # The size of its image stays open, so that its worker can say what it came to.
-            request = settled if own is None or request.width is not None else request
-        if request.enlarge is not None:
-            size = enlarged_size(request, own)
-            request = request.changed(width=size.width, height=size.height)
-            self.settings.limits.check(request, pictures)
+        settled = self._settled(request, own, pictures)
+        # The size of the image that it starts from stays open, so that its worker can say what it came to.
+        request = request if request.task == "edit" and request.width is None else settled
         names = {field: upload_name(field, data, self.settings.limits.pixels) for field, data in uploads.items()}
         request = with_pictures(request, names)
 
@@ -107,22 +101,34 @@ class Jobs:
         limit = self.settings.limits.queue
         return self.store.add(request, pictures, limit, tuple(names.values()), repeat_key, write_uploads, client)[0]
 
-    def planned(self, request: Request) -> Request:
-        """A request that is drawn from a prompt, settled as far as its model is known, for its plan or its cost.
+    def planned(self, request: Request, image: ImageSize | None = None) -> Request:
+        """A request, settled as far as its model is known, for its plan or its cost.
 
         It names the model by where it is, and the server's device and dtype.
+
+        Args:
+            request: what is asked.
+            image: the size of the picture that it starts from.
 
         Raises:
             RequestError, RecipeError, SizeError, LimitError, UnknownModelError: what is wrong with it.
         """
         self.check_model(request.model)
         self.settings.limits.check(request)
-        request, facts = without_files(request), self.store.facts(request.model)
-        if facts is not None:
-            request = facts.settle(request)
-            self.settings.limits.check(request)
+        request = self._settled(without_files(request), image)
         where = self.settings.models[request.model]
         return request.changed(model=where, dtype=self.settings.dtype, device=self.settings.device)
+
+    def _settled(self, request: Request, image: ImageSize | None, pictures: int = 1) -> Request:
+        """With its size, where that can be known: from the picture that it starts from, or from its model."""
+        facts = self.store.facts(request.model)
+        if facts is not None:
+            request = facts.settle(request, image)
+        if request.enlarge is not None:
+            size = enlarged_size(request, image)
+            request = request.changed(width=size.width, height=size.height)
+        self.settings.limits.check(request, pictures)
+        return request
 
     def check_model(self, name: str) -> None:
         """Raise `UnknownModelError`, with the names of the models, for a model that is not served."""

@@ -7,6 +7,7 @@ import json
 import sys
 from typing import Any, Literal
 
+from .._util.sizes import ImageSize
 from ..request.request import Request, RequestError
 
 _PROCESS = f"{__package__}.planning_process"
@@ -28,17 +29,20 @@ class Planner:
         check_has_plan(request)
         return str((await self._answer("plan", request))["svg"])
 
-    async def cost(self, request: Request) -> dict[str, Any]:
+    async def cost(self, request: Request, image: ImageSize | None = None) -> dict[str, Any]:
         """What a picture will take, as `cost.estimate.Cost.as_json` has it (`RequestError` with why it is not known).
 
         The request's `model` is what `load_outline` takes; its device and dtype are where the picture will be made.
+        `image` is the size of the picture that it starts from, which is not read.
         """
-        return dict((await self._answer("cost", request))["cost"])
+        return dict((await self._answer("cost", request, image))["cost"])
 
-    async def _answer(self, what: Literal["plan", "cost"], request: Request) -> dict[str, Any]:
+    async def _answer(
+        self, what: Literal["plan", "cost"], request: Request, image: ImageSize | None = None
+    ) -> dict[str, Any]:
         async with self._turn:
             try:
-                answer = await asyncio.wait_for(self._ask(what, request), _PATIENCE)
+                answer = await asyncio.wait_for(self._ask(what, request, image), _PATIENCE)
             except (TimeoutError, OSError, ValueError) as error:
                 await self._end()
                 raise RequestError(f"the {what} could not be told ({type(error).__name__}): try again") from None
@@ -54,7 +58,7 @@ class Planner:
         async with self._turn:
             await self._end()
 
-    async def _ask(self, what: str, request: Request) -> dict[str, Any]:
+    async def _ask(self, what: str, request: Request, image: ImageSize | None) -> dict[str, Any]:
         if self._process is None or self._process.returncode is not None:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", _PROCESS,
@@ -64,7 +68,7 @@ class Planner:
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
-        question = {"what": what, "request": request.model_dump(mode="json")}
+        question = {"what": what, "request": request.model_dump(mode="json"), "image": image}
         process.stdin.write(json.dumps(question).encode() + b"\n")
         await process.stdin.drain()
         answer: dict[str, Any] = json.loads(await process.stdout.readline())

@@ -14,6 +14,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from .._util.sizes import ImageSize
 from ..errors import ScaleCrafterError
 from ..request.request import Request
 
@@ -37,16 +38,18 @@ class Answers:
         asked = json.loads(question)
         try:
             request = Request.from_mapping(asked["request"])
-            return {"cost": self._cost(request)} if asked["what"] == "cost" else {"svg": _plan(request)}
+            if asked["what"] == "cost":
+                return {"cost": self._cost(request, asked["image"] and ImageSize(*asked["image"]))}
+            return {"svg": _plan(request)}
         except ScaleCrafterError as error:
             return {"error": " ".join(str(error).split())}
 
-    def _cost(self, request: Request) -> dict[str, Any]:
+    def _cost(self, request: Request, image: ImageSize | None) -> dict[str, Any]:
         from ..cost.estimate import Estimator
 
         if self._estimator is None:
             self._estimator = Estimator()
-        return self._estimator.cost(request).as_json()
+        return self._estimator.cost(request, image).as_json()
 
 
 def _plan(request: Request) -> str:

@@ -16,7 +16,7 @@ from .answers import JobPage, JobState, RemovedJob, job_page, job_state
 from .bodies import read_json
 from .guards import client_of
 from .image_output import OUTPUT, ImageOutput, ParameterError
-from .images_schema import image_bytes
+from .images_schema import separate_enlargement, separate_pictures
 from .records import RUNNING, ServerJob
 from .service import Service, the_service
 from .store import UnknownJobError
@@ -29,14 +29,8 @@ TheService = Annotated[Service, Depends(the_service)]
 async def submit_job(request: Request, service: TheService) -> JobState:
     """Accept a job and answer at once. An accepted job survives a crash of the server."""
     data = await read_json(request)
-    files = {}
-    for field in ("image", "mask"):
-        if isinstance(data, dict) and data.get(field) is not None:
-            files[field] = await asyncio.to_thread(image_bytes, field, data[field])
-            data = {name: value for name, value in data.items() if name != field}
-    enlarging = isinstance(data, dict) and data.get("enlarge") is not None
-    if enlarging:
-        data = _with_enlargement(data)
+    data, files = await asyncio.to_thread(separate_pictures, data)
+    data, enlarging = separate_enlargement(data)
     given = service.parse(data, files, enlarging=enlarging)
     if given.output != ImageOutput(identifier=given.output.identifier):
         names = [name for name in OUTPUT if isinstance(data, dict) and data.get(name) is not None]
@@ -126,13 +120,6 @@ async def _news(service: Service, before: ServerJob | None, now: ServerJob, base
                 yield _event("preview", {"index": picture.position, "step": picture.step, "image": url})
     if before is None or _statuses(before) != _statuses(now):
         yield _event(now.status if now.is_final else "status", job_state(now, base).model_dump())
-
-
-def _with_enlargement(data: dict[str, Any]) -> dict[str, Any]:
-    """A body with what its `enlarge` says as parameters of `/v1/images/enlarge`; a number alone is the scale."""
-    how = data["enlarge"]
-    how = how if isinstance(how, dict) else {"scale": how}
-    return {name: value for name, value in data.items() if name != "enlarge"} | how
 
 
 def _statuses(job: ServerJob) -> list[Any]:

@@ -141,4 +141,10 @@ _ENLARGE = {
     "additionalProperties": False,
     "description": "enlarge the image instead of drawing one; the prompt may be left out then",
 }
-JOB_BODY = _body("application/json", {**dict.fromkeys(PICTURE_FIELDS, _TEXT_IMAGE), "enlarge": _ENLARGE}, [])
+_JOB: dict[str, Any] = {**dict.fromkeys(PICTURE_FIELDS, _TEXT_IMAGE), "enlarge": _ENLARGE}
+JOB_BODY = _body("application/json", _JOB, [])
+_OF_AN_ESTIMATE: dict[str, Any] = {
+    "image_size": {"type": "string", "pattern": "^[0-9]{1,5}x[0-9]{1,5}$", "description": "may stand for the image"},
+    "mask": {**_TEXT_IMAGE, "type": ["string", "boolean"], "description": "true, or as for a job"},
+}
+ESTIMATE_BODY = _body("application/json", _JOB | _OF_AN_ESTIMATE, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING
@@ -10,11 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..._util.sizes import ImageSize
+from ..._util.sizes import ImageSize, ModelSizes
 from ...request.enlarge_source import open_source
 from ...request.methods import METHODS
+from ...request.passes import Pass, size_of
+from .stages import at_least_one_step
 
 if TYPE_CHECKING:
+    from ...request.request import Request
     from .job import PictureJob
 
 _ROUNDS = 4
@@ -33,6 +37,20 @@ def enlarge_image(job: PictureJob) -> tuple[Image.Image, tuple[str, ...]]:
         request = job.request.model_copy(update={"width": grid.width, "height": grid.height})
         picture = cut(method.make(replace(job, request=request, start=start)), job.size)
     return source.dressed(keep_low_frequencies(picture, source.colours, job.request.enlarge.creativity)), source.notes
+
+
+def enlarging_passes(request: Request, architecture: ModelSizes, source: ImageSize) -> Sequence[Pass] | None:
+    """What `enlarge_image` does with a picture of this size, for a settled request; None: its method does not tell."""
+    assert request.enlarge is not None
+    method = METHODS[request.method]
+    if method.enlarge is not None:
+        return None if method.enlarging_passes is None else method.enlarging_passes(request, architecture, source)
+    if method.passes is None:
+        return None
+    grid = padded_size(size_of(request), architecture.size_multiple)
+    strength = at_least_one_step(request.enlarge.creativity, request.steps)
+    begun = request.changed(width=grid.width, height=grid.height, enlarge=None, strength=strength)
+    return method.passes(begun, architecture)
 
 
 def padded_size(size: ImageSize, multiple: int) -> ImageSize:

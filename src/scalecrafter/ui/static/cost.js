@@ -1,6 +1,7 @@
 // What a picture will take, told beside the button that makes it.
 import * as api from "./api.js";
 import { $ } from "./dom.js";
+import { sources } from "./source.js";
 
 const PAUSE = 700; // milliseconds without a change before the server is asked
 
@@ -16,11 +17,13 @@ export function watchCost(form, jobs) {
   const ask = async () => {
     if (!form.isComplete) return;
     const { prompt, n, seed, ...body } = await form.body({ isDraft: true }).catch(() => ({}));
-    const asked = form.tab === "create" && body.method ? JSON.stringify(body) : "";
+    // What the prompt says costs nothing; whether an enlarged picture has one may.
+    const draft = { ...body, prompt: form.tab === "enlarge" && !prompt ? "" : "a picture" };
+    const asked = body.method ? JSON.stringify(draft) : "";
     if (asked === last) return;
     last = asked;
     if (!asked) return show("");
-    const told = await api.estimate({ ...body, prompt: "a picture" }).catch(() => null); // a line of help, no more
+    const told = await api.estimate(draft).catch(() => null); // a line of help, no more
     if (asked === last) show(told ? `A picture takes ${told.text}.` : "");
   };
   const soon = () => {
@@ -28,6 +31,7 @@ export function watchCost(form, jobs) {
     timer = setTimeout(ask, PAUSE);
   };
   for (const event of ["change", "tab", "described"]) form.addEventListener(event, soon);
+  sources.addEventListener("change", soon);
   jobs.addEventListener("done", () => {
     last = "";
     soon();

@@ -222,7 +222,8 @@ export class Form extends EventTarget {
     $("make").textContent = count > 1 ? `${verb} ${count} pictures` : this.tab === "enlarge" ? "Enlarge" : "Make picture";
   }
 
-  /** The body of POST /v1/jobs for these values (`FormError`); of a draft the prompt may be missing. */
+  /** The body of POST /v1/jobs for these values (`FormError`). A draft is one of POST /v1/estimate: the prompt may be
+   *  missing, and pictures are not sent. */
   async body({ isDraft = false } = {}) {
     const prompt = $("prompt").value.trim();
     if (!prompt && !isDraft && this.tab !== "enlarge") throw new FormError("Write what the picture should show.", "prompt");
@@ -246,7 +247,7 @@ export class Form extends EventTarget {
     const strength = Number($("strength").value);
     const takesStrength = this.tab === "edit" || (this.tab === "create" && takes.includes("strength") && !(name in body));
     if (takesStrength && strength !== this.#defaultStrength) body.strength = strength;
-    if (this.tab !== "create") await this.#addSource(body);
+    if (this.tab !== "create") await this.#addSource(body, isDraft);
     return body;
   }
 
@@ -258,11 +259,13 @@ export class Form extends EventTarget {
     }
   }
 
-  async #addSource(body) {
+  async #addSource(body, isDraft) {
     const source = sources.current;
     if (!source) throw new FormError(`Choose the picture to ${this.tab === "edit" ? "edit" : "enlarge"} first.`, "source-file");
-    body.image = await asDataUrl(source.blob);
+    if (isDraft && source.width) body.image_size = `${source.width}x${source.height}`;
+    else body.image = await asDataUrl(source.blob);
     if (!this.isPainted) return;
+    if (isDraft) return void (body.mask = true);
     if (this.mask.isEmpty) throw new FormError("Paint the part that is drawn again, upload a mask, or choose “The whole picture”.", "mask-file");
     body.mask = await asDataUrl(await this.mask.blob());
   }
