@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from scalecrafter.batch.manifest import read_manifest
 from scalecrafter.batch.running import Summary
 from scalecrafter.batch.storage import Storage, StorageError
 from scalecrafter.generation.picture_files import read_request
+from scalecrafter.generation.timings import CACHE
 from scalecrafter.request.request import Request, RequestError
 from tests.support.copies import Copy
 from tests.support.small_batch import Notes, alone, pictures, run, write_jobs
@@ -118,6 +120,22 @@ def test_duplicate_lines_are_made_once(model: str, tmp_path: Path) -> None:
     summary, _ = run(write_jobs(tmp_path / "jobs.jsonl", lines), tmp_path / "out", model)
     assert summary == Summary(made=1, duplicates=2)
     assert len(pictures(tmp_path / "out")) == 1
+
+
+def test_the_start_says_what_is_known_of_the_time_of_all(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
+    jobs = write_jobs(tmp_path / "jobs.jsonl", foxes(2))
+    _, first = run(jobs, tmp_path / "first", model)
+    assert first.notes == []
+    jobs = write_jobs(tmp_path / "jobs.jsonl", [*foxes(3), {"prompt": "fox number 0"}])
+    _, more = run(jobs, tmp_path / "first", model)
+    assert [note.partition(",")[0] for note in more.notes] == ["1 to make"]
+    _, again = run(jobs, tmp_path / "second", model)
+    assert re.fullmatch(r"3 to make, about .* s in all, by the last pictures here", *again.notes)
+    _, other = run(jobs, tmp_path / "third", model, defaults={"steps": 1})
+    assert other.notes == []
 
 
 class Flaky(Notes):

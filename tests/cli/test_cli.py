@@ -194,6 +194,12 @@ def test_plan_prints_what_the_library_plans(model: str) -> None:
     assert cost.endswith(" of memory, estimated\n")
     cost = run("plan", "--model", model, "--size", "256x512", "--method", "cascade").stdout
     assert cost.startswith("A picture by cascade: about ")
+    Image.new("RGB", (100, 70)).save("photo.png")
+    told = run("plan", "--model", model, "--image", "photo.png", "--steps", "8", "--strength", "0.5").stdout
+    assert "It starts from a picture: of 8 steps the last 4 are run.\nA picture by scalecrafter: about " in told
+    told = run("plan", "--model", model, "--enlarge", "photo.png", "--scale", "2.5").stdout
+    assert told.startswith("A picture by cascade: about ")
+    assert "scale: no effect without --enlarge" in complaint(run("plan", "--model", model, "--scale", "3", code=2))
     assert "192 and 256" in complaint(run("plan", "--model", model, "--size", "256x250", code=2))
     assert "steps" in complaint(run("plan", "--model", model, "--steps", "0", code=2))
 

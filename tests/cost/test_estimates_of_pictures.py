@@ -131,17 +131,6 @@ def test_pictures_with_a_controlnet_leave_nothing(
     assert list(cache.rglob("*.json")) == []
 
 
-def test_an_edit_takes_about_what_a_drawn_picture_foretells(folder: Path, pipe: Any, pictures: dict[str, Any]) -> None:
-    def of(what: str, **values: Any) -> Request:
-        return ask(folder, pictures, what, method="direct", width=384, height=384, **values)
-
-    for _ in range(2):  # the first picture of a process takes longer
-        generate(pipe, of("create"))
-    foretold = Estimator().cost(of("edit", strength=0.5))
-    assert foretold.is_measured
-    assert 0.5 < (foretold.seconds or 0.0) / generate(pipe, of("edit", strength=0.5)).seconds < 2.0
-
-
 def test_each_kind_of_picture_is_remembered_beside_the_others(
     folder: Path, pipe: Any, pictures: dict[str, Any]
 ) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.support.running_server import SMALL, Running
 
@@ -31,14 +35,36 @@ def test_a_picture_tells_its_cost_before_it_is_made_and_better_after_one(server:
         ({"prompt": "a fox", "size": "100x100"}, "64 and 128"),
         ({"prompt": "a fox", "steps": 9}, "at most 8"),
         ({"prompt": "a fox", "model": "other"}, "no model 'other'"),
-        ({"prompt": "a fox", "image": "abc"}, "no setting"),
+        ({"prompt": "a fox", "controls": []}, "no setting"),
+        ({"prompt": "a fox", "image": "abc"}, "image is not base64"),
+        ({"prompt": "a fox", "image": "YWJj"}, "image cannot be read"),
+        ({"prompt": "a fox", "image_size": "0x0"}, "image_size is 0x0"),
+        ({"prompt": "a fox", "image_size": "9999x9999"}, "pictures of 1 to 262,144 pixels"),
+        ({"prompt": "a fox", "mask": True}, "a mask has no effect without an image"),
+        ({"size": None, "enlarge": 8, "image_size": "100x100"}, "800x800 is 640,000 pixels"),
     ],
-    ids=range(4),
+    ids=range(10),
 )
 def test_what_cannot_be_made_has_no_cost(server: Running, body: dict[str, object], message: str) -> None:
     answer = server.http.post("/v1/estimate", json={**SMALL, **body})
     assert answer.status_code in (400, 404)
     assert message in answer.json()["error"]["message"]
+
+
+def test_an_edit_and_an_enlargement_tell_theirs_from_the_picture_or_its_size(server: Running) -> None:
+    def told(**body: Any) -> dict[str, Any]:
+        answer = server.http.post("/v1/estimate", json={"method": "direct", "steps": 4, **body})
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    file = BytesIO()
+    Image.new("RGB", (190, 130)).save(file, "PNG")
+    image = base64.b64encode(file.getvalue()).decode()
+    drawn = told(prompt="a fox", size="192x128")["flops"]
+    for more in ({"prompt": "a fox", "strength": 0.5}, {"enlarge": 1.5}, {"enlarge": {"scale": 2, "creativity": 0.1}}):
+        assert told(image=image, **more)["flops"] == told(image_size="190x130", **more)["flops"]
+    half, masked = (told(prompt="a fox", image_size="190x130", **more) for more in ({"strength": 0.5}, {"mask": True}))
+    assert half["flops"] < drawn < masked["flops"]
 
 
 def test_a_client_names_no_file_of_the_server(server: Running, tmp_path: Path) -> None:

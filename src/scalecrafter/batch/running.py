@@ -10,13 +10,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from .._util.sizes import ModelSizes
+from ..cost.estimate import dtype_for, in_words
 from ..errors import ModelError, ScaleCrafterError
+from ..generation.timings import Place, architecture_digest, place_at
 from ..methods.steps.denoising import Progress
 from ..models.denoisers import read_model
 from ..models.loading import load_outline, resolve_device
 from .columns import known_columns
 from .folder import BatchFolder, now
-from .groups import GPU_AREA, grouped
+from .foretelling import foretold
+from .groups import GPU_AREA, WINDOW, grouped
 from .jobs import BatchTask, Line, count_lines, read_lines, to_request, to_task
 from .manifest import ManifestRow
 from .names import NameTemplate
@@ -104,6 +107,7 @@ class Batch:
         self._listener, self.on_gpu = listener, on_gpu
         self._told_columns: set[str] = set()
         self._architectures: dict[str, ModelSizes | ModelError] = {}
+        self._digests: dict[str, str] = {}
 
     def run(self, execute: Executor) -> Summary:
         """Make everything that is missing.
@@ -112,11 +116,27 @@ class Batch:
             RequestError: the jobs file cannot be read.
             StorageError: the folder cannot be written any more; finished pictures stay.
         """
-        self._listener.begin(count_lines(self._jobs))
-        groups = grouped(self._missing(), self._batch_size)
+        lines, tasks = count_lines(self._jobs), self._missing()
+        self._listener.begin(lines)
+        if lines <= WINDOW and self.on_gpu is None:  # all are looked at before the first picture anyway, and made here
+            tasks = self._foretell(list(tasks))
+        groups = grouped(tasks, self._batch_size)
         for row in execute(groups, self._listener.step):
             self._count(row)
         return self.summary
+
+    def _foretell(self, tasks: list[BatchTask]) -> Iterator[BatchTask]:
+        """Say what these tasks will take in all, where that is known; the tasks."""
+        seconds = foretold(tasks, self._place) if tasks else None
+        if seconds is not None:
+            self._listener.note(f"{len(tasks)} to make, about {in_words(seconds)} in all, by the last pictures here")
+        return iter(tasks)
+
+    def _place(self, task: BatchTask) -> Place:
+        request = task.request
+        device = resolve_device(request.device)
+        dtype = dtype_for(request, self._architecture(request.model), device)
+        return place_at(self._digests[request.model], device, dtype)
 
     def _missing(self) -> Iterator[BatchTask]:
         """The tasks to make; the other lines are counted."""
@@ -172,7 +192,9 @@ class Batch:
         """The architecture of a model, if possible without its weights. A missing model is looked for only once."""
         if model not in self._architectures:
             try:
-                self._architectures[model] = read_model(load_outline(model))
+                outline = load_outline(model)
+                self._architectures[model] = read_model(outline)
+                self._digests[model] = architecture_digest(outline)
             except ModelError as error:
                 self._architectures[model] = error
         found = self._architectures[model]

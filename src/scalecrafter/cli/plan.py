@@ -53,7 +53,9 @@ def _enlargement(picture: Path | None, scale: float | None, creativity: float | 
     """The values of a request that enlarges."""
     how = {name: value for name, value in (("scale", scale), ("creativity", creativity)) if value is not None}
     if picture is None and how:
-        raise RequestError(f"{' and '.join(how)} have no effect without --enlarge: name the picture, or leave them out")
+        raise RequestError(
+            f"{' and '.join(how)}: no effect without --enlarge, so name the picture to enlarge, or leave that out"
+        )
     return {} if picture is None else {"image": str(picture), "enlarge": how}
 
 

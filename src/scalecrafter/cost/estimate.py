@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from .._util.memory import readable
-from .._util.sizes import ImageSize
+from .._util.sizes import ImageSize, ModelSizes
 from ..errors import ScaleCrafterError
 from ..generation.checks import check_method
 from ..generation.generate import settle
@@ -122,12 +122,14 @@ class Estimator:
             source = source_size(str(request.image))
         settled, size = settle(request, model.architecture, source)
         device = resolve_device(request.device)
-        dtype = _dtype(request, model, device)
+        dtype = dtype_for(request, model.architecture, device)
         place = place_of(model.outline, device, dtype)
         try:
             asked = _Asked(settled, source if settled.enlarge is not None else None)
             found = self._cost(model, asked, place, device, dtype)
             return self._with_quicker(found, model, asked, place, device, dtype)
+        except ScaleCrafterError:
+            raise
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise RequestError(
                 f"the work of this model at {size[0]}×{size[1]} cannot be counted ({type(error).__name__}: {error})"
@@ -264,9 +266,9 @@ def _ceiling(place: Place, device: torch.device, dtype: torch.dtype) -> float | 
     return known if known > 0 else None
 
 
-def _dtype(request: Request, model: CostedModel, device: torch.device) -> torch.dtype:
+def dtype_for(request: Request, architecture: ModelSizes, device: torch.device) -> torch.dtype:
     """As `load_pipeline` chooses it."""
-    if request.dtype is None and device.type == "cuda" and isinstance(model.architecture, TransformerArchitecture):
+    if request.dtype is None and device.type == "cuda" and isinstance(architecture, TransformerArchitecture):
         return torch.bfloat16
     return resolve_dtype(request.dtype, device)
 

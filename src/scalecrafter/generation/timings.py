@@ -109,10 +109,19 @@ def device_name(device: torch.device) -> str:
 
 def place_of(model: Any, device: torch.device, dtype: torch.dtype) -> Place:
     """The place of a pipeline, or of an outline that has the same modules on the meta device."""
+    return place_at(architecture_digest(model), device, dtype)
+
+
+def place_at(architecture: str, device: torch.device, dtype: torch.dtype) -> Place:
+    """The place of a model whose `architecture_digest` is known."""
+    return Place(device_name(device), str(dtype).removeprefix("torch."), architecture)
+
+
+def architecture_digest(model: Any) -> str:
+    """Of a pipeline, or an outline: alike where denoiser and VAE are."""
     parts = [denoiser_of(model), getattr(model, "vae", None)]
     told = [[type(part).__name__, _config(part)] for part in parts if part is not None]
-    architecture = _digest(json.dumps(told, sort_keys=True, default=str))
-    return Place(device_name(device), str(dtype).removeprefix("torch."), architecture)
+    return _digest(json.dumps(told, sort_keys=True, default=str))
 
 
 def remember(
@@ -166,6 +175,11 @@ def _without_names(request: Request) -> Request:
         prompt=known(request.prompt), negative="", seed=None, model=Request.model_fields["model"].default,
         image=known(request.image), mask=known(request.mask),
     )  # fmt: skip
+
+
+def settings_key(request: Request) -> str:
+    """Equal for settled requests whose pictures take equally long in one place."""
+    return _without_names(request).model_dump_json(exclude={"device", "dtype"})
 
 
 def known_pictures(place: Place) -> list[KnownPicture]:
