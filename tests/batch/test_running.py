@@ -133,7 +133,8 @@ def test_the_start_says_what_is_known_of_the_time_of_all(
     _, more = run(jobs, tmp_path / "first", model)
     assert [note.partition(",")[0] for note in more.notes] == ["1 to make"]
     _, again = run(jobs, tmp_path / "second", model)
-    assert re.fullmatch(r"3 to make, about .* s in all, by the last pictures here", *again.notes)
+    (note,) = again.notes
+    assert re.fullmatch(r"3 to make, about .* s in all, by the last pictures here", note)
     _, other = run(jobs, tmp_path / "third", model, defaults={"steps": 1})
     assert other.notes == []
 

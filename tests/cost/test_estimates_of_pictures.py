@@ -120,7 +120,7 @@ def test_such_a_picture_is_what_the_next_one_takes(
     assert cost.is_measured
     assert cost.seconds == pytest.approx(result.seconds)
     (kept,) = (file.read_text() for file in cache.rglob("pictures/**/*.json"))
-    for name in ("secret", "a fox", "photo", "mask.png", str(folder), result.request.image_sha256):
+    for name in ("secret", "a fox", "photo", "mask.png", str(folder), str(result.request.image_sha256)):
         assert name not in kept
 
 
