@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 DEMO := demo.png
-PROMPT ?= a yellow penguin in the snow
+PROMPT ?= a portrait of an orange fox in the forest
 # Tests run side by side, a thread each: two threads on one small model mostly wait for one another.
 WORKERS ?= 2
 # The order is random, from a seed that pytest's first lines tell; `make test SEED=7` repeats that of 7.

@@ -20,31 +20,34 @@ from PIL import Image
 from .pictures import sheet
 
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
-EXAMPLES = (("a blue fox with a red scarf in the snow", 1), ("a green frog with a yellow hat in a meadow", 1))
+EXAMPLES = (("a portrait of an orange fox in the forest", 2), ("a brown dog on the beach", 2))
 """Prompts and seeds of the picture that the README begins with."""
+DETAIL = (128, 64, 352, 288)
+"""What of the first example is shown at its own pixels, below it."""
 _OWN, _DISPERSED = "#3f51b5", "#ff9800"
 
 
 def readme() -> None:
-    """Direct inference, ScaleCrafter and the cascade beside one another."""
+    """Direct inference, enlarging, ScaleCrafter and the cascade beside one another, and a part of them."""
     import scalecrafter
 
     pipe = scalecrafter.load_pipeline("critters")
-    methods = ("direct", "scalecrafter", "cascade")
+    methods = ("direct", "upscale", "scalecrafter", "cascade")
     requests = [
         [scalecrafter.Request(prompt=prompt, seed=seed, method=method) for method in methods]
         for prompt, seed in EXAMPLES
     ]
     rows = [[scalecrafter.generate(pipe, request).image for request in row] for row in requests]
-    titles = ["direct inference", "ScaleCrafter", "ScaleCrafter, cascade"]
-    sheet(rows, titles, 340).quantize(256).save(FOLDER / "readme.png", optimize=True)
+    rows.insert(1, [image.crop(DETAIL) for image in rows[0]])
+    titles = ["direct inference", "native, enlarged", "ScaleCrafter", "cascade"]
+    sheet(rows, titles, 280).quantize(256).save(FOLDER / "readme.png", optimize=True)
 
 
 def demo() -> None:
     """What `make demo` draws."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "demo.png")
-        _scalecrafter("compare", "a yellow penguin in the snow", "--seed", "1", "-o", str(path))
+        _scalecrafter("compare", "a portrait of an orange fox in the forest", "--seed", "1", "-o", str(path))
         with Image.open(path) as image:
             image.quantize(256).save(FOLDER / "demo.png", optimize=True)
 

@@ -6,7 +6,6 @@ import pytest
 
 import scalecrafter
 from scalecrafter import Recipe
-from scalecrafter._util.sizes import Factors
 from scalecrafter.models.loading import load_outline
 from scalecrafter.recipes.automatic import automatic_recipe
 from scalecrafter.unet.architecture import Architecture, read_architecture
@@ -64,27 +63,27 @@ def test_every_size_has_a_recipe_that_grows_with_it(family: str) -> None:
     assert deepest[0] == pytest.approx(1.25)
 
 
-def test_an_unknown_unet_gets_every_level_and_the_finest_for_a_part() -> None:
+def test_an_unknown_unet_gets_every_level_but_the_finest_for_the_first_half() -> None:
     pipe = tiny_sd_pipeline()
     levels, side = len(pipe.unet.config.block_out_channels), pipe.unet.config.sample_size * 8
     told = scalecrafter.plan(pipe, side * 2, side * 2, num_inference_steps=10)
 
     def blocks(step: int) -> set[str]:
-        return {name.split(".resnets")[0] for name in told.factors(step) if "resnets" in name}
+        named = told.factors(step).items()
+        return {name.split(".resnets")[0] for name, factors in named if "resnets" in name and factors != (1.0, 1.0)}
 
-    everything = {f"{way}_blocks.{level}" for way in ("down", "up") for level in range(levels)} | {"mid_block"}
-    assert blocks(0) == blocks(6) == everything
-    assert blocks(7) == blocks(9) == everything - {"down_blocks.0", f"up_blocks.{levels - 1}"}
-    upsamplers = {factors for name, factors in told.factors(0).items() if "upsamplers" in name}
-    assert {factors for name, factors in told.factors(0).items() if "upsamplers" not in name} == {(2.0, 2.0)}
-    assert upsamplers == {(1.0, 1.0)}
+    coarse = {f"down_blocks.{level}" for level in range(1, levels)} | {f"up_blocks.{k}" for k in range(levels - 1)}
+    assert blocks(0) == blocks(4) == coarse | {"mid_block"}
+    assert blocks(5) == blocks(9) == set()
+    assert {told.factors(0)[name] for name in told.factors(0) if "resnets" in name} == {(1.0, 1.0), (2.0, 2.0)}
+    assert {factors for name, factors in told.factors(0).items() if "upsamplers" in name} == {(1.0, 1.0)}
 
 
-def test_an_unknown_unets_factors_fall_towards_the_finest_level_at_sixteen_times_the_pixels() -> None:
+def test_an_unknown_unets_factors_follow_the_area_and_fall_towards_the_finest_level() -> None:
     architecture = read_architecture(load_outline("critters"))
     side = architecture.native_height
 
-    def levels(height: int, width: int) -> list[Factors]:
+    def levels(height: int, width: int) -> list[float]:
         recipe = automatic_recipe(architecture, height, width)
         assert recipe is not None
         assert recipe.redilation is not None
@@ -94,14 +93,16 @@ def test_an_unknown_unets_factors_fall_towards_the_finest_level_at_sixteen_times
         assert "up_blocks.3.upsamplers" not in layers  # the finest level has none
         for up in ("up_blocks.0", "up_blocks.1", "up_blocks.2"):  # one neighbour of a doubled pixel is its copy
             assert layers[f"{up}.upsamplers"] == tuple(max(factor / 2, 1.0) for factor in layers[up])
-        return [layers[f"down_blocks.{level}"] for level in range(4)]
+        assert all(down == across for down, across in layers.values())
+        return [layers[f"down_blocks.{level}"][0] for level in range(4)]
 
-    assert levels(side * 4, side * 4) == [(2.0, 2.0), (3.0, 3.0), (4.0, 4.0), (4.0, 4.0)]
-    assert levels(side * 2, side * 4) == [(2.0, 2.0), (2.0, 3.0), (2.0, 4.0), (2.0, 4.0)]
-    assert levels(side * 3, side) == [(2.0, 1.0), (3.0, 1.0), (3.0, 1.0), (3.0, 1.0)]
-    assert levels(side * 5 // 2, side * 5 // 2) == [(2.0, 2.0), (2.0, 2.0), (3.0, 3.0), (3.0, 3.0)]  # whole numbers
-    assert levels(side * 3 // 2, side * 3 // 2) == [(1.5, 1.5)] * 4
-    assert levels(side * 8, side * 8) == [(4.0, 4.0), (6.0, 6.0), (8.0, 8.0), (8.0, 8.0)]
+    assert levels(side * 4, side * 4) == [2.0, 3.0, 4.0, 4.0]
+    assert levels(side * 2, side * 4) == levels(side * 4, side * 2) == [1.414, 2.0, 3.0, 3.0]
+    assert levels(side * 4, side) == levels(side * 2, side * 2) == [1.0, 2.0, 2.0, 2.0]
+    assert levels(side * 5 // 2, side * 5 // 2) == [1.25, 2.0, 3.0, 3.0]  # whole numbers from two on
+    assert levels(side * 3 // 2, side * 3 // 2) == [1.0, 1.5, 1.5, 1.5]
+    assert levels(side * 8, side * 8) == [4.0, 6.0, 8.0, 8.0]
+    assert automatic_recipe(architecture, side * 3 // 2, side * 3 // 4) is None  # another shape of the native area
 
 
 def test_a_tiny_sdxl_counts_as_sdxl_by_its_anatomy() -> None:

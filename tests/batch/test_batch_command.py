@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from scalecrafter._util.extras import need_extra
 from scalecrafter.batch.manifest import read_manifest
 from scalecrafter.cli import app
+from scalecrafter.cli.batch import BatchReporter, _stopped_gently
 from scalecrafter.errors import ScaleCrafterError
 from tests.support.small_batch import pictures, write_jobs
 
@@ -96,6 +97,21 @@ def test_ctrl_c_leaves_what_is_made_and_says_how_to_go_on(model: str, tmp_path: 
     assert "Traceback" not in errors
     assert sorted(os.listdir("out")) == sorted([".lock", "journal", "manifest.csv", "manifest.parquet", *made])
     assert {row.file for row in read_manifest("out")} == set(made)
+
+
+def test_an_interrupt_that_python_could_not_pass_on_stops_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost: list[Any] = []
+    with BatchReporter() as reporter, _stopped_gently(reporter):
+
+        class Dying:
+            def __del__(self) -> None:
+                signal.raise_signal(signal.SIGTERM)  # the exception of the handler is lost in here
+
+        monkeypatch.setattr(sys, "unraisablehook", lost.append)
+        Dying()
+        assert [one.exc_type for one in lost] == [KeyboardInterrupt]
+        with pytest.raises(KeyboardInterrupt):
+            reporter.step(1, 4)
 
 
 def test_ray_takes_an_address_or_none(model: str) -> None:

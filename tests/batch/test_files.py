@@ -25,7 +25,7 @@ from scalecrafter.request.request import Request, RequestError
 LINES: list[dict[str, Any]] = [
     {"prompt": 'a fox, "quick" and\nbrown', "seed": 7, "width": 512, "height": 256, "guidance": 3.5},
     {"prompt": "ein Füchslein", "freeu": True},
-    {"prompt": "a cat", "method": "cascade", "cascade": {"restart": [0.5, 0.4], "levels": 1}},
+    {"prompt": "a cat", "method": "cascade", "cascade": {"restart": [0.7, 0.4], "levels": 1}},
 ]
 
 
@@ -101,7 +101,7 @@ def test_the_name_of_a_request_tells_every_setting_apart_and_nothing_else() -> N
         {"prompt": "a cat"}, {"negative": "x"}, {"model": "m"}, {"width": 64, "height": 64}, {"method": "direct"},
         {"recipe": "sd15-1024x1024"}, {"freeu": True}, {"steps": 3}, {"guidance": 2.0}, {"seed": 2},
         {"scheduler": "ddim"}, {"dtype": "bf16"}, {"device": "cpu"}, {"image": "a.png"},
-        {"method": "cascade", "cascade": {"levels": 1}},
+        {"method": "cascade", "cascade": {"levels": 1, "until": 0.9}},
     ]  # fmt: skip
     names = {base.changed(**change).digest() for change in changes}
     assert len(names | {base.digest()}) == len(changes) + 1

@@ -13,7 +13,7 @@ from scalecrafter.evaluation.observer import WEIGHTS, Observer, load_observer
 from training.critters.observer_data import ObserverSet, observer_set
 from training.critters.observer_report import Rate, evaluate
 from training.critters.renderer import render
-from training.critters.scene import sample_scene
+from training.critters.scene import FRAMINGS, framing_of, sample_scene
 
 UNSEEN = 30_000_000
 PICTURES = 220
@@ -50,9 +50,12 @@ def test_it_tells_malformed_animals_from_whole_ones(rates: dict[str, Rate]) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("height", "width"), [(1024, 1024), (512, 1024), (1024, 512)])
-def test_it_finds_one_animal_in_large_pictures(observer: Observer, height: int, width: int) -> None:
-    pictures = [Image.fromarray(render(sample_scene(UNSEEN + k), width, height)) for k in range(12)]
+def test_it_finds_one_animal_in_large_pictures(observer: Observer) -> None:
+    """Of every shape, from far away to close up."""
+    scenes = {framing_of(scene.animals[0].height): scene for scene in map(sample_scene, range(UNSEEN, UNSEEN + 24))}
+    assert set(scenes) == set(FRAMINGS)
+    sizes = [(1024, 1024), (512, 1024), (1024, 512)]
+    pictures = [Image.fromarray(render(scene, *size)) for size in sizes for scene in scenes.values()]
     assert sum(seen.one_object for seen in observer.observe(pictures)) >= 11
 
 
@@ -68,6 +71,12 @@ def test_it_sees_no_animal_in_noise_or_grey(observer: Observer) -> None:
     noise = torch.randint(0, 256, (4, 256, 256, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     grey = np.full((256, 256, 3), 127, np.uint8)
     assert [seen.animals for seen in observer.observe([*noise.numpy(), grey])] == [0] * 5
+
+
+def test_no_whole_animal_lacks_an_eye_or_its_mouth_however_near_it_is(observer: Observer) -> None:
+    for anatomy in observer.card.anatomy.values():
+        for parts in (anatomy.parts, *(view.parts for view in anatomy.closer)):
+            assert (parts["eye"], parts["mouth"]) == ((2, 2), (1, 1))
 
 
 def test_it_is_small() -> None:

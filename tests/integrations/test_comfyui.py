@@ -72,8 +72,8 @@ def _a_thread_of_its_own() -> Iterator[None]:
         yield
 
 
-def noise() -> torch.Tensor:
-    return torch.randn(1, 4, SIZE, SIZE, generator=torch.Generator().manual_seed(3))
+def noise(channels: int) -> torch.Tensor:
+    return torch.randn(1, channels, SIZE, SIZE, generator=torch.Generator().manual_seed(3))
 
 
 def sampled(model: Any, conds: tuple[Any, Any], **more: Any) -> torch.Tensor:
@@ -81,9 +81,10 @@ def sampled(model: Any, conds: tuple[Any, Any], **more: Any) -> torch.Tensor:
     import comfy.sample
 
     settings: dict[str, Any] = {"steps": STEPS, "cfg": CFG, "sampler_name": "euler", "scheduler": "normal"}
-    latent = torch.zeros(1, 4, SIZE, SIZE)
+    drawn = noise(model.model.latent_format.latent_channels)
+    latent = torch.zeros_like(drawn)
     made = comfy.sample.sample(
-        model, noise(), positive=conds[0], negative=conds[1], latent_image=latent, disable_pbar=True,
+        model, drawn, positive=conds[0], negative=conds[1], latent_image=latent, disable_pbar=True,
         **(settings | more),
     )  # fmt: skip
     return model.model.process_latent_in(made)
@@ -99,7 +100,7 @@ def by_diffusers(pipe: Any, recipe: str | None) -> torch.Tensor:
     """The same picture by the library's own way, from the same noise."""
     pipe.scheduler.set_timesteps(STEPS)
     sigma = pipe.scheduler.sigmas[0]
-    latents = noise() * torch.sqrt(1 + sigma**2) / pipe.scheduler.init_noise_sigma
+    latents = noise(pipe.unet.config.in_channels) * torch.sqrt(1 + sigma**2) / pipe.scheduler.init_noise_sigma
     call: dict[str, Any] = {"num_inference_steps": STEPS, "guidance_scale": CFG, "output_type": "latent"}
     call |= {"height": 8 * SIZE, "width": 8 * SIZE, "latents": latents}
     if recipe is not None:
@@ -231,7 +232,8 @@ def test_a_shipped_workflow_runs(pipe: Any, name: str) -> None:
 @pytest.mark.parametrize("memory", ["off", "6MiB"])
 def test_exact_tiles_give_what_comfyuis_own_vae_gives(pipe: Any, memory: str) -> None:
     vae, nodes = comfy_vae(pipe), node_pack().NODE_CLASS_MAPPINGS
-    latents = {"samples": 0.5 * torch.randn(2, 4, 24, 40, generator=torch.Generator().manual_seed(0))}
+    size = (2, pipe.vae.config.latent_channels, 24, 40)
+    latents = {"samples": 0.5 * torch.randn(size, generator=torch.Generator().manual_seed(0))}
     (pictures,) = nodes["ScaleCrafterExactDecode"]().decode(latents, vae, memory)
     torch.testing.assert_close(pictures, vae.decode(latents["samples"]), atol=1e-4, rtol=0)
     (encoded,) = nodes["ScaleCrafterExactEncode"]().encode(pictures, vae, memory)

@@ -153,9 +153,9 @@ def test_at_the_native_size_there_is_nothing_to_ablate(name: str) -> None:
 
 def test_without_a_recipe_the_automatic_one_is_changed() -> None:
     pipe = tiny_sd_pipeline()
-    request = Request(prompt="a fox", method="scalecrafter-dynamic", steps=5, seed=1, width=256, height=256)
+    request = Request(prompt="a fox", method="scalecrafter-fixed", steps=5, seed=1, width=256, height=256)
     upsamplers = ", ".join(f'"up_blocks.{level}.upsamplers" = 1' for level in range(3))
-    layers = f"down_blocks = 2, mid_block = 2, up_blocks = 2, {upsamplers}"
-    recipe = f"[redilation]\nuntil = 0.6\nlayers = {{ {layers} }}"
+    layers = f'down_blocks = 2, mid_block = 2, up_blocks = 2, "down_blocks.0" = 1, "up_blocks.3" = 1, {upsamplers}'
+    recipe = f"[redilation]\nuntil = 1.0\nlayers = {{ {layers} }}"
     by_hand = request.changed(scalecrafter=None, recipe=recipe)
     assert generate(pipe, request).image.tobytes() == generate(pipe, by_hand).image.tobytes()

@@ -176,7 +176,7 @@ def test_what_cannot_be_is_refused_by_name(pipes: dict[str, Any], tmp_path: Any)
     with pytest.raises(RecipeError, match="ablation 'fixed' changes a recipe for a U-Net"):
         generate(pipe, ask("scalecrafter-fixed", **LARGE))
     with pytest.raises(RecipeError, match="levels has no effect with a transformer"):
-        generate(pipe, ask("cascade", cascade={"levels": 2}, **LARGE))
+        generate(pipe, ask("cascade", cascade={"levels": 2, "until": 0.9}, **LARGE))
     with pytest.raises(RecipeError, match="attention has no effect with a transformer"):
         generate(pipe, ask("fast", fast={"attention": "windows"}, **LARGE))
     with pytest.raises(ModelError, match="scheduler 'ddim' is not for flow matching"):

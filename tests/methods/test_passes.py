@@ -31,7 +31,7 @@ from tests.support.reference_sampling import (
     plain,
     table,
 )
-from tests.support.tiny_models import sd15_unet_meta, sdxl_unet_meta, tiny_sd_pipeline
+from tests.support.tiny_models import sd15_unet_meta, sdxl_unet_meta, tiny_sd_pipeline, tiny_vae
 
 pytestmark = pytest.mark.sampled
 
@@ -59,9 +59,9 @@ def ask(method: str, size: tuple[int, int], steps: int, **values: Any) -> Reques
     )
 
 
-def start(size: tuple[int, int]) -> tuple[Tensor, torch.Generator]:
+def start(size: tuple[int, int], channels: int = 4) -> tuple[Tensor, torch.Generator]:
     generator = torch.Generator().manual_seed(8)
-    return torch.randn((1, 4, size[1] // 8, size[0] // 8), generator=generator), generator
+    return torch.randn((1, channels, size[1] // 8, size[0] // 8), generator=generator), generator
 
 
 @torch.no_grad()
@@ -71,11 +71,25 @@ def test_upscale_is_pil_on_the_native_picture(pipe: Any) -> None:
     assert large.image.tobytes() == small.image.resize((384, 384), Image.Resampling.LANCZOS).tobytes()
 
 
-@pytest.mark.parametrize(("size", "native"), [((256, 256), (128, 128)), ((192, 384), (64, 128))])
+@pytest.fixture(scope="module")
+def pipe_of_six_channels() -> Any:
+    pipe = tiny_sd_pipeline(in_channels=6, out_channels=6)
+    pipe.vae = tiny_vae(1, latent_channels=6)
+    return pipe
+
+
+@pytest.mark.parametrize(
+    ("size", "native", "channels"),
+    [((256, 256), (128, 128), 4), ((192, 384), (64, 128), 4), ((256, 256), (128, 128), 6)],
+)
 @torch.no_grad()
-def test_hires_fix_is_the_loop_written_plainly(pipe: Any, size: tuple[int, int], native: tuple[int, int]) -> None:
+def test_hires_fix_is_the_loop_written_plainly(
+    pipe: Any, pipe_of_six_channels: Any, size: tuple[int, int], native: tuple[int, int], channels: int
+) -> None:
+    """Whose latents diffusers takes for a picture, if they have other than four channels."""
+    pipe = pipe if channels == 4 else pipe_of_six_channels
     steps, first = 5, 2  # int(5 · 0.6) = 3 steps are left to run
-    latents, generator = start(native)
+    latents, generator = start(native, channels)
     latents = denoised(pipe, latents, steps, GUIDANCE)
     latents = F.interpolate(latents, (size[1] // 8, size[0] // 8), mode="bilinear", align_corners=False)
     noise = torch.randn(latents.shape, generator=generator)
@@ -168,14 +182,14 @@ def test_the_strength_of_a_cascade_is_its_restart(pipe: Any) -> None:
 # Recipes of a stage
 
 
-def test_a_stage_dilates_the_deepest_levels_by_the_ratio_of_each_axis() -> None:
+def test_a_stage_dilates_the_deepest_levels_by_the_root_of_the_ratio_of_the_areas() -> None:
     sd15, sdxl = read_architecture(sd15_unet_meta()), read_architecture(sdxl_unet_meta())
     recipe = deep_recipe(sd15, GridSize(224, 128), levels=2, until=0.9)
     assert recipe is not None
     assert recipe.redilation is not None
     assert recipe.redilation.until == 0.9
     assert recipe.redilation.layers == dict.fromkeys(
-        ("down_blocks.2", "down_blocks.3", "mid_block", "up_blocks.0", "up_blocks.1"), (3.5, 2.0)
+        ("down_blocks.2", "down_blocks.3", "mid_block", "up_blocks.0", "up_blocks.1"), (2.646, 2.646)
     )
     usual = deep_recipe(sd15, GridSize(128, 128), levels=None, until=1.0)
     assert usual is not None
@@ -186,8 +200,9 @@ def test_a_stage_dilates_the_deepest_levels_by_the_ratio_of_each_axis() -> None:
     flat = deep_recipe(sdxl, GridSize(128, 256), levels=1, until=1.0)
     assert flat is not None
     assert flat.redilation is not None
-    assert flat.redilation.layers == dict.fromkeys(("down_blocks.2", "mid_block", "up_blocks.0"), (1.0, 2.0))
+    assert flat.redilation.layers == dict.fromkeys(("down_blocks.2", "mid_block", "up_blocks.0"), (1.414, 1.414))
     assert deep_recipe(sd15, GridSize(64, 64), levels=2, until=1.0) is None
+    assert deep_recipe(sd15, GridSize(40, 96), levels=2, until=1.0) is None  # of the native area
     with pytest.raises(RecipeError, match="this U-Net has 3"):
         deep_recipe(sdxl, GridSize(256, 256), levels=4, until=1.0)
 

@@ -99,7 +99,8 @@ def comfy_model(pipe: Any) -> Any:
 
     configuration = supported_models.SD15(
         {
-            "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 64, "num_res_blocks": [1] * 4,
+            "image_size": 32, "in_channels": pipe.unet.config.in_channels,
+            "out_channels": pipe.unet.config.out_channels, "model_channels": 64, "num_res_blocks": [1] * 4,
             "channel_mult": (1, 2, 3, _Multiple(3.5)), "transformer_depth": [0, 1, 1, 0], "transformer_depth_middle": 1,
             "transformer_depth_output": [0, 0, 1, 1, 1, 1, 0, 0], "context_dim": 128, "use_spatial_transformer": True,
             "legacy": False, "adm_in_channels": None, "use_linear_in_transformer": False, "dtype": torch.float32,
@@ -108,6 +109,7 @@ def comfy_model(pipe: Any) -> Any:
     )  # fmt: skip
     configuration.unet_config["num_heads"] = 4
     configuration.latent_format.scale_factor = pipe.vae.config.scaling_factor
+    configuration.latent_format.latent_channels = pipe.vae.config.latent_channels  # of which empty latents are made
     model = comfy.model_base.BaseModel(configuration, comfy.model_base.ModelType.V_PREDICTION)
     _set_groups(model.diffusion_model, _GROUPS)
     model.diffusion_model.load_state_dict(unet_state(pipe.unet))
@@ -121,8 +123,9 @@ def comfy_vae(pipe: Any) -> Any:
     import comfy.sd
 
     sizes = {"ch": 32, "ch_mult": [1, 2, 3, 4], "num_res_blocks": 1, "attn_resolutions": [], "dropout": 0.0}
-    shape = {"double_z": True, "z_channels": 4, "resolution": 256, "in_channels": 3, "out_ch": 3}
-    vae = comfy.sd.VAE(vae_state(pipe.vae), config={"params": {"ddconfig": sizes | shape, "embed_dim": 4}})
+    channels = pipe.vae.config.latent_channels
+    shape = {"double_z": True, "z_channels": channels, "resolution": 256, "in_channels": 3, "out_ch": 3}
+    vae = comfy.sd.VAE(vae_state(pipe.vae), config={"params": {"ddconfig": sizes | shape, "embed_dim": channels}})
     _set_groups(vae.first_stage_model, _VAE_GROUPS)
     return vae
 

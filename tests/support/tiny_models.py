@@ -86,14 +86,14 @@ def tiny_sdxl_unet(seed: int = 0, **config: Any) -> UNet2DConditionModel:
     return _seeded(lambda: UNet2DConditionModel(**(settings | config)), seed)
 
 
-def tiny_vae(seed: int = 0) -> AutoencoderKL:
-    """An AutoencoderKL with f=8 and four latent channels."""
+def tiny_vae(seed: int = 0, latent_channels: int = 4) -> AutoencoderKL:
+    """An AutoencoderKL with f=8."""
     return _seeded(
         lambda: AutoencoderKL(
             block_out_channels=(8, 8, 8, 8),
             norm_num_groups=4,
             layers_per_block=1,
-            latent_channels=4,
+            latent_channels=latent_channels,
             sample_size=NATIVE_LATENTS * 8,
             down_block_types=("DownEncoderBlock2D",) * 4,
             up_block_types=("UpDecoderBlock2D",) * 4,

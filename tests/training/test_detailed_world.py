@@ -170,7 +170,7 @@ def test_animals_come_in_all_sizes_and_captions_say_so() -> None:
 
 
 def test_the_sizes_are_words_of_the_detailed_world_only() -> None:
-    assert {"close", "portrait", "far", "away", "distance"} == set(vocabulary("detailed")) - set(vocabulary())
+    assert {"close", "portrait", "far", "away", "distance"} == set(vocabulary("detailed")) - set(vocabulary("flat"))
     known = set(vocabulary("detailed"))
     for seed in range(300):
         text = caption(sample_scene(seed, "detailed"), np.random.default_rng(seed))
@@ -187,7 +187,7 @@ def test_training_pictures_have_several_shapes_of_about_one_area() -> None:
     assert list(drawn) == list(SHAPES)
     assert {shape: len(seeds) / 1000 for shape, seeds in drawn.items()} == pytest.approx(SHAPES, abs=0.04)
     assert all(shape_of(seed, "detailed") == shape for shape, seeds in drawn.items() for seed in seeds)
-    assert {shape_of(seed) for seed in range(100)} == {(256, 256)}
+    assert {shape_of(seed, "flat") for seed in range(100)} == {(256, 256)}
 
 
 def test_what_is_left_of_an_animal_in_the_picture_is_what_is_marked() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import islice
 from pathlib import Path
 
@@ -11,11 +12,13 @@ from PIL import Image
 
 pytest.importorskip("skia")
 
+from scalecrafter.evaluation.inspection import agreeing, make_inspector
 from scalecrafter.evaluation.prompts import critters_prompts
-from scalecrafter.evaluation.real_pictures import real_rows
+from scalecrafter.evaluation.real_pictures import SHIPPED, SIGNATURE, real_rows
+from scalecrafter.evaluation.rows import read_parquet
 from tests.support.disc_observer import disc_inspector, uncounted
 from training.critters.evaluation_prompts import prompts, says
-from training.critters.real_pictures import real_pictures, write_figures, write_pictures
+from training.critters.real_pictures import SIZES, real_pictures, write_figures, write_pictures
 from training.critters.renderer import render
 from training.critters.scene import Animal, sample_scene
 
@@ -75,3 +78,17 @@ def test_shipped_figures_are_found_again_by_size(tmp_path: Path) -> None:
     assert [(row.prompt, row.expected) for row in found] == [(prompt.text, prompt.expected) for prompt in prompts[:2]]
     _, picture = next(real_pictures("64x48", 1))
     assert found[0].metrics.animals == disc_inspector().inspect(picture).animals
+
+
+def test_the_shipped_figures_are_of_the_shipped_prompts_in_the_world_that_is_shipped() -> None:
+    """They are to be made anew whenever world, prompts or observer change: `training.critters.real_pictures --ship`."""
+    rows, metadata = read_parquet(SHIPPED)
+    assert {f"{row.width}x{row.height}" for row in rows} == set(SIZES)
+    texts = [prompt.text for prompt in critters_prompts()]
+    assert all(row.prompt == texts[row.index] for row in rows)
+    _, picture = next(real_pictures("256x256", 1))
+    (first,) = (row for row in rows if (row.width, row.height, row.index) == (256, 256, 0))
+    assert first.metrics.spectrum == pytest.approx(
+        make_inspector("none", observe=False).inspect(picture).spectrum, rel=0.01
+    )
+    assert "critters" in agreeing(json.loads(metadata[SIGNATURE]), make_inspector("critters", observe=True).signature())

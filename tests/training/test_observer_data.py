@@ -15,13 +15,28 @@ from training.critters.observer_data import MARKS, observer_set, rows_of
 from training.critters.observer_faults import CHANGES, faults_of, malform, sample_faults
 from training.critters.observer_parts import DOUBTFUL, KINDS, SeenPart, seen_parts
 from training.critters.observer_scenes import HIDDEN, SEEN, SIDE, Sample, crowd, draw, sample_of
-from training.critters.observer_targets import CELLS, SMALL, counts, heat_targets, mirrored
+from training.critters.observer_targets import (
+    CELLS,
+    FINE_MOUTH,
+    MOUTH,
+    SEEN_MOUTH,
+    SMALL,
+    counts,
+    heat_targets,
+    mirrored,
+)
 from training.critters.renderer import render, render_with_parts
 from training.critters.scene import SPECIES, Animal, PlacedAnimal, Scene, sample_animal, sample_scene
 
 
 def lone(animal: Animal, height: float = 0.65, x: float = 0.5) -> Scene:
-    return Scene((PlacedAnimal(animal, x, 0.9, height),), "meadow", "day", background_seed=3)
+    """Parts are in the same places in both worlds, and the flat one is drawn sooner."""
+    return Scene((PlacedAnimal(animal, x, 0.9, height),), "meadow", "day", 3, "flat")
+
+
+def marked(sample: Sample) -> list[SeenPart]:
+    """What `draw` says can be seen, without the drawing."""
+    return seen_parts(sample.scene, sample.width, sample.height, sample.window)
 
 
 def drawn(scene: Scene) -> Counter[str]:
@@ -77,7 +92,7 @@ def test_a_melted_animal_has_all_parts_but_another_face() -> None:
 def test_all_parts_of_a_lone_animal_are_seen_where_they_are_drawn() -> None:
     for seed in range(40):
         scene = sample_scene(seed)
-        _, parts = render_with_parts(scene, SIDE, SIDE)
+        _, parts = render_with_parts(replace(scene, world="flat"), SIDE, SIDE)  # the same parts, drawn sooner
         seen = seen_parts(scene, SIDE, SIDE)
         assert {p.kind for p in seen} | {"tail"} == {p.kind for p in parts} | {"tail"}  # a bird's tail may hide
         for part in parts:
@@ -115,8 +130,10 @@ def test_glasses_do_not_hide_eyes_and_a_window_moves_the_marks() -> None:
         assert (other.x, other.y) == pytest.approx((one.x - 100, one.y))
 
 
-def test_samples_hold_what_they_should() -> None:
-    samples = [sample_of(seed) for seed in range(400)]
+@pytest.mark.parametrize(("world", "largest"), [("flat", (0.9, 1.0)), ("detailed", (2.2, 2.4))])
+def test_samples_hold_what_they_should(world: str, largest: tuple[float, float]) -> None:
+    samples = [sample_of(seed, world) for seed in range(400)]
+    assert {s.scene.world for s in samples} == {world}
     sizes = Counter(len(sample.scene.animals) for sample in samples)
     assert set(sizes) == set(range(10))
     whole = [s for s in samples if s.lone and not s.faults]
@@ -126,9 +143,9 @@ def test_samples_hold_what_they_should() -> None:
     assert all(len(s.scene.animals) == 1 for s in faulty)
     heights = [placed.height for s in samples for placed in s.scene.animals]
     assert 0.12 <= min(heights) < 0.15
-    assert 0.9 < max(heights) <= 1.0
+    assert largest[0] < max(heights) <= largest[1]
     assert {(s.width, s.height) for s in samples} >= {(256, 256), (512, 256), (256, 512)}
-    assert samples == [sample_of(seed) for seed in range(400)]
+    assert samples == [sample_of(seed, world) for seed in range(400)]
 
 
 def test_detailed_samples_show_animals_from_far_away_to_close_ups_each_marked_in_the_picture() -> None:
@@ -138,9 +155,7 @@ def test_detailed_samples_show_animals_from_far_away_to_close_ups_each_marked_in
         if sample.lone is None or sample.faults:
             continue
         heights.append(sample.scene.animals[0].height)
-        picture, parts = draw(sample)
-        assert picture.shape == (SIDE, SIDE, 3)
-        (animal,) = (part for part in parts if part.kind == "animal")
+        (animal,) = (part for part in marked(sample) if part.kind == "animal")
         assert animal.seen > SEEN
         assert 0 <= animal.x < SIDE
         assert 0 <= animal.y < SIDE
@@ -148,26 +163,27 @@ def test_detailed_samples_show_animals_from_far_away_to_close_ups_each_marked_in
     assert min(heights) < 0.3
     assert max(heights) > 1.8
     assert 4 < cut < 0.6 * len(heights)
-    assert sample_of(5) == sample_of(5, "flat") != sample_of(5, "detailed")
+    assert sample_of(5) == sample_of(5, "detailed") != sample_of(5, "flat")
 
 
 @pytest.mark.parametrize("count", range(10))
 def test_every_animal_of_a_crowd_can_be_seen(count: int) -> None:
     for seed in range(6):
         sample = crowd(seed, count, np.random.default_rng((seed, count)))
-        picture, parts = draw(sample)
-        assert picture.shape == (SIDE, SIDE, 3)
-        animals = [part for part in parts if part.kind == "animal" and part.seen != DOUBTFUL]
+        animals = [part for part in marked(sample) if part.kind == "animal" and part.seen != DOUBTFUL]
         assert len(animals) == count
         assert all(part.seen > SEEN for part in animals)
         assert all(0 <= part.x < SIDE and 0 <= part.y < SIDE for part in animals)
 
 
-def test_scraps_leave_the_animals_alone() -> None:
+@pytest.mark.parametrize(("world", "count"), [("flat", 60), ("detailed", 20)])
+def test_scraps_leave_the_animals_alone(world: str, count: int) -> None:
     touched = 0
-    for seed in range(60):
-        sample = sample_of(seed)
+    for seed in range(count):
+        sample = sample_of(seed, world)
         picture, parts = draw(sample)
+        assert picture.shape == (SIDE, SIDE, 3)
+        assert parts == marked(sample)
         left, top, wide, high = sample.window
         plain = render(sample.scene, sample.width, sample.height)[top : top + high, left : left + wide]
         changed = np.abs(picture.astype(int) - plain).max(2) > 0
@@ -175,13 +191,13 @@ def test_scraps_leave_the_animals_alone() -> None:
         for part in parts:
             if part.kind == "animal" and 0 <= part.x < SIDE and 0 <= part.y < SIDE:
                 assert not changed[int(part.y), int(part.x)]
-    assert 8 < touched < 35
+    assert 0.14 * count < touched < 0.58 * count
 
 
 def test_perfect_heat_maps_have_the_right_counts_of_every_kind() -> None:
     judged = 0
     for seed in range(150):
-        marks = rows_of(draw(sample_of(seed))[1])
+        marks = rows_of(marked(sample_of(seed)))
         heat, _ = heat_targets(marks)
         for k, (kind, (least, most)) in enumerate(zip(KINDS, counts(marks), strict=True)):
             found = len(peaks(heat[k], ANIMAL_REACH if kind == "animal" else PART_REACH, 0.5))
@@ -192,13 +208,19 @@ def test_perfect_heat_maps_have_the_right_counts_of_every_kind() -> None:
 
 
 def test_every_judged_part_has_its_peak_and_where_it_is_judged() -> None:
+    checked: Counter[str] = Counter()
     for seed in range(60):
-        rows = rows_of(draw(sample_of(seed))[1])
+        rows = rows_of(marked(sample_of(seed)))
         heat, judged = heat_targets(rows)
-        for kind, x, y, _, seen, height in rows[~np.isnan(rows[:, 0])]:
+        for kind, x, y, radius, seen, height in rows[~np.isnan(rows[:, 0])]:
+            if kind == MOUTH and (radius < FINE_MOUTH or seen < SEEN_MOUTH):
+                continue
             if seen >= SEEN and (kind == 0 or height >= SMALL) and 0 <= x < SIDE and 0 <= y < SIDE:
                 assert heat[int(kind), int(y / 4), int(x / 4)] == 1
                 assert judged[int(kind), int(y / 4), int(x / 4)] == 1
+                checked[KINDS[int(kind)]] += 1
+    assert set(checked) == set(KINDS)
+    assert checked["mouth"] > 50
 
 
 def test_parts_of_small_animals_and_half_hidden_ones_are_not_judged() -> None:
@@ -217,6 +239,32 @@ def test_parts_of_small_animals_and_half_hidden_ones_are_not_judged() -> None:
     assert counts(plain)[eye].tolist() == [1, 1]
     assert counts(hidden)[eye].tolist() == [0, 0]
     assert heat_targets(plain)[0][eye].max() == 1
+
+
+def test_a_mouth_of_which_hardly_anything_shows_is_judged_neither_way() -> None:
+    def marks(radius: float, seen: float, kind: str = "mouth") -> np.ndarray:
+        return rows_of([SeenPart(0, "animal", 128, 128, 60, 1), SeenPart(0, kind, 128, 140, radius, seen)])
+
+    plain, fine, covered, hidden = marks(8, 1), marks(4.5, 1), marks(8, 0.4), marks(4.5, 0.02)
+    for rows in (fine, covered):
+        heat, judged = heat_targets(rows)
+        assert heat[MOUTH].max() == 0
+        assert judged[MOUTH, 35, 32] == 0
+        assert judged[MOUTH, 20, 32] == 1  # a mouth somewhere else is still wrong
+        assert judged[[k for k in range(len(KINDS)) if k != MOUTH]].all()
+        assert counts(rows)[MOUTH].tolist() == [0, 1]
+    assert counts(plain)[MOUTH].tolist() == [1, 1]
+    assert heat_targets(plain)[0][MOUTH, 35, 32] == heat_targets(plain)[1][MOUTH, 35, 32] == 1
+    assert counts(hidden)[MOUTH].tolist() == [0, 0]  # nobody sees it: to find one is wrong
+    assert heat_targets(hidden)[1].all()
+    eye = KINDS.index("eye")  # which is no thin line
+    for rows in (marks(4.5, 1, "eye"), marks(8, 0.4, "eye")):
+        assert counts(rows)[eye].tolist() == [1, 1]
+        assert heat_targets(rows)[0][eye, 35, 32] == 1
+    both = marks(8, 1)
+    both[2] = fine[1]
+    both[2, 2] = 100
+    assert counts(both)[MOUTH].tolist() == [1, 2]
 
 
 def test_two_heads_are_one_animal_or_two_but_four_eyes() -> None:
@@ -238,7 +286,7 @@ def test_two_heads_are_one_animal_or_two_but_four_eyes() -> None:
 
 
 def test_mirrored_marks_give_mirrored_targets() -> None:
-    rows = rows_of(draw(sample_of(3))[1])
+    rows = rows_of(marked(sample_of(3)))
     heat, judged = heat_targets(rows)
     other, also = heat_targets(mirrored(rows))
     np.testing.assert_allclose(np.round(other[:, :, ::-1], 3), np.round(heat, 3), atol=1.01 * (heat == 1).max())
@@ -248,30 +296,30 @@ def test_mirrored_marks_give_mirrored_targets() -> None:
 
 
 def test_a_set_whose_making_was_stopped_is_finished_and_another_is_refused(tmp_path: Path) -> None:
-    whole = observer_set(tmp_path / "whole", 60, report=lambda _: None)
+    whole = observer_set(tmp_path / "whole", 60, report=lambda _: None, world="flat")
     assert whole.pictures.shape == (60, SIDE, SIDE, 3)
     assert whole.marks.shape == (60, MARKS, 6)
 
-    observer_set(tmp_path / "stopped", 60, report=lambda _: None)
+    observer_set(tmp_path / "stopped", 60, report=lambda _: None, world="flat")
     progress = tmp_path / "stopped" / "progress.json"
     progress.write_text(progress.read_text().replace('"done": 60', '"done": 50'))
     array = np.load(tmp_path / "stopped" / "pictures.npy", mmap_mode="r+")
     array[50:] = 0
     array.flush()
-    again = observer_set(tmp_path / "stopped", 60, report=lambda _: None)
+    again = observer_set(tmp_path / "stopped", 60, report=lambda _: None, world="flat")
     np.testing.assert_array_equal(again.pictures, whole.pictures)
     np.testing.assert_array_equal(again.marks, whole.marks)
-    assert len(observer_set(tmp_path / "whole", 20).samples) == 20
+    assert len(observer_set(tmp_path / "whole", 20, world="flat").samples) == 20
     with pytest.raises(ValueError, match="made for 60 pictures, and 61 are wanted"):
-        observer_set(tmp_path / "whole", 61)
+        observer_set(tmp_path / "whole", 61, world="flat")
     with pytest.raises(ValueError, match="holds seeds from 0, not 7"):
-        observer_set(tmp_path / "whole", 60, 7)
+        observer_set(tmp_path / "whole", 60, 7, world="flat")
     with pytest.raises(ValueError, match="holds the flat world, not the detailed one"):
         observer_set(tmp_path / "whole", 60, world="detailed")
 
 
 def test_attributes_are_those_of_the_only_animal(tmp_path: Path) -> None:
-    data = observer_set(tmp_path, 60, report=lambda _: None)
+    data = observer_set(tmp_path, 60, report=lambda _: None, world="flat")
     for sample, row in zip(data.samples, data.attributes(), strict=True):
         assert isinstance(sample, Sample)
         if sample.lone is None:

@@ -17,11 +17,11 @@ import torch
 from scalecrafter.evaluation.observer import Mark, Observation, load_observer
 from scalecrafter.evaluation.observer_card import Anatomy, mouth_from_eyes
 from scalecrafter.evaluation.observer_network import NetworkSettings, ObserverNetwork
-from training.critters.observer_augment import degraded, wobbled
+from training.critters.observer_augment import degraded, noise, wobbled
 from training.critters.observer_batches import Batches, Touched, attribute_loss, heat_loss
 from training.critters.observer_data import ATTRIBUTES, ObserverSet, observer_set, rows_of
 from training.critters.observer_normalisation import measure, unfold
-from training.critters.observer_parts import KINDS, seen_parts
+from training.critters.observer_parts import KINDS, SeenPart, seen_parts
 from training.critters.observer_report import (
     View,
     choose_thresholds,
@@ -31,11 +31,11 @@ from training.critters.observer_report import (
     learn_anatomy,
     part_counts,
 )
-from training.critters.observer_scenes import Sample
-from training.critters.observer_targets import counts, heat_targets
+from training.critters.observer_scenes import Sample, sample_of
+from training.critters.observer_targets import MOUTH, counts, heat_targets
 from training.critters.observer_train import SMOKE, main, run
 from training.critters.renderer import render_with_parts
-from training.critters.scene import SPECIES, Animal, PlacedAnimal, Scene
+from training.critters.scene import SPECIES, WORLDS, Animal, PlacedAnimal, Scene
 from training.critters.species import BUILDS
 
 CPU = torch.device("cpu")
@@ -44,11 +44,16 @@ PICTURES = 240
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> ObserverSet:
-    return observer_set(tmp_path_factory.mktemp("set"), PICTURES, report=lambda _: None)
+    """Of the flat world, which is drawn ten times sooner."""
+    return observer_set(tmp_path_factory.mktemp("set"), PICTURES, report=lambda _: None, world="flat")
 
 
 @pytest.fixture(scope="module")
 def perfect(data: ObserverSet) -> np.ndarray:
+    return perfect_maps(data)
+
+
+def perfect_maps(data: ObserverSet) -> np.ndarray:
     """What a perfect network would show; parts that are not judged, faintly."""
     maps = []
     for rows in data.marks:
@@ -103,6 +108,63 @@ def test_touched_pictures_keep_their_own_labels_and_parts_only_where_they_still_
         assert attributes.tolist() == [data.attributes()[index].tolist()] * 6
 
 
+def numbered(samples: list[Sample], forms: tuple[Touched, ...] = ()) -> Batches:
+    """Batches of small black pictures with an animal in each, whose attributes tell which sample each is."""
+    pictures = np.zeros((len(samples), 16, 16, 3), np.uint8)
+    marks = np.stack([rows_of([SeenPart(0, "animal", 128, 128, 60, 1)])] * len(samples))
+    names = np.arange(len(samples))[:, None].repeat(len(ATTRIBUTES), 1)
+    return Batches(ObserverSet(pictures, marks, samples), forms, names, 50, CPU)
+
+
+def test_hard_pictures_are_drawn_three_times_as_often_as_others() -> None:
+    samples = [sample_of(seed) for seed in range(200)]
+    hard = [
+        bool(s.lone and (s.scene.animals[0].height >= 1.425 or {"third ear", "second mouth"} & set(s.faults)))
+        for s in samples
+    ]
+    batches = numbered(samples)
+    lots = np.concatenate([batches.at(step)[3][:, 0].numpy() for step in range(24)])
+    drawn = lots[lots >= 0]
+    share = 3 * sum(hard) / (2 * sum(hard) + len(samples))
+    assert share > sum(hard) / len(samples) + 0.15
+    assert np.mean([hard[lot] for lot in drawn]) == pytest.approx(share, abs=0.04)
+    assert len(set(drawn)) > 190
+    easy = numbered([sample for sample, is_hard in zip(samples, hard, strict=True) if not is_hard])
+    assert len(set(easy.at(0)[3][:, 0].tolist())) > 30  # where none is hard, all the same
+
+
+def test_a_few_pictures_are_noise_in_which_there_is_nothing() -> None:
+    samples = [sample_of(seed) for seed in range(20)]
+    several = [numbered(samples).at(step) for step in range(24)]
+    pictures, heat, judged, names = (torch.cat(parts) for parts in zip(*several, strict=True))
+    empty = names[:, 0] < 0
+    assert float(empty.float().mean()) == pytest.approx(0.02, abs=0.015)
+    assert (names[empty] == -1).all()
+    assert float(heat[empty].max()) == 0
+    assert float(judged[empty].min()) == 1
+    assert (heat[~empty, 0].amax((1, 2)) == 1).all()
+    assert float(pictures[empty].mean()) > -0.4
+    assert float(pictures[~empty].mean()) < -0.8
+    form = Touched(np.zeros((20, 16, 16, 3), np.uint8), list(range(20)), True)
+    touched = numbered(samples, (form, form, form, form))  # nothing but touched ones
+    assert min(int(touched.at(step)[3].min()) for step in range(8)) >= 0
+
+
+def test_noise_is_fine_or_in_lumps_grey_or_coloured_about_any_colour() -> None:
+    def alike(picture: np.ndarray) -> float:
+        """How much neighbours are: 0 for fine noise."""
+        return float(np.corrcoef(picture[:, 1:, 0].ravel(), picture[:, :-1, 0].ravel())[0, 1])
+
+    pictures = [noise((48, 64, 3), np.random.default_rng(seed)) for seed in range(40)]
+    assert {(picture.shape, picture.dtype) for picture in pictures} == {((48, 64, 3), np.dtype(np.uint8))}
+    assert np.array_equal(pictures[7], noise((48, 64, 3), np.random.default_rng(7)))
+    assert min(picture[:, :, 0].std() for picture in pictures) > 4
+    assert 10 < sum(bool((picture == picture[:, :, :1]).all()) for picture in pictures) < 30
+    assert 10 < sum(alike(picture) > 0.3 for picture in pictures) < 30
+    assert sum(abs(alike(picture)) < 0.1 for picture in pictures) > 10
+    assert np.ptp([picture.mean() for picture in pictures]) > 60
+
+
 def test_degrading_keeps_the_size_and_mostly_changes_the_picture(data: ObserverSet) -> None:
     picture = np.asarray(data.pictures[0])
     changed = 0
@@ -130,8 +192,21 @@ def test_thresholds_lie_between_real_peaks_and_false_ones(data: ObserverSet, per
         assert 0.3 < threshold <= 0.8
 
 
-def test_the_anatomy_of_every_species_is_learnt_from_renders(data: ObserverSet, perfect: np.ndarray) -> None:
+def marks_alone(seeds: range) -> ObserverSet:
+    """The whole lone animals among the detailed world's samples of these seeds, as their labels without pictures."""
+    samples = [s for s in (sample_of(seed, "detailed") for seed in seeds) if s.lone and not s.faults]
+    marks = np.stack([rows_of(seen_parts(s.scene, s.width, s.height, s.window)) for s in samples])
+    return ObserverSet(np.zeros((len(samples), 1, 1, 3), np.uint8), marks, samples)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_the_anatomy_of_every_species_is_learnt_from_renders(data: ObserverSet, world: str) -> None:
+    if world == "detailed":
+        data = marks_alone(range(900))
+    perfect = perfect_maps(data)
     table = part_counts(data)
+    assert any(least < most for least, most in (counts(rows)[MOUTH] for rows in data.marks))  # which teaches nothing
+    assert {len(views) for views in table.values()} == {1 if world == "flat" else 3}
     for species in SPECIES:
         assert table[species][0]["eye"] == (2, 2)
         assert table[species][0]["mouth"] == (1, 1)
@@ -228,7 +303,7 @@ def smoke_observer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a whole run in seconds, with what it printed in `printed.txt`. Who writes into it takes a copy."""
     out, printed = tmp_path_factory.mktemp("observer") / "run", io.StringIO()
     with contextlib.redirect_stdout(printed):
-        main(["--smoke", "--out", str(out), "--precision", "fp32", "--workers", "1"])
+        main(["--smoke", "--world", "flat", "--out", str(out), "--precision", "fp32", "--workers", "1"])
     (out / "printed.txt").write_text(printed.getvalue())
     return out
 
@@ -249,7 +324,7 @@ def test_one_command_draws_trains_exports_and_reports(smoke_observer: Path) -> N
 def test_a_second_run_draws_nothing_anew_and_goes_on_from_the_checkpoint(smoke_observer: Path, tmp_path: Path) -> None:
     shutil.copytree(smoke_observer, tmp_path, dirs_exist_ok=True)
     (tmp_path / "plan.json").write_text('{"steps": 3}')
-    run(replace(SMOKE), tmp_path, tmp_path / "observer", CPU, torch.float32, workers=1)
+    run(replace(SMOKE, world="flat"), tmp_path, tmp_path / "observer", CPU, torch.float32, workers=1)
     log = (tmp_path / "log.txt").read_text()
     assert log.count("drew") == 2
     assert "observer.pt at step 2" in log
@@ -278,7 +353,7 @@ def test_a_training_goes_on_from_an_observer_and_its_card_says_so(smoke_observer
     first, second = tmp_path / "observer", tmp_path / "second"
     for name in ("observer.pt", "plan.json"):
         (tmp_path / name).unlink()
-    still = replace(SMOKE, learning_rate=0.0)
+    still = replace(SMOKE, world="flat", learning_rate=0.0)
     run(still, tmp_path, second, CPU, torch.float32, workers=1, warm_start=first)
     one, other = load_observer(first), load_observer(second)
     now = other.network.state_dict()

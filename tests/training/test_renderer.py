@@ -53,10 +53,10 @@ def test_what_no_caption_tells_hardly_varies_in_a_scene() -> None:
 
 def test_details_are_where_the_parts_were_drawn() -> None:
     cells = 32
-    near = details(range(40, 48), workers=1)
+    near = details(range(40, 48), world="flat", workers=1)
     assert near.shape == (8, cells, cells)
     for row, seed in zip(near, range(40, 48), strict=True):
-        parts = [part for part in render_with_parts(sample_scene(seed), 256, 256)[1] if part.kind != "animal"]
+        parts = [part for part in render_with_parts(sample_scene(seed, "flat"), 256, 256)[1] if part.kind != "animal"]
         assert all(row[int(part.y * cells), int(part.x * cells)] for part in parts)
         assert 0.03 < row.mean() < 0.35
         assert not row[:3].any()  # the sky
@@ -77,10 +77,10 @@ def test_a_picture_has_the_size_asked_for(width: int, height: int) -> None:
 
 def test_the_same_scene_looks_the_same_at_twice_the_size() -> None:
     for seed in SEEDS:
-        scene = sample_scene(seed)
+        scene = sample_scene(seed, "flat")
         small = render(scene, 256, 256).astype(float)
         large = Image.fromarray(render(scene, 512, 512)).resize((256, 256), Image.Resampling.BOX)
-        other = render(sample_scene(seed + 1000), 256, 256).astype(float)
+        other = render(sample_scene(seed + 1000, "flat"), 256, 256).astype(float)
         difference = np.abs(small - np.asarray(large)).mean()
         assert difference < 1.5
         assert difference < np.abs(small - other).mean() / 10
@@ -114,9 +114,9 @@ def test_a_white_animal_has_an_outline_that_stands_out_from_snow() -> None:
     assert np.median(row) > 220
 
 
-def test_training_scenes_hold_one_animal_of_about_half_the_picture_wholly_inside() -> None:
+def test_flat_scenes_hold_one_animal_of_about_half_the_picture_wholly_inside() -> None:
     for seed in range(60):
-        scene = sample_scene(seed)
+        scene = sample_scene(seed, "flat")
         (placed,) = scene.animals
         assert 0.45 <= placed.height <= 0.75
         assert 0.4 <= placed.x <= 0.6

@@ -25,13 +25,14 @@ from training.critters.tokenizer import build_tokenizer
 from training.critters.train import SMOKE, run
 
 CPU = torch.device("cpu")
+FLAT = replace(SMOKE, world="flat")
 
 
 @pytest.fixture(scope="module")
 def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a whole run in seconds. Tests that write into it take a copy."""
     out = tmp_path_factory.mktemp("training") / "run"
-    assert run(SMOKE, out, CPU, torch.float32, checkpoint_every=1, preview_every=2) == out / "critters"
+    assert run(FLAT, out, CPU, torch.float32, checkpoint_every=1, preview_every=2) == out / "critters"
     return out
 
 
@@ -118,7 +119,7 @@ def test_a_model_of_other_latents_and_words_can_be_begun_from(smoke_run: Path, d
 
 def test_a_second_run_goes_on_from_what_is_there(smoke_run: Path, tmp_path: Path) -> None:
     out = shutil.copytree(smoke_run, tmp_path / "run")
-    longer = replace(SMOKE, denoiser=replace(SMOKE.denoiser, steps=3))
+    longer = replace(FLAT, denoiser=replace(SMOKE.denoiser, steps=3))
     run(longer, out, CPU, torch.float32, checkpoint_every=1, preview_every=100)
     log = (out / "log.txt").read_text()
     assert log.count("drew") == 2  # the renders and the held-out ones, once
@@ -142,7 +143,7 @@ def test_a_later_run_can_begin_from_an_earlier_model(smoke_run: Path, tmp_path: 
             shutil.copy(renders, tmp_path / folder)
     exchange_tokens(first / "tokenizer", "cat</w>", "dog</w>")
     still = replace(
-        SMOKE,
+        FLAT,
         autoencoder=replace(SMOKE.autoencoder, steps=0),
         denoiser=replace(SMOKE.denoiser, learning_rate=0.0),
     )

@@ -309,7 +309,7 @@ def test_the_plan_is_drawn_as_it_is_made(page: Any) -> None:
     told = page.locator("#plan-body svg").text_content()
     assert "256×256 pixels in 25 steps" in told
     assert "trained at 128×128" in told
-    assert "steps 1–25: 2" in told
+    assert "steps 1–13: 2" in told
     for width in (360, 1280):
         page.set_viewport_size({"width": width, "height": 800})
         assert page.locator("#plan-body").bounding_box()["width"] < width

@@ -73,8 +73,8 @@ def test_it_has_a_cost(site: Running) -> None:
 
 
 def test_what_only_its_worker_finds_fails_with_the_reason(site: Running) -> None:
-    given = {"prompt": "a fox", "steps": 2, "size": "256x256", "method": "cascade", "cascade": {"levels": 2}}
-    given["model"] = "flux"
+    given = {"prompt": "a fox", "steps": 2, "size": "256x256", "method": "cascade"}
+    given |= {"model": "flux", "cascade": {"levels": 2, "until": 0.9}}
     answer = site.http.post("/v1/images/generations", json=given)
     assert answer.status_code == 400
     assert "levels has no effect with a transformer: leave it out" in answer.json()["error"]["message"]
@@ -114,5 +114,6 @@ def test_the_page_offers_what_the_model_can_do(page: Any, tmp_path: Path) -> Non
     page.locator("#tab-create").click()
     page.select_option("#method", "cascade")
     page.locator("#setting-levels").fill("2")
+    page.locator("#setting-until").fill("0.9")
     page.locator("#make").click()
     page.locator("#queue-list .failed").get_by_text("levels has no effect with a transformer").wait_for()

@@ -19,7 +19,7 @@ from tests.support.vaes import noise, tiny_autoencoder
 def test_a_preview_is_near_to_the_decoded_picture_made_small() -> None:
     """On the embedded model, whose latents a fitted map must explain far better than their mean does."""
     vae = load_pipeline("critters", dtype="fp32", device="cpu").vae
-    latents = F.interpolate(noise(1, 4, 6, 6, seed=8), size=(24, 24), mode="bicubic")
+    latents = F.interpolate(noise(1, vae.config.latent_channels, 6, 6, seed=8), size=(24, 24), mode="bicubic")
     with torch.no_grad():
         pixels = vae.decode(latents / vae.config.scaling_factor).sample.clamp(-1, 1)
     small = F.adaptive_avg_pool2d(pixels, 24)[0]

@@ -57,6 +57,14 @@ def _noise(shape: tuple[int, ...], strength: float, rng: np.random.Generator) ->
     return np.asarray(strength * 1.5 * fine[0].permute(1, 2, 0).numpy())
 
 
+def noise(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A picture `(height, width, 3)` of nothing but noise, grey or coloured, about any colour."""
+    pixels = rng.uniform(60, 196, 3) + _noise(shape, float(rng.uniform(10, 80)), rng)
+    if rng.random() < 0.5:
+        pixels = pixels.mean(2, keepdims=True).repeat(3, 2)
+    return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
 def wobbled(pictures: Tensor, rng: np.random.Generator) -> Tensor:
     """`(batch, 3, height, width)` with outlines that waver by up to four pixels, in four pictures of ten."""
     chosen = torch.from_numpy(rng.random(len(pictures)) < 0.4)

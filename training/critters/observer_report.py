@@ -74,7 +74,8 @@ def part_counts(data: ObserverSet) -> dict[str, list[View]]:
             continue
         view = view_of(sample)
         for kind, (least, most) in zip(KINDS[1:], counts(rows)[1:].tolist(), strict=True):
-            if least >= 0:
+            faint = kind == "mouth" and least < most  # it may be overlooked, but no whole animal is without a mouth
+            if least >= 0 and not faint:
                 ranges[sample.lone.species, view, kind].append((least, most))
     out: dict[str, list[View]] = {}
     for species in SPECIES:

@@ -15,6 +15,10 @@ from .observer_scenes import HIDDEN, SEEN, SIDE
 
 SMALL = 64.0
 """Parts of animals lower than this (pixels of 256) are not judged: their eyes are less than nine pixels wide."""
+MOUTH = KINDS.index("mouth")
+FINE_MOUTH, SEEN_MOUTH = 5.0, 0.5
+"""A mouth is a thin line.  Of a radius below the first (pixels of 256), or with less than the second to be seen of it,
+either answer is right."""
 CELLS = SIDE // STRIDE
 
 _Y, _X = np.mgrid[0:CELLS, 0:CELLS].astype(np.float32) + 0.5
@@ -25,6 +29,13 @@ def mirrored(marks: NDArray[np.float32]) -> NDArray[np.float32]:
     out = marks.copy()
     out[:, 1] = SIDE - out[:, 1]
     return out
+
+
+def is_doubtful(kind: int, radius: float, seen: float, height: float) -> bool:
+    """Whether so little shows of a part that is not hidden, or it is so small, that either answer is right."""
+    if kind == MOUTH and seen > HIDDEN and (radius < FINE_MOUTH or seen < SEEN_MOUTH):
+        return True
+    return HIDDEN < seen < SEEN or (kind > 0 and height < SMALL)
 
 
 def heat_targets(marks: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -40,11 +51,11 @@ def heat_targets(marks: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArr
         k, cx, cy = int(kind), x / STRIDE, y / STRIDE
         if k == 0 and height < SMALL:
             judged[1:, _near(cx, cy, 0.6 * height / STRIDE)] = 0
-        if HIDDEN < seen < SEEN or (k > 0 and height < SMALL):
+        if is_doubtful(k, radius, seen, height):
             judged[k, _near(cx, cy, max(1.2 * radius / STRIDE, 2.0))] = 0
     for kind, x, y, radius, seen, height in rows:
         k, cx, cy = int(kind), x / STRIDE, y / STRIDE
-        if seen < SEEN or (k > 0 and height < SMALL):
+        if seen < SEEN or is_doubtful(k, radius, seen, height):
             continue
         sigma = float(np.clip(0.1 * height / STRIDE, 1.0, 2.5) if k == 0 else np.clip(0.5 * radius / STRIDE, 0.8, 2.0))
         reach = 3 * sigma + 1
@@ -70,9 +81,9 @@ def counts(marks: NDArray[np.float32]) -> NDArray[np.int64]:
     """
     rows = marks[~np.isnan(marks[:, 0])]
     out = np.zeros((len(KINDS), 2), np.int64)
-    for k in range(len(KINDS)):
-        seen = rows[rows[:, 0] == k, 4]
-        out[k] = (seen >= SEEN).sum(), (seen > HIDDEN).sum()
+    for kind, _, _, radius, seen, height in rows:
+        k = int(kind)
+        out[k] += (seen >= SEEN and not is_doubtful(k, radius, seen, max(height, SMALL)), seen > HIDDEN)
     if (rows[rows[:, 0] == 0, 5] < SMALL).any() or (rows[:, 5] == 0).any():
         out[1:] = -1, 10_000
     return out

@@ -26,8 +26,8 @@ from .renderer import render
 from .scene import sample_scene
 
 COUNT = 128
-SIZES = ("256x256", "512x512", "640x640", "1024x512", "512x1024", "1024x1024")
-"""Native, and 4, 6.25, 8 (both ways) and 16 times its pixels."""
+SIZES = ("256x256", "384x192", "192x384", "512x512", "640x640", "1024x512", "512x1024", "1024x1024")
+"""Native in three shapes, and 4, 6.25, 8 (both ways) and 16 times its pixels."""
 TARGET = Path("src/scalecrafter/evaluation/real") / SHIPPED.name
 
 

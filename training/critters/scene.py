@@ -20,7 +20,7 @@ PLACES = ("snow", "forest", "beach", "desert", "meadow", "mountains", "city")
 TIMES = ("day", "sunset", "night")
 WORLDS = ("flat", "detailed")
 """Flat colours and one size of animals; or textures at every scale, and animals from far away to close-ups."""
-SHIPPED_WORLD = "flat"
+SHIPPED_WORLD = "detailed"
 """The one that the shipped model and observer know."""
 
 

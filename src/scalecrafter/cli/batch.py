@@ -114,7 +114,7 @@ def batch(
     from ..batch.worker import BatchWorker
 
     settings = BatchSettings(defaults, batch_size, retry_failed, names)
-    with BatchReporter() as reporter, notices(reporter), _stopped_gently(), opened_folder(output) as folder:
+    with BatchReporter() as reporter, notices(reporter), _stopped_gently(reporter), opened_folder(output) as folder:
         run = Batch(jobs, folder, settings, reporter, on_gpu=None)
         try:
             if ray is None:
@@ -138,6 +138,9 @@ def batch(
 class BatchReporter(CountingReporter):
     """Watches a batch (`batch.running.BatchListener`)."""
 
+    is_to_stop = False
+    """Whether somebody asked it to stop."""
+
     def __enter__(self) -> BatchReporter:
         super().__enter__()
         return self
@@ -148,6 +151,8 @@ class BatchReporter(CountingReporter):
 
     def step(self, step: int, steps: int) -> None:
         """Show a step of denoising."""
+        if self.is_to_stop:
+            raise KeyboardInterrupt
         self.describe(f"pictures: step {step}/{steps}")
 
     def skipped(self, what: str) -> None:
@@ -180,14 +185,20 @@ def _tell(reporter: BatchReporter, summary: Summary, output: str) -> None:
 
 
 @contextmanager
-def _stopped_gently() -> Iterator[None]:
-    """Treat SIGTERM, which clusters send before they end a process, as Ctrl-C."""
+def _stopped_gently(reporter: BatchReporter) -> Iterator[None]:
+    """Treat SIGTERM, which clusters send before they end a process, as Ctrl-C.
+
+    An exception that a handler raises is lost where Python cannot pass it on, as in `__del__`: so the next step raises
+    it again.
+    """
 
     def stop(*_: object) -> None:
+        reporter.is_to_stop = True
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -31,9 +31,10 @@ class CascadeSettings(GuidanceSettings):
     "none" leaves them undilated.
     """
 
-    restart: Annotated[tuple[Restart, ...], BeforeValidator(_each), Field(min_length=1)] = (0.04,)
+    restart: Annotated[tuple[Restart, ...], BeforeValidator(_each), Field(min_length=1)] = (0.4, 0.2)
     """Fraction of the trajectory that is still to run after the noise has been added again; a stage runs at least one
-    step, however few there are.  The default is measured in docs/log/quality.md."""
+    step, however few there are.  The defaults are measured in docs/log/quality.md: a shorter one draws no detail, and
+    the farther from the native size, the sooner a longer one repeats what is there."""
     guidance: Annotated[tuple[Guidance, ...], BeforeValidator(_each), Field(min_length=1)] | None = None
     """Guidance scale; None: 1, which is without guidance, and with a recipe of the request's own its guidance."""
     upsample: Literal["pixels", "latents"] = "pixels"
@@ -43,8 +44,9 @@ class CascadeSettings(GuidanceSettings):
     levels: int | None = Field(default=None, ge=0)
     """How many of the deepest levels are re-dilated, beside the middle block, by the ratio of the stage's size to the
     native one.  None: all but the finest."""
-    until: float = Field(default=1.0, gt=0.0, le=1.0)
-    """Where that ends, as a fraction of the whole trajectory: a stage that restarts half-way begins at 0.5."""
+    until: float = Field(default=0.5, gt=0.0, le=1.0)
+    """Where that ends, as a fraction of the whole trajectory.  A stage with restart 0.4 begins at 0.6, where the
+    picture is settled, and nothing is re-dilated.  With restart 0.7 it is, from 0.3 to 0.5."""
     dilated: Literal["all", "down", "none"] = "all"
     """What of these levels is re-dilated beside the middle block: the way down and up; the way down alone, with the
     convolution that leads down to them (FreeScale, section 3); or nothing, the middle block neither."""
@@ -71,10 +73,16 @@ class CascadeSettings(GuidanceSettings):
     def _fits_together(self) -> CascadeSettings:
         if self.refresh and (self.mixing is not None or self.upsample == "latents"):
             raise ValueError("refresh goes with enlarged pixels and without mixing: leave the others out")
-        if self.dilated == "none" and (self.levels is not None or self.until != 1.0):
+        asked = self.levels is not None or self.until != CascadeSettings.model_fields["until"].default
+        if self.dilated == "none" and asked:
             raise ValueError('levels and until have no effect where nothing is dilated: leave them or "none" out')
         if self.dilated == "down" and self.levels == 0:
             raise ValueError('"down" has no effect with levels 0, which dilates the middle block alone')
+        if (asked or self.dilated == "down") and 1.0 - max(self.restart) >= self.until:
+            raise ValueError(
+                f"nothing would be dilated: that ends at {self.until:g} of the trajectory, and with restart "
+                f"{max(self.restart):g} a stage begins at {1.0 - max(self.restart):g}: raise restart or until"
+            )
         return self
 
 

@@ -24,12 +24,12 @@ _NEAR = 0.125
 """How far a ratio may be from a published one, in powers of two, to count as near (9 %)."""
 _UNCHANGED = 1.1
 """Up to this ratio an axis is native."""
-FINEST_UNTIL = 0.7
-"""Where the general recipe ends the dilation of the finest level, which leaves noise when it lasts (measured on
-critters: docs/log/quality.md)."""
-_FROM_THE_FINEST = (2.0, 3.0, 4.0)
-"""The general recipe's factors at four times the native side, from the finest level on; deeper ones have the last.
-At twice the side all are 2.  Published recipes fall towards the finest level as well."""
+GENERAL_UNTIL = 0.5
+"""Where the general recipe ends: what is there, and how large, is settled by then, and dilated convolutions would draw
+what is finer coarsely (measured on critters: docs/log/quality.md).  Published recipes end between 0.5 and 0.7."""
+_FROM_THE_FINEST = ((1.0, 2.0), (2.0, 3.0), (2.0, 4.0))
+"""The general recipe's factors at twice and at four times the native side, from the finest level on; deeper ones have
+the last.  Published recipes leave the finest level alone at twice the side, too."""
 _DOUBLED = 2.0
 """How far apart an upsampler moves pixels before its convolution, whose taps need that much less dilation: of two
 neighbours one is a copy of the pixel itself.  With the whole factor contours are doubled and eyes are swirls (measured
@@ -56,7 +56,7 @@ def _at_any_size(architecture: Architecture, height: int, width: int) -> Recipe 
     if family and family.many_shapes and vertical * horizontal <= _UNCHANGED and max(vertical, horizontal) <= 2:
         return None
     if family is None:
-        return _general_recipe(architecture.levels, vertical, horizontal)
+        return _general_recipe(architecture.levels, sqrt(vertical * horizontal))
     for (down, across), recipe in _published(architecture.family):
         for published in ((down, across), (across, down)):
             if all(abs(log2(r / p)) <= _NEAR for r, p in zip((vertical, horizontal), published, strict=True)):
@@ -163,26 +163,28 @@ def _on_line(points: list[tuple[float, float]], at: float) -> float:
     return points[-1][1]
 
 
-def _general_recipe(levels: int, vertical: float, horizontal: float) -> Recipe:
-    """For an unknown U-Net: every level is dilated all the way, the finest until 0.7, upsamplers by half the factor."""
-    layers: dict[str, Factors] = {"mid_block": _general_factors(_FROM_THE_FINEST[-1], vertical, horizontal)}
+def _general_recipe(levels: int, scale: float) -> Recipe | None:
+    """For an unknown U-Net: every level but the finest dilated, for the first half; upsamplers by half the factor.
+
+    `scale` is the root of the area's ratio: on both axes the same, as published recipes are for pictures twice as wide
+    as high.  None where that is native.
+    """
+    if scale <= _UNCHANGED:
+        return None
+    layers: dict[str, Factors] = {"mid_block": _general_factors(_FROM_THE_FINEST[-1], scale)}
     for level in range(levels):
-        factors = _general_factors(_FROM_THE_FINEST[min(level, len(_FROM_THE_FINEST) - 1)], vertical, horizontal)
+        factors = _general_factors(_FROM_THE_FINEST[min(level, len(_FROM_THE_FINEST) - 1)], scale)
         up = f"up_blocks.{levels - 1 - level}"
         layers |= {f"down_blocks.{level}": factors, up: factors}
         if level > 0:
             layers[f"{up}.upsamplers"] = (max(factors[0] / _DOUBLED, 1.0), max(factors[1] / _DOUBLED, 1.0))
-    finest = ("down_blocks.0", f"up_blocks.{levels - 1}")
-    return Recipe(
-        architecture="any",
-        redilation=Redilation(until=1.0, layers=layers, layers_until=dict.fromkeys(finest, FINEST_UNTIL)),
-    )
+    return Recipe(architecture="any", redilation=Redilation(until=GENERAL_UNTIL, layers=layers))
 
 
-def _general_factors(largest: float, vertical: float, horizontal: float) -> Factors:
-    """Per axis off the line through 2 at twice the native side."""
-    line = [(1.0, 1.0), (2.0, 2.0), (4.0, largest)]
-    return _whole_from_two(_axis(line, vertical)), _whole_from_two(_axis(line, horizontal))
+def _general_factors(points: tuple[float, float], scale: float) -> Factors:
+    """Off the line through what is said at twice and at four times the native side."""
+    factor = _whole_from_two(_axis([(1.0, 1.0), (2.0, points[0]), (4.0, points[1])], scale))
+    return factor, factor
 
 
 def _whole_from_two(factor: float) -> float:
@@ -206,20 +208,20 @@ def deepest_layers(architecture: Architecture, levels: int = 2) -> list[str]:
 def deep_recipe(
     architecture: Architecture, size: GridSize, levels: int | None, until: float, up: bool = True
 ) -> Recipe | None:
-    """The deepest levels (None: all but the finest) and the middle dilated by the ratio of the sizes, per axis.
+    """The deepest levels (None: all but the finest) and the middle dilated by the root of the areas' ratio.
 
+    The picture that a stage starts from has the native area, whatever its shape, and grows alike on both axes.
     Without `up`, those on the way down alone, with the convolution that leads down to them (FreeScale, arXiv
-    2412.09626).  None where the ratio is 1 on both axes.
+    2412.09626).  None where the area is native.
     """
     levels = architecture.levels - 1 if levels is None else levels
-    ratios = size.height / architecture.native_height, size.width / architecture.native_width
-    if max(ratios) <= _UNCHANGED:
+    scale = sqrt(size.height * size.width / (architecture.native_height * architecture.native_width))
+    if scale <= _UNCHANGED:
         return None
-    vertical, horizontal = (round(ratio, 3) if ratio > _UNCHANGED else 1.0 for ratio in ratios)
     prefixes = deepest_layers(architecture, levels)
     if not up:
         leading = f"down_blocks.{architecture.levels - levels - 1}.downsamplers"
         prefixes = [prefix for prefix in prefixes if not prefix.startswith("up_blocks")]
         prefixes = [leading, *prefixes] if 0 < levels < architecture.levels else prefixes
-    layers = dict.fromkeys(prefixes, (vertical, horizontal))
+    layers = dict.fromkeys(prefixes, (round(scale, 3), round(scale, 3)))
     return Recipe(redilation=Redilation(until=until, layers=layers))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -62,7 +63,7 @@ def denoise(
     if guided_steps is not None:
         report = unguided_after(report, guided_steps, pipe)
     shape: list[int] = []
-    with part_time(DENOISE, pipe, shape):
+    with part_time(DENOISE, pipe, shape), _latents_of_many_channels(pipe, start.get("image")):
         output = pipe(
             **values | start, num_inference_steps=request.steps, generator=generator, callback_on_step_end=report,
             output_type="latent",
@@ -70,6 +71,29 @@ def denoise(
         latents = as_maps(output.images, size)
         shape.extend(latents.shape)
     return latents
+
+
+@contextmanager
+def _latents_of_many_channels(pipe: Any, image: Any) -> Iterator[None]:
+    """Let a pipeline begin from latents, if `image` is such, that have other than four channels.
+
+    diffusers' image-to-image pipelines of U-Nets take a tensor of four channels for latents, and encode every other.
+    """
+    channels = latent_channels(pipe.vae)
+    if getattr(pipe, "unet", None) is None or not isinstance(image, Tensor) or image.shape[1] in (3, 4):
+        yield
+        return
+    vae, processor = pipe.vae, pipe.image_processor
+    before, own = processor.config.vae_latent_channels, vae.__dict__.get("encode")
+    processor.register_to_config(vae_latent_channels=channels)
+    vae.__dict__["encode"] = lambda latents: SimpleNamespace(latents=latents / vae.config.scaling_factor)
+    try:
+        yield
+    finally:
+        processor.register_to_config(vae_latent_channels=before)
+        del vae.__dict__["encode"]
+        if own is not None:
+            vae.__dict__["encode"] = own
 
 
 def picture(pipe: Any, latents: Tensor) -> Image.Image:
