@@ -33,8 +33,8 @@ class CascadeSettings(GuidanceSettings):
 
     restart: Annotated[tuple[Restart, ...], BeforeValidator(_each), Field(min_length=1)] = (0.4, 0.2)
     """Fraction of the trajectory that is still to run after the noise has been added again; a stage runs at least one
-    step, however few there are.  The defaults are measured in docs/log/quality.md: a shorter one draws no detail, and
-    the farther from the native size, the sooner a longer one repeats what is there."""
+    step, however few there are.  The defaults are from docs/log/quality.md: a shorter one draws no detail, and a
+    longer one, far from the native size, grows texture over small things."""
     guidance: Annotated[tuple[Guidance, ...], BeforeValidator(_each), Field(min_length=1)] | None = None
     """Guidance scale; None: 1, which is without guidance, and with a recipe of the request's own its guidance."""
     upsample: Literal["pixels", "latents"] = "pixels"

@@ -79,21 +79,31 @@ def _latents_of_many_channels(pipe: Any, image: Any) -> Iterator[None]:
 
     diffusers' image-to-image pipelines of U-Nets take a tensor of four channels for latents, and encode every other.
     """
-    channels = latent_channels(pipe.vae)
-    if getattr(pipe, "unet", None) is None or not isinstance(image, Tensor) or image.shape[1] in (3, 4):
+    if getattr(pipe, "unet", None) is None or not isinstance(image, Tensor) or image.shape[1] == 4:
         yield
         return
     vae, processor = pipe.vae, pipe.image_processor
-    before, own = processor.config.vae_latent_channels, vae.__dict__.get("encode")
-    processor.register_to_config(vae_latent_channels=channels)
-    vae.__dict__["encode"] = lambda latents: SimpleNamespace(latents=latents / vae.config.scaling_factor)
+    before = processor.config.vae_latent_channels
+    processor.register_to_config(vae_latent_channels=image.shape[1])
+    pipe.__dict__["vae"] = _GivesLatentsBack(vae)  # in this pipeline alone: others may share the VAE
     try:
         yield
     finally:
+        pipe.__dict__["vae"] = vae
         processor.register_to_config(vae_latent_channels=before)
-        del vae.__dict__["encode"]
-        if own is not None:
-            vae.__dict__["encode"] = own
+
+
+class _GivesLatentsBack:
+    """A VAE whose `encode` is given latents, and gives back what its pipeline scales to them."""
+
+    def __init__(self, vae: Any) -> None:
+        self._vae = vae
+
+    def encode(self, latents: Tensor) -> Any:
+        return SimpleNamespace(latents=latents / self._vae.config.scaling_factor)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._vae, name)
 
 
 def picture(pipe: Any, latents: Tensor) -> Image.Image:
