@@ -65,7 +65,7 @@ PREVIEW_PROMPTS = (
     "a white rabbit in the forest",
     "a gray owl in the mountains at sunset",
     "a purple bear with a hat",
-    "a portrait of an orange fox in the forest",
+    "a yellow penguin in the snow",
     "a brown dog with a bow tie in a meadow",
     "a red mouse wearing a crown",
     "a spotted green dog on the beach",
