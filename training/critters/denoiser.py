@@ -35,6 +35,8 @@ class DenoiserSettings:
     steps: int = 9000
     batch: int = 16
     learning_rate: float = 8e-4
+    seed: int = 0
+    """Of what each step draws; another for a training that goes on from an earlier one's end."""
     caption_dropout: float = 0.1
     snr_gamma: float = 5.0
     detail_weight: float = 3.0
@@ -147,16 +149,19 @@ class Batches:
         count: int,
         caption_dropout: float,
         device: torch.device,
+        seed: int = 0,
     ) -> None:
+        self._seed = seed * 10**9
         self._data = [each.to(device) for each in data]
         self._shares = torch.tensor([float(len(each.means)) for each in data])
         self._empty = tokenize(tokenizer, [""])[0].to(device)
         self._scaling_factor, self._count, self._dropout, self._device = scaling_factor, count, caption_dropout, device
 
     def __call__(self, step: int) -> Batch:
-        lot = self._data[int(torch.multinomial(self._shares, 1, generator=torch.Generator().manual_seed(step)))]
+        seed = self._seed + step
+        lot = self._data[int(torch.multinomial(self._shares, 1, generator=torch.Generator().manual_seed(seed)))]
         drawn: dict[str, Any] = {
-            "generator": torch.Generator(self._device).manual_seed(step),
+            "generator": torch.Generator(self._device).manual_seed(seed),
             "device": self._device,
         }
         count = self._count
@@ -220,7 +225,7 @@ def train_denoiser(
     scheduler = build_scheduler()
     alphas = scheduler.alphas_cumprod.to(device)
     scheduler.alphas_cumprod = alphas
-    batches = Batches(data, tokenizer, scaling_factor, settings.batch, settings.caption_dropout, device)
+    batches = Batches(data, tokenizer, scaling_factor, settings.batch, settings.caption_dropout, device, settings.seed)
 
     def step_loss(step: int) -> Tensor:
         batch = batches(step)

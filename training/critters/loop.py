@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_flux import FluxSingleTransformerBlock, FluxTransformerBlock
 from torch import Tensor, nn
 
 from .optimizer import KernelOptimizer
@@ -76,14 +77,18 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
+BLOCKS = (ResnetBlock2D, FluxTransformerBlock, FluxSingleTransformerBlock)
+"""What is compiled: of a U-Net (a third faster on a CPU), of an autoencoder, of a transformer (a sixth)."""
+
+
 def compile_blocks(module: nn.Module) -> None:
-    """Compile every residual block in place: its norms and activations, fused, make a CPU's step a third faster.
+    """Compile every block in place: norms and activations, fused, make a CPU's step faster.
 
     Only these: compiled whole, the autoencoder's decoder passed no gradient on to its latents (torch 2.13, CPU, bf16).
     """
     torch._dynamo.config.recompile_limit = 256  # one for each block and shape: they share their code
     for block in module.modules():
-        if isinstance(block, ResnetBlock2D):
+        if isinstance(block, BLOCKS):
             block.compile(dynamic=False)
 
 

@@ -148,7 +148,7 @@ def run(
 
         trained = train_transformer(
             data, tokenizer, scaling_factor, settings.transformer, out / "denoiser-dit.pt", device, dtype, report,
-            checkpoint_every, look_at, warm_start,
+            checkpoint_every, look_at, warm_start, compiled,
         )  # fmt: skip
         size = export(assemble_transformer(vae, trained, tokenizer, scaling_factor), folder)
         report(f"wrote {folder}: {size / 1e6:.1f} MB of weights")
@@ -239,8 +239,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--denoiser-steps", type=int)
     parser.add_argument("--denoiser-batch", type=int, help="latents a step; a GPU is busy with some hundreds")
     parser.add_argument("--denoiser-rate", type=float, help="learning rate of the U-Net's training at its highest")
+    parser.add_argument("--denoiser-seed", type=int, help="another than the run had that --warm-start goes on from")
     parser.add_argument("--warm-start", type=Path, help="a folder that an earlier run wrote, to go on from")
-    parser.add_argument("--compile", action="store_true", help="needs a C++ compiler; steps a third faster on a CPU")
+    parser.add_argument("--compile", action="store_true", help="needs a C++ compiler; a CPU's steps faster")
     parser.add_argument("--smoke", action="store_true", help="seconds through every stage; the model is noise")
     options = parser.parse_args(arguments)
     if options.threads:
@@ -266,6 +267,8 @@ def main(arguments: list[str] | None = None) -> None:
         settings = _of_denoisers(settings, batch=options.denoiser_batch)
     if options.denoiser_rate is not None:
         settings = _of_denoisers(settings, learning_rate=options.denoiser_rate)
+    if options.denoiser_seed is not None:
+        settings = _of_denoisers(settings, seed=options.denoiser_seed)
     device = pick_device(options.device)
     run(
         settings,

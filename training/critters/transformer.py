@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from .denoiser import Batches, Latents, adopt_words, build_text_encoder
-from .loop import Schedule, adopt, train
+from .loop import Schedule, adopt, compile_blocks, train
 from .tokenizer import MAX_LENGTH
 
 NATIVE_SIDE = 32
@@ -48,6 +48,8 @@ class TransformerSettings:
     steps: int = 20000
     batch: int = 16
     learning_rate: float = 5e-4
+    seed: int = 0
+    """Of what each step draws; another for a training that goes on from an earlier one's end."""
     caption_dropout: float = 0.1
     detail_weight: float = 3.0
     """How much more an error in a detail counts, times 1 − σ."""
@@ -149,6 +151,7 @@ def train_transformer(
     checkpoint_every: int = 250,
     on_checkpoint: Callable[[int, nn.Module], None] | None = None,
     warm_start: Path | None = None,
+    compiled: bool = False,
 ) -> TransformerDenoiser:
     """The trained text encoder and transformer (their moving average).
 
@@ -165,8 +168,10 @@ def train_transformer(
             missing += adopt(model.transformer, FluxTransformer2DModel.from_pretrained(warm_start / "transformer"))
         report(f"begun from {warm_start}" + (f", but for {', '.join(missing)}" if missing else ""))
     model = model.to(device)
+    if compiled:
+        compile_blocks(model)
     report(f"critters-dit: {sum(value.numel() for value in model.transformer.parameters()) / 1e6:.2f} M parameters")
-    batches = Batches(data, tokenizer, scaling_factor, settings.batch, settings.caption_dropout, device)
+    batches = Batches(data, tokenizer, scaling_factor, settings.batch, settings.caption_dropout, device, settings.seed)
 
     def step_loss(step: int) -> Tensor:
         batch = batches(step)
