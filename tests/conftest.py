@@ -24,6 +24,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 CACHE = tempfile.TemporaryDirectory(prefix="scalecrafter-cache-")
 """What pictures took is kept here, of the processes that tests start as well, and not beside the developer's own."""
 os.environ["SCALECRAFTER_CACHE"] = CACHE.name
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+"""Two more processes that import torch cost more than what they compile here."""
 
 SEED = 0
 FOLDERS = ("server", "training")
