@@ -32,6 +32,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "guided throughout": {"method": "fast", "fast": {"guided_until": 1.0}},
     "guided stages": {"method": "fast", "fast": {"stage_guidance": 2.0}},
     "full attention": {"method": "fast", "fast": {"attention": "full"}},
+    "coarse features": {"method": "fast", "fast": {"features": "coarse"}},
     "windows and phases": {"method": "fast", "fast": {"attention": "windows"}},
     "stages of 0.3": {"method": "fast", "fast": {"restart": 0.3}},
     "VAE with pooled keys": {"method": "fast", "fast": {"vae_attention": "pooled"}},
@@ -53,7 +54,8 @@ PUBLISHED = {
 def reference_seconds(pipe: Any, size: ImageSize, steps: int) -> float:
     """A picture of the reference implementation, from one damped and one plain step, and the decoding."""
     text, nothing = pipe.encode_prompt(PROMPTS[0], "cpu", 1, True, "")
-    latents = torch.randn(1, 4, size.height // 8, size.width // 8, generator=torch.Generator().manual_seed(0))
+    shape = (1, pipe.unet.config.in_channels, size.height // 8, size.width // 8)
+    latents = torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
     def timed(recipe: dict[str, Any]) -> float:
         start = time.process_time()

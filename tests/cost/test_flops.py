@@ -14,14 +14,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from scalecrafter._util.sizes import ImageSize
 from scalecrafter.bench.rows import Row, counted_rows, passes_of, requests
-from scalecrafter.cost.architectures import BenchModel, outline, ready
+from scalecrafter.cost.architectures import outline, ready
 from scalecrafter.cost.flops import FlopCounts
 from scalecrafter.generation.generate import generate
 from scalecrafter.request.methods import METHODS
 from scalecrafter.request.passes import Decoding, Denoising
 from scalecrafter.request.request import Request
 from scalecrafter.unet.architecture import read_architecture
-from tests.support.tiny_models import MAX_LENGTH, tiny_sd_pipeline
+from tests.support.tiny_bench import Tiny
+from tests.support.tiny_models import tiny_sd_pipeline
 
 TERA = 1e12
 known_outline = functools.cache(outline)
@@ -71,15 +72,6 @@ def test_the_attention_of_the_vae_counts() -> None:
     assert decode > 4 * 262_144**2 * 512
 
 
-class Tiny(BenchModel):
-    """A tiny pipeline in the place of an architecture; on the meta device, or as it is."""
-
-    def __init__(self, device: str) -> None:
-        pipe = tiny_sd_pipeline(sample_size=8, layers_per_block=1)
-        unet, vae = pipe.unet.to(device), pipe.vae.to(device)
-        super().__init__("tiny", unet, vae, pipe.scheduler, pipe.vae_scale_factor, MAX_LENGTH)
-
-
 @contextmanager
 def counted_calls(*modules: Any) -> Iterator[list[int]]:
     """Adds up the operations of every call of these modules."""
@@ -117,11 +109,15 @@ layers = { "mid_block" = 2 }
 
 
 @pytest.mark.sampled
-@pytest.mark.parametrize("what", [*ON_A_UNET, RECIPE], ids=[*ON_A_UNET, "a recipe of all parts"])
-def test_a_picture_is_counted_as_it_is_made(what: str) -> None:
+@pytest.mark.parametrize(
+    "what",
+    [*({"method": name} for name in ON_A_UNET), {"method": "fast", "fast": {"features": "coarse"}}, {"recipe": RECIPE}],
+    ids=[*ON_A_UNET, "fast with coarse features", "a recipe of all parts"],
+)
+def test_a_picture_is_counted_as_it_is_made(what: dict[str, Any]) -> None:
     pipe = tiny_sd_pipeline(sample_size=8, layers_per_block=1)
     asked = {"prompt": "a fox", "steps": 3, "seed": 1, "width": 192, "height": 128}
-    request = Request.from_mapping(asked | ({"recipe": what} if what == RECIPE else {"method": what}))
+    request = Request.from_mapping(asked | what)
     model = Tiny("meta")
     passes = passes_of(request.method, request, read_architecture(model))
     # torch's counter does not know the CPU's own attention kernel

@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 import torch
 
+from scalecrafter._util.sizes import ImageSize
 from scalecrafter.generation.generate import generate
+from scalecrafter.methods.steps.coarse import native_places
 from scalecrafter.request.request import Request, RequestError
+from scalecrafter.unet.architecture import read_architecture
 from scalecrafter.vae.pooled_attention import pooled_attention
 from tests.support.small_pipeline import small_pipeline
-from tests.support.tiny_models import tiny_vae
+from tests.support.tiny_models import tiny_sd_pipeline, tiny_vae
 from tests.support.unet_state import assert_untouched, attributes
 
 
@@ -32,6 +35,32 @@ def test_every_lever_changes_the_picture_and_the_scheduler_is_given_back() -> No
     assert len(set(made.values())) == len(levers)
     assert pipe.scheduler is scheduler
     assert_untouched(before, pipe.unet)
+
+
+def test_features_at_the_native_grid_take_the_place_of_re_dilation() -> None:
+    pipe = tiny_sd_pipeline(sample_size=8, layers_per_block=1)
+    before = attributes(pipe.unet)
+    request = ask().changed(width=128, height=128)
+    coarse = ask(features="coarse").changed(width=128, height=128)
+    assert generate(pipe, coarse).image.tobytes() != generate(pipe, request).image.tobytes()
+    assert generate(pipe, coarse).image.tobytes() == generate(pipe, coarse).image.tobytes()
+    assert_untouched(before, pipe.unet)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "expected"),
+    [
+        (64, 64, []),
+        (128, 64, [("sampler", 0)]),
+        (128, 128, [("sampler", 0)]),
+        (256, 128, [("sampler", 0), ("pair", 1)]),
+    ],
+)
+def test_they_are_brought_to_the_native_grid(width: int, height: int, expected: list[tuple[str, int]]) -> None:
+    architecture = read_architecture(tiny_sd_pipeline(sample_size=8, layers_per_block=1))
+    places = native_places(architecture, ImageSize(width, height))
+    assert [(place.at, place.level) for place in places] == expected
+    assert all((place.begin, place.until) == (0.0, 1.0) for place in places)
 
 
 def test_a_scheduler_that_the_request_names_goes_before_the_lever() -> None:

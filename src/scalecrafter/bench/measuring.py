@@ -101,7 +101,7 @@ class Course:
             self.peak = max(self.peak or 0, peak_memory.peak(self._model) or 0)
 
     def row(self) -> Row:
-        """What was found; without seconds where the time was not enough for every part."""
+        """What was found; without the picture's seconds where the time was not enough for every part."""
         request = self.request
         row: Row = {
             "architecture": self._model.name, "width": request.width, "height": request.height, "method": self.method,
@@ -112,7 +112,8 @@ class Course:
             row["spread"] = [sum(part.times * best(part.seconds) for part in self.parts) for best in (min, max)]
             row["rounds"] = min(len(part.seconds) for part in self.parts)
             row["tflops_per_s"] = self.flops / row["seconds"] / 1e12
-            row["parts"] = [part.as_row() for part in self.parts]
+        if timed := [part.as_row() for part in self.parts if part.seconds]:
+            row["parts"] = timed
         if self.peak is not None:
             row["peak_gib"] = self.peak / 2**30
         return row

@@ -2,9 +2,10 @@
 
 The levers, each a setting: fewer steps (of a higher order, as a choice) at the native size, guided only in the first
 part (Kynkäänniemi et al. 2024, arXiv 2404.07724); one unguided, re-dilated step at each larger size, as in the cascade;
-there, keys and values pooled (ToDo, arXiv 2402.13573) or windows and phases at the two finest levels of attention;
-and, as a choice, pooled keys in the VAE's attention.  With a distilled LoRA fewer steps still,
-unguided.  On a transformer it is fewer steps and one step a stage, with the automatic recipe: the rest is for U-Nets.
+there, keys and values pooled (ToDo, arXiv 2402.13573) or windows and phases at the two finest levels of attention.
+As choices, deep features at the native grid (HiDiffusion, arXiv 2311.17528) in the place of re-dilation, and pooled
+keys in the VAE's attention.  With a distilled LoRA fewer steps still, unguided.  On a transformer it is fewer steps and
+one step a stage, with the automatic recipe: the rest is for U-Nets.
 """
 
 from __future__ import annotations
@@ -121,8 +122,9 @@ def _stage_passes(
     request: Request, architecture: Model, settings: FastSettings, size: ImageSize, table: int, restart: float
 ) -> list[Pass]:
     """From a picture of this size to its latents, finished."""
-    around = None if settings.attention == "full" else functools.partial(_attention, settings, architecture)
-    recipe, guided = _recipe(architecture, size), guides(request, settings.stage_guidance)
+    plain = settings.attention == "full" and settings.features != "coarse"
+    around = None if plain else functools.partial(_cheaper, settings, architecture, size)
+    recipe, guided = _recipe(settings, architecture, size), guides(request, settings.stage_guidance)
     again = Denoising(size, guided, recipe, strength=restart, steps=table, around=around)
     return [Encoding(size, _vae(architecture, size, settings)), again]
 
@@ -192,9 +194,9 @@ def _refined(
 
     grid = padded_size(size, job.architecture.size_multiple)
     start = padded(picture.resize(size, Image.Resampling.LANCZOS), grid)
-    recipe = _recipe(job.architecture, grid, pipe.scheduler)
+    recipe = _recipe(settings, job.architecture, grid, pipe.scheduler)
     with ExitStack() as stack:
-        stack.enter_context(_attention(settings, job.architecture, pipe))
+        stack.enter_context(_cheaper(settings, job.architecture, grid, pipe))
         if recipe is not None:
             stack.enter_context(applied(pipe, recipe=recipe))
         around = _vae(job.architecture, grid, settings)
@@ -221,7 +223,9 @@ def _decoded(job: PictureJob, latents: Any, pipe: Any, size: ImageSize, settings
         return job.picture(latents, pipe)
 
 
-def _recipe(architecture: Any, size: ImageSize, scheduler: Any = None) -> Recipe | None:
+def _recipe(settings: FastSettings, architecture: Any, size: ImageSize, scheduler: Any = None) -> Recipe | None:
+    if settings.features == "coarse":
+        return None
     if is_transformer(architecture):
         from ..patching.schedule import shifts_by_size
         from ..recipes.transformers import automatic_transformer_recipe
@@ -231,6 +235,19 @@ def _recipe(architecture: Any, size: ImageSize, scheduler: Any = None) -> Recipe
     from ..recipes.automatic import deep_recipe
 
     return deep_recipe(architecture, architecture.grid_size(size), None, 1.0)
+
+
+@contextmanager
+def _cheaper(settings: FastSettings, architecture: Any, size: ImageSize, pipe: Any) -> Iterator[Any]:
+    """What makes a step of a stage cheaper: fewer tokens, and deep features of fewer places."""
+    from ..patching.coarse_features import coarse_features
+    from .steps.coarse import native_places
+
+    with ExitStack() as stack:
+        stack.enter_context(_attention(settings, architecture, pipe))
+        if settings.features == "coarse":
+            stack.enter_context(coarse_features(pipe, native_places(architecture, size)))
+        yield pipe
 
 
 @contextmanager

@@ -21,7 +21,7 @@ else:
     Model = Any
 
 UNGUIDED = 1.0
-FOR_UNETS = ("guided_until", "attention", "vae_attention", "lora", "lora_kind", "lora_steps")
+FOR_UNETS = ("guided_until", "features", "attention", "vae_attention", "lora", "lora_kind", "lora_steps")
 """Settings that have no effect with a transformer."""
 RESTART = 0.04
 
@@ -39,6 +39,10 @@ class FastSettings(MethodSettings):
         description="fraction of the trajectory that a stage runs; null: 0.04, of a given picture its creativity",
     )
     stage_guidance: float = Field(default=UNGUIDED, ge=0.0, le=100.0, description="scale of the stages; 1: unguided")
+    features: Literal["re-dilated", "coarse"] = Field(
+        default="re-dilated",
+        description="of the stages' deep layers: re-dilated, or brought to the native grid as HiDiffusion does",
+    )
     attention: Literal["full", "pooled", "windows"] = Field(
         default="pooled",
         description="of the stages: keys and values pooled 2x2, or windows at the finest level and phases at the next",

@@ -1,8 +1,8 @@
 """HiDiffusion: deep features at a coarser grid for the first part of the trajectory, and attention in shifting windows.
 
-Paper: Zhang et al. 2024 (arXiv 2311.17528), sections 3.3 and 3.4.  The spans are those of the authors' package
-(PyPI hidiffusion 0.1.10); in the same pipelines, with the same shifts, it makes the same latents to the bit
-(SD at twice the side; benchmarks/hidiffusion_package.py).
+Paper: Zhang et al. 2024 (arXiv 2311.17528), sections 3.3 and 3.4.  In the same pipelines, with the same
+shifts, it makes the same latents as the authors' package (PyPI hidiffusion 0.1.10) to the bit (SD at twice the side;
+benchmarks/hidiffusion_package.py).
 """
 
 from __future__ import annotations
@@ -20,25 +20,10 @@ from ..request.passes import Decoding, Denoising, Pass, encodings, guides, size_
 if TYPE_CHECKING:
     from PIL import Image
 
-    from .._util.sizes import ImageSize
     from ..patching.coarse_features import Coarse
     from ..request.request import Request
     from ..unet.architecture import Architecture
     from .steps.job import PictureJob
-
-_LARGE = 4.0
-"""From so many times the native side on, both axes, the published settings of the larger size hold."""
-_UNCHANGED = 1.1
-"""Up to this ratio of the sides the size is native."""
-_PUBLISHED: dict[str, tuple[tuple[tuple[str, int, float, float], ...], ...]] = {
-    "sd": ((("sampler", 0, 0.0, 0.4),), (("sampler", 0, 0.0, 0.7), ("pair", 1, 0.0, 0.3))),
-    "sdxl": (
-        (("sampler", 1, 0.0, 0.16), ("pair", 1, 0.16, 0.4)),
-        (("sampler", 1, 0.0, 0.3), ("pair", 1, 0.0, 0.7)),
-    ),
-}
-"""Of each layout of levels, at up to four times the native side and from there on: where features become coarser, at
-which level, and from where to where in the trajectory."""
 
 
 class HiDiffusionSettings(MethodSettings):
@@ -65,10 +50,11 @@ def hidiffusion(pipe: Any, request: Request, architecture: Architecture) -> Iter
     from ..patching.coarse_features import coarse_features
     from ..patching.sparse_attention import Sparse, finest_attention, sparse_attention
     from ..unet.architecture import find_unet
+    from .steps.coarse import is_native
 
     settings, size = request.settings_of(HiDiffusionSettings), size_of(request)
     with ExitStack() as stack:
-        if settings.windows and not _is_native(architecture, size):
+        if settings.windows and not is_native(architecture, size):
             finest = finest_attention(find_unet(pipe))
             windows = {finest: Sparse("windows", shifts=True)}
             stack.enter_context(sparse_attention(pipe, windows, seed=request.seed or 0))
@@ -95,24 +81,11 @@ def passes(request: Request, architecture: Architecture) -> list[Pass]:
 
 
 def _places(request: Request, architecture: Architecture) -> list[Coarse]:
-    """Where features become coarser, by the published settings of the layout and the size that are nearest."""
-    from ..patching.coarse_features import Coarse
+    """Where features become coarser."""
+    from .steps.coarse import published_places
 
-    size = size_of(request)
-    if not request.settings_of(HiDiffusionSettings).coarse or _is_native(architecture, size):
-        return []
-    layout = _PUBLISHED["sdxl" if architecture.levels < 4 else "sd"]
-    large = min(_ratios(architecture, size)) >= _LARGE
-    return [Coarse(at, level, until, begin) for at, level, begin, until in layout[large]]  # type: ignore[arg-type]
-
-
-def _is_native(architecture: Architecture, size: ImageSize) -> bool:
-    return max(_ratios(architecture, size)) <= _UNCHANGED
-
-
-def _ratios(architecture: Architecture, size: ImageSize) -> tuple[float, float]:
-    latents = architecture.grid_size(size)
-    return latents.height / architecture.native_height, latents.width / architecture.native_width
+    settings = request.settings_of(HiDiffusionSettings)
+    return published_places(architecture, size_of(request)) if settings.coarse else []
 
 
 METHOD = Method(
