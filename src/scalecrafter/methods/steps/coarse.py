@@ -5,6 +5,7 @@ Paper: Zhang et al. 2024 (arXiv 2311.17528); the spans are those of the authors'
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,42 +26,35 @@ _PUBLISHED: dict[str, tuple[tuple[tuple[str, int, float, float], ...], ...]] = {
 }
 """Of each layout of levels, at up to four times the native side and from there on: where features become coarser, at
 which level, and from where to where in the trajectory."""
-_AT_ONCE: dict[str, tuple[tuple[str, int], ...]] = {
-    "sd": (("sampler", 0), ("pair", 1)),
-    "sdxl": (("sampler", 1), ("pair", 1)),
-}
-"""The same places, the first where the side is doubled, both where it is four times the native one."""
 
 
 def published_places(architecture: Architecture, size: ImageSize) -> list[Coarse]:
     """By the layout and the size that are nearest; none at the native size."""
-    from ...patching.coarse_features import Coarse
-
-    if is_native(architecture, size):
-        return []
     large = min(_ratios(architecture, size)) >= _LARGE
-    layout = _PUBLISHED[_layout(architecture)][large]
-    return [Coarse(at, level, until, begin) for at, level, begin, until in layout]  # type: ignore[arg-type]
+    return [] if is_native(architecture, size) else _places(architecture, large)
 
 
 def native_places(architecture: Architecture, size: ImageSize) -> list[Coarse]:
-    """Those that bring deep features nearest to the native grid, for all steps; none at the native size."""
-    from ...patching.coarse_features import Coarse
+    """Those that bring deep features nearest to the native grid, for all steps; none at the native size.
 
+    The larger size's, the first of them where the side is rather doubled than four times the native one.
+    """
     if is_native(architecture, size):
         return []
     number = 2 if max(_ratios(architecture, size)) > (2.0 * _LARGE) ** 0.5 else 1
-    places = _AT_ONCE[_layout(architecture)][:number]
-    return [Coarse(at, level, 1.0) for at, level in places]  # type: ignore[arg-type]
+    return [replace(place, begin=0.0, until=1.0) for place in _places(architecture, True)[:number]]
+
+
+def _places(architecture: Architecture, large: bool) -> list[Coarse]:
+    from ...patching.coarse_features import Coarse
+
+    layout = _PUBLISHED["sdxl" if architecture.levels < 4 else "sd"][large]
+    return [Coarse(at, level, until, begin) for at, level, begin, until in layout]  # type: ignore[arg-type]
 
 
 def is_native(architecture: Architecture, size: ImageSize) -> bool:
     """Whether no side is much longer than the native one."""
     return max(_ratios(architecture, size)) <= _UNCHANGED
-
-
-def _layout(architecture: Architecture) -> str:
-    return "sdxl" if architecture.levels < 4 else "sd"
 
 
 def _ratios(architecture: Architecture, size: ImageSize) -> tuple[float, float]:
