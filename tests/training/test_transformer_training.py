@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from scalecrafter import Request, generate, load_pipeline
 from scalecrafter.models.denoisers import read_model
 from scalecrafter.ops import packing
 from training.critters.captions import vocabulary
-from training.critters.denoiser import Latents, tokenize
+from training.critters.denoiser import Denoiser, Latents, build_scheduler, tokenize
+from training.critters.teacher import Teacher
 from training.critters.tokenizer import build_tokenizer
 from training.critters.train import SMOKE, run
 from training.critters.transformer import (
@@ -89,6 +91,72 @@ def test_training_learns_the_velocity_of_one_picture(tokenizer: CLIPTokenizer, t
     )  # fmt: skip
     seen = [float(line.split("loss ")[1].split()[0]) for line in losses if "loss" in line]
     assert seen[-1] < 0.8 * seen[0]
+
+
+class Oracle(torch.nn.Module):
+    """A U-Net that knows the picture: of `clean`, the exact velocity in its own terms."""
+
+    def __init__(self, clean: torch.Tensor) -> None:
+        super().__init__()
+        self.clean, self.timesteps = clean, torch.empty(0)
+
+    def forward(self, latents: torch.Tensor, timesteps: torch.Tensor, **_text: torch.Tensor) -> Any:
+        self.timesteps = timesteps
+        alphas = build_scheduler().alphas_cumprod.double()
+        ratios = ((1 - alphas) / alphas).sqrt()
+        low = timesteps.long()
+        ratio = torch.lerp(ratios[low], ratios[(low + 1).clamp(max=999)], timesteps.double() - low)[:, None, None, None]
+        signal, noise = 1 / (1 + ratio**2).sqrt(), ratio / (1 + ratio**2).sqrt()
+        eps = (latents - signal * self.clean) / noise
+        return SimpleNamespace(sample=signal * eps - noise * self.clean)
+
+
+@pytest.fixture(scope="module")
+def taught_by(tokenizer: CLIPTokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("teacher")
+    torch.manual_seed(0)
+    parts = Denoiser(replace(SMOKE.denoiser, channels=4), tokenizer)
+    parts.unet.save_pretrained(folder / "unet")
+    parts.text_encoder.save_pretrained(folder / "text_encoder")
+    tokenizer.save_pretrained(folder / "tokenizer")
+    return folder
+
+
+def test_a_teachers_velocity_is_that_of_the_flow(taught_by: Path, tokenizer: CLIPTokenizer) -> None:
+    teacher = Teacher(taught_by, tokenizer, torch.device("cpu"))
+    clean, noise, other = torch.randn(3, 5, 4, 8, 8)
+    teacher._unet = Oracle(clean.double())  # type: ignore[assignment]
+    levels = torch.tensor([0.1, 0.4, 0.7, 0.93, 0.95])
+    share = levels[:, None, None, None]
+    tokens = tokenize(tokenizer, ["a blue fox"] * 5)
+    velocity = teacher((1 - share) * clean + share * noise, levels, tokens, other)
+    assert torch.allclose(velocity[:4], (noise - clean)[:4], atol=1e-4)
+    assert torch.equal(velocity[4], other[4])  # more noise than Stable Diffusion's schedule ends with
+    assert len(set(teacher._unet.timesteps.tolist())) == 5  # type: ignore[attr-defined]
+
+
+def test_a_taught_transformer_learns_from_the_teacher_and_then_from_pictures(
+    taught_by: Path, tokenizer: CLIPTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    whole = Teacher.__call__
+
+    def counted(self: Teacher, *arguments: torch.Tensor) -> torch.Tensor:
+        asked.append(len(asked))
+        return whole(self, *arguments)
+
+    monkeypatch.setattr(Teacher, "__call__", counted)
+    train_transformer(
+        latents(tokenizer), tokenizer, 1.0, replace(SMALL, steps=5), tmp_path / "taught.pt", torch.device("cpu"),
+        torch.float32, lambda _line: None, teacher=taught_by,
+    )  # fmt: skip
+    assert len(asked) == 4
+
+
+def test_a_teacher_of_other_words_is_refused(taught_by: Path, tmp_path: Path) -> None:
+    others = build_tokenizer(["one", "two"], tmp_path)
+    with pytest.raises(ValueError, match=r"another vocabulary.*--warm-start"):
+        Teacher(taught_by, others, torch.device("cpu"))
 
 
 def test_tokens_are_those_of_the_pipelines() -> None:

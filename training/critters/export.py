@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import shutil
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline
 from PIL import Image
 from transformers import CLIPTokenizer
 
+from scalecrafter.models.embedded import weights_home
+
 from .denoiser import Denoiser, build_scheduler
 from .older_transformers import make_readable
 
@@ -22,7 +25,7 @@ def assemble(
     vae: AutoencoderKL, denoiser: Denoiser, tokenizer: CLIPTokenizer, scaling_factor: float
 ) -> StableDiffusionPipeline:
     """An ordinary Stable Diffusion pipeline of the trained parts."""
-    vae.register_to_config(scaling_factor=scaling_factor)
+    vae.register_to_config(scaling_factor=scaling_factor, shift_factor=0.0)
     pipe = StableDiffusionPipeline(
         vae=vae.eval(),
         text_encoder=denoiser.text_encoder.eval(),
@@ -54,7 +57,19 @@ def export(pipe: DiffusionPipeline, folder: Path, dtype: torch.dtype = torch.flo
         shutil.copy(card, temporary / card.name)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)
+    drop_shared(folder)
     return sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+
+
+def drop_shared(folder: Path) -> None:
+    """In the package, delete weights that lie in the folder of another component too (`ValueError` if they differ)."""
+    for weights in sorted(folder.glob("*/*.safetensors")):
+        home, name = weights_home(folder, weights.parent.name)
+        there = home / name / weights.name
+        if there != weights:
+            if not filecmp.cmp(weights, there, shallow=False):
+                raise ValueError(f"{weights} and {there} should be the same weights: train the one on the other")
+            weights.unlink()
 
 
 PREVIEW_PROMPTS = (

@@ -92,8 +92,9 @@ def run(
     warm_start: Path | None = None,
     compiled: bool = False,
     architecture: str = "unet",
+    teacher: Path | None = None,
 ) -> Path:
-    """All stages; returns the diffusers folder.  `architecture` is "unet" or "dit".
+    """All stages; returns the diffusers folder.  `architecture` is "unet" or "dit", which a `teacher` may teach.
 
     With `warm_start` (a folder that an earlier run wrote) all networks go on from there; one that is given 0
     steps stays as it is.
@@ -148,7 +149,7 @@ def run(
 
         trained = train_transformer(
             data, tokenizer, scaling_factor, settings.transformer, out / "denoiser-dit.pt", device, dtype, report,
-            checkpoint_every, look_at, warm_start, compiled,
+            checkpoint_every, look_at, warm_start, compiled, teacher,
         )  # fmt: skip
         size = export(assemble_transformer(vae, trained, tokenizer, scaling_factor), folder)
         report(f"wrote {folder}: {size / 1e6:.1f} MB of weights")
@@ -241,9 +242,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--denoiser-rate", type=float, help="learning rate of the U-Net's training at its highest")
     parser.add_argument("--denoiser-seed", type=int, help="another than the run had that --warm-start goes on from")
     parser.add_argument("--warm-start", type=Path, help="a folder that an earlier run wrote, to go on from")
+    parser.add_argument("--teacher", type=Path, help="dit: a folder with a U-Net, whose velocities are learnt at first")
     parser.add_argument("--compile", action="store_true", help="needs a C++ compiler; a CPU's steps faster")
     parser.add_argument("--smoke", action="store_true", help="seconds through every stage; the model is noise")
     options = parser.parse_args(arguments)
+    if options.teacher and options.architecture != "dit":
+        parser.error("--teacher goes with --architecture dit")
     if options.threads:
         torch.set_num_threads(options.threads)
     settings = DETAILED if options.world == "detailed" else Settings()
@@ -279,6 +283,7 @@ def main(arguments: list[str] | None = None) -> None:
         warm_start=options.warm_start,
         compiled=options.compile,
         architecture=options.architecture,
+        teacher=options.teacher,
     )
 
 

@@ -24,6 +24,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from .denoiser import Batches, Latents, adopt_words, build_text_encoder
 from .loop import Schedule, adopt, compile_blocks, train
+from .teacher import Teacher
 from .tokenizer import MAX_LENGTH
 
 NATIVE_SIDE = 32
@@ -53,6 +54,8 @@ class TransformerSettings:
     caption_dropout: float = 0.1
     detail_weight: float = 3.0
     """How much more an error in a detail counts, times 1 − σ."""
+    taught: float = 0.8
+    """The first share of the steps in which a teacher, if there is one, says what is learnt; the last see pictures."""
 
 
 class TransformerDenoiser(nn.Module):
@@ -152,11 +155,13 @@ def train_transformer(
     on_checkpoint: Callable[[int, nn.Module], None] | None = None,
     warm_start: Path | None = None,
     compiled: bool = False,
+    teacher: Path | None = None,
 ) -> TransformerDenoiser:
     """The trained text encoder and transformer (their moving average).
 
     The pictures of a batch have one shape.  `warm_start`: a diffusers folder to begin from, where names and shapes
-    agree; of one with a U-Net that is the text encoder.
+    agree; of one with a U-Net that is the text encoder.  `teacher`: a folder with a U-Net on the same latents, whose
+    velocities are learnt in most steps.
     """
     torch.manual_seed(1)
     model = TransformerDenoiser(settings, tokenizer)
@@ -173,13 +178,18 @@ def train_transformer(
     report(f"critters-dit: {sum(value.numel() for value in model.transformer.parameters()) / 1e6:.2f} M parameters")
     batches = Batches(data, tokenizer, scaling_factor, settings.batch, settings.caption_dropout, device, settings.seed)
 
+    taught_by = None if teacher is None else Teacher(teacher, tokenizer, device, compiled)
+
     def step_loss(step: int) -> Tensor:
         batch = batches(step)
         levels = noise_levels(batch.places)
         share = levels[:, None, None, None]
-        output = model((1 - share) * batch.clean + share * batch.noise, levels, batch.tokens).float()
+        noisy, velocity = (1 - share) * batch.clean + share * batch.noise, batch.noise - batch.clean
+        if taught_by is not None and step < settings.taught * settings.steps:
+            velocity = taught_by(noisy, levels, batch.tokens, velocity)
+        output = model(noisy, levels, batch.tokens).float()
         near = batch.details * (1 - levels)[:, None, None]
-        error = (output - (batch.noise - batch.clean)).square().mean(dim=1) * (1.0 + settings.detail_weight * near)
+        error = (output - velocity).square().mean(dim=1) * (1.0 + settings.detail_weight * near)
         return error.mean()
 
     schedule = Schedule(

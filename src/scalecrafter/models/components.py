@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from ..errors import ModelError
+from .embedded import weights_home
 
 _HARMLESS = ("position_ids", "logit_scale", "text_projection.weight")
 """Ends of the names of weights that some files hold, and that the component does not need."""
@@ -74,8 +75,9 @@ def load_components(folder: Path, dtype: torch.dtype, **options: Any) -> dict[st
             is_transformers = issubclass(kind, PreTrainedModel)
             given = {"dtype": dtype, "ignore_mismatched_sizes": True} if is_transformers else {"torch_dtype": dtype}
             loader: Any = kind
+            home, there = weights_home(folder, name)
             model, report = loader.from_pretrained(
-                str(folder), subfolder=name, output_loading_info=True, **given, **options
+                str(home), subfolder=there, output_loading_info=True, **given, **options
             )
             check_keys(f"the {name} of {str(folder)!r}", report)
             loaded[name] = model
