@@ -124,14 +124,15 @@ def taught_by(tokenizer: CLIPTokenizer, tmp_path_factory: pytest.TempPathFactory
 
 def test_a_teachers_velocity_is_that_of_the_flow(taught_by: Path, tokenizer: CLIPTokenizer) -> None:
     teacher = Teacher(taught_by, tokenizer, torch.device("cpu"))
-    clean, noise, other = torch.randn(3, 5, 4, 8, 8)
+    clean, noise = torch.randn(2, 5, 4, 8, 8)
+    teacher._seen = torch.randn(5, 16, 4, 4)
     teacher._unet = Oracle(clean.double())  # type: ignore[assignment]
     levels = torch.tensor([0.1, 0.4, 0.7, 0.93, 0.95])
     share = levels[:, None, None, None]
     tokens = tokenize(tokenizer, ["a blue fox"] * 5)
-    velocity = teacher((1 - share) * clean + share * noise, levels, tokens, other)
-    assert torch.allclose(velocity[:4], (noise - clean)[:4], atol=1e-4)
-    assert torch.equal(velocity[4], other[4])  # more noise than Stable Diffusion's schedule ends with
+    lesson = teacher((1 - share) * clean + share * noise, levels, tokens)
+    assert lesson.known.tolist() == [True] * 4 + [False]  # more noise than Stable Diffusion's schedule ends with
+    assert torch.allclose(lesson.velocity[:4], (noise - clean)[:4], atol=1e-4)
     assert len(set(teacher._unet.timesteps.tolist())) == 5  # type: ignore[attr-defined]
 
 

@@ -56,12 +56,14 @@ class TransformerSettings:
     """How much more an error in a detail counts, times 1 − σ."""
     taught: float = 0.8
     """The first share of the steps in which a teacher, if there is one, says what is learnt; the last see pictures."""
+    hint_weight: float = 0.25
+    """Of the error in the teacher's features."""
 
 
 class TransformerDenoiser(nn.Module):
     """Text encoder and transformer as one module, so that one optimizer and one checkpoint hold both."""
 
-    def __init__(self, settings: TransformerSettings, tokenizer: CLIPTokenizer) -> None:
+    def __init__(self, settings: TransformerSettings, tokenizer: CLIPTokenizer, hint_channels: int = 0) -> None:
         super().__init__()
         self.text_encoder = build_text_encoder(tokenizer, settings.text_width, settings.text_layers)
         side = settings.head_dim * 7 // 32 * 2  # FLUX.1's shares of a head, 16 and twice 56 of 128
@@ -78,6 +80,17 @@ class TransformerDenoiser(nn.Module):
         )
         self.transformer.register_to_config(sample_size=NATIVE_SIDE)
         begin_as_identity(self.transformer)
+        if hint_channels:
+            self.hint = nn.Linear(settings.heads * settings.head_dim, hint_channels)
+            self._middle().register_forward_hook(keep_tokens)
+
+    def _middle(self) -> nn.Module:
+        blocks = self.transformer.single_transformer_blocks
+        return blocks[(len(blocks) - 1) // 2]  # type: ignore[no-any-return]
+
+    def hints(self) -> Tensor:
+        """What the last call had in its middle, as the teacher's features `(batch, tokens, channels)`."""
+        return self.hint(self._middle().__dict__.pop("kept")).float()  # type: ignore[no-any-return]
 
     def forward(self, latents: Tensor, noise_levels: Tensor, tokens: Tensor) -> Tensor:
         """Velocities `(batch, channels, height, width)` of latents at noise levels `(batch,)` between 0 and 1."""
@@ -93,6 +106,11 @@ class TransformerDenoiser(nn.Module):
             return_dict=False,
         )[0]
         return unpacked(output, height, width)
+
+
+def keep_tokens(block: nn.Module, _inputs: object, output: tuple[Tensor, Tensor]) -> None:
+    """A hook that keeps the image tokens that a block hands on."""
+    block.__dict__["kept"] = output[1]
 
 
 def begin_as_identity(transformer: FluxTransformer2DModel) -> None:
@@ -164,7 +182,8 @@ def train_transformer(
     velocities are learnt in most steps.
     """
     torch.manual_seed(1)
-    model = TransformerDenoiser(settings, tokenizer)
+    taught_by = None if teacher is None else Teacher(teacher, tokenizer, device, compiled)
+    model = TransformerDenoiser(settings, tokenizer, taught_by.channels if taught_by else 0)
     if warm_start is not None:
         known = CLIPTextModel.from_pretrained(warm_start / "text_encoder")
         missing = adopt(model.text_encoder, known)
@@ -178,19 +197,20 @@ def train_transformer(
     report(f"critters-dit: {sum(value.numel() for value in model.transformer.parameters()) / 1e6:.2f} M parameters")
     batches = Batches(data, tokenizer, scaling_factor, settings.batch, settings.caption_dropout, device, settings.seed)
 
-    taught_by = None if teacher is None else Teacher(teacher, tokenizer, device, compiled)
-
     def step_loss(step: int) -> Tensor:
         batch = batches(step)
         levels = noise_levels(batch.places)
         share = levels[:, None, None, None]
         noisy, velocity = (1 - share) * batch.clean + share * batch.noise, batch.noise - batch.clean
-        if taught_by is not None and step < settings.taught * settings.steps:
-            velocity = taught_by(noisy, levels, batch.tokens, velocity)
         output = model(noisy, levels, batch.tokens).float()
+        apart = torch.zeros(())
+        if taught_by is not None and step < settings.taught * settings.steps:
+            lesson = taught_by(noisy, levels, batch.tokens)
+            velocity = torch.where(lesson.known[:, None, None, None], lesson.velocity, velocity)
+            apart = (model.hints() - lesson.features)[lesson.known].square().mean()
         near = batch.details * (1 - levels)[:, None, None]
         error = (output - velocity).square().mean(dim=1) * (1.0 + settings.detail_weight * near)
-        return error.mean()
+        return error.mean() + settings.hint_weight * apart
 
     schedule = Schedule(
         settings.steps, settings.learning_rate, average=0.999, checkpoint_every=min(checkpoint_every, settings.steps)
