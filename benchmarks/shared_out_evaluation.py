@@ -8,7 +8,7 @@ critters a second on an H200.  Seconds a picture are then those of a shared mach
     scalecrafter eval --report-only -o runs/quality
 
 Stopped at any time or after `--minutes`, the same command goes on; prompts come in their order, all cells together.
-A count of 96-128 leaves the first 96 out: another machine's share.
+A count of 96-128 leaves the first 96 out: another machine's share.  A method that ends in .toml is a recipe, by path.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from scalecrafter.evaluation.prompts import critters_prompts
 from scalecrafter.evaluation.runs import agree_on_inspector, make_picture, shared_choices, shared_settings
 from scalecrafter.evaluation.settings import NATIVE, Choice, EvaluationSettings, Sample, Size
 from scalecrafter.evaluation.store import RunFolder
+from scalecrafter.models.denoisers import read_model
 from scalecrafter.models.loading import load_pipeline
 from scalecrafter.request.request import DEFAULT_STEPS, Request
 from scalecrafter.request.text import parse_size
-from scalecrafter.unet.architecture import read_architecture
 
-MODEL, FEATURES = "critters", "imagenet"
+FEATURES = "imagenet"
 
 
-def settings_of(cell: str) -> EvaluationSettings:
+def settings_of(cell: str, model: str) -> EvaluationSettings:
     """The evaluation that `WxH:method,method:count` stands for; the method `native` is its native pictures."""
     size, methods, count = cell.split(":")
     count = count.rpartition("-")[2]
-    base = Request(prompt="evaluation", model=MODEL, steps=DEFAULT_STEPS, seed=0)
-    chosen = tuple(Choice(name, {"method": name}) for name in methods.split(",") if name != NATIVE)
+    base = Request(prompt="evaluation", model=model, steps=DEFAULT_STEPS, seed=0)
+    chosen = tuple(choice_of(name) for name in methods.split(",") if name != NATIVE)
     native = int(count) if NATIVE in methods.split(",") else 0
     stand_in = (Choice("direct", {"method": "direct"}),)
     return EvaluationSettings(
@@ -49,28 +49,33 @@ def settings_of(cell: str) -> EvaluationSettings:
     )
 
 
-def jobs_of(cells: Iterable[str], native: Size) -> list[Sample]:
+def choice_of(method: str) -> Choice:
+    if method.endswith(".toml"):
+        return Choice(f"recipe-{Path(method).stem}", {"recipe": method})
+    return Choice(method, {"method": method})
+
+
+def jobs_of(cells: Iterable[str], native: Size, model: str) -> list[Sample]:
     """All pictures, prompt by prompt, of each prompt the largest first."""
     samples = []
     for cell in cells:
         _, methods, count = cell.split(":")
         first = int(count.rpartition("-")[0] or 0)
-        wanted = methods.split(",")
-        samples += [
-            sample for sample in settings_of(cell).samples(native) if sample.label in wanted and sample.index >= first
-        ]
+        wanted = [NATIVE if name == NATIVE else choice_of(name).label for name in methods.split(",")]
+        made = settings_of(cell, model).samples(native)
+        samples += [sample for sample in made if sample.label in wanted and sample.index >= first]
     return sorted(samples, key=lambda sample: (sample.index, -sample.size[0] * sample.size[1]))
 
 
-def load() -> Any:
+def load(model: str) -> Any:
     torch.set_num_threads(1)
-    return load_pipeline(MODEL, device="auto")
+    return load_pipeline(model, device="auto")
 
 
-def work(folder: Path, cells: list[str], taken: Any, deadline: float) -> None:
+def work(folder: Path, cells: list[str], model: str, taken: Any, deadline: float) -> None:
     """Make pictures until there are none left or the time is over; `taken` counts those that some process has."""
-    pipe, store, inspector = load(), RunFolder(folder), make_inspector(FEATURES, observe=True)
-    samples = jobs_of(cells, read_architecture(pipe).native_size)
+    pipe, store, inspector = load(model), RunFolder(folder), make_inspector(FEATURES, observe=True)
+    samples = jobs_of(cells, read_model(pipe).native_size, model)
     while time.time() < deadline:
         with taken.get_lock():
             number, taken.value = taken.value, taken.value + 1
@@ -84,15 +89,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cells", nargs="+", metavar="WxH:METHOD[,METHOD]:[FIRST-]COUNT")
     parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--model", default="critters")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--minutes", type=float, default=float("inf"))
     options = parser.parse_args()
     deadline = time.time() + 60 * options.minutes
 
-    pipe, store = load(), RunFolder(options.output)
+    pipe, store = load(options.model), RunFolder(options.output)
     where = torch.cuda.get_device_name(pipe.device) if pipe.device.type == "cuda" else pipe.device.type
     for cell in options.cells:
-        settings = settings_of(cell)
+        settings = settings_of(cell, options.model)
         command = f"python -m benchmarks.shared_out_evaluation {cell}"
         machine = f"{where}, {options.workers} processes"
         store.claim(shared_settings(pipe, settings), shared_choices(settings), command, machine)
@@ -101,7 +107,7 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")
     taken = context.Value("i", 0)
     processes = [
-        context.Process(target=work, args=(options.output, options.cells, taken, deadline))
+        context.Process(target=work, args=(options.output, options.cells, options.model, taken, deadline))
         for _ in range(options.workers)
     ]
     for process in processes:

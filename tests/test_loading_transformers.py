@@ -16,9 +16,7 @@ from scalecrafter import ModelError, Request, generate, load_pipeline
 from scalecrafter.cli.app import app
 from scalecrafter.generation.checks import facts_of_model
 from scalecrafter.models.denoisers import read_model
-from scalecrafter.models.embedded import NOT_YET
 from scalecrafter.models.loading import load_outline
-from scalecrafter.models.sources import locate
 from scalecrafter.server.models import facts_of
 from tests.support.whole_transformers import whole_flux, whole_sd3
 
@@ -130,11 +128,3 @@ def test_a_plan_is_drawn(folder: Path, tmp_path: Path) -> None:
     assert ">1.5<" in picture
     assert ">1.2<" in picture
     (tmp_path / "plan.svg").write_text(picture)
-
-
-def test_critters_dit_says_that_its_weights_are_not_here() -> None:
-    if "critters-dit" in NOT_YET:
-        with pytest.raises(ModelError, match=r"not part of this version.*training\.critters\.train --architecture dit"):
-            locate("critters-dit")
-    else:
-        assert locate("critters-dit")[0] == "folder"

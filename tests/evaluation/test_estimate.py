@@ -7,15 +7,17 @@ from pathlib import Path
 import pytest
 
 from scalecrafter.evaluation.estimate import planned
-from scalecrafter.unet.architecture import read_architecture
+from scalecrafter.evaluation.settings import Choice
+from scalecrafter.models.denoisers import read_model
 from tests.support.small_evaluation import DIRECT, UPSCALE, run, small_settings
 from tests.support.tiny_models import tiny_sd_pipeline
+from tests.support.whole_transformers import whole_flux
 
 
 def test_cells_are_told_in_order_with_their_times_by_area_and_passes() -> None:
     pipe = tiny_sd_pipeline(layers_per_block=1)
     settings = small_settings(sizes=((256, 128), (256, 256)), choices=(DIRECT, UPSCALE), pictures=3)
-    samples = list(settings.samples(read_architecture(pipe).native_size))
+    samples = list(settings.samples(read_model(pipe).native_size))
     cells = planned(pipe, samples)
     assert [(cell.label, cell.size, cell.pictures) for cell in cells] == [
         ("native", (128, 128), 2), ("direct", (256, 128), 3), ("upscale", (256, 128), 3),
@@ -26,6 +28,16 @@ def test_cells_are_told_in_order_with_their_times_by_area_and_passes() -> None:
     assert seconds[3] == pytest.approx(2 * seconds[1])
     assert seconds[1] == pytest.approx(2 * seconds[0])
     assert seconds[4] < seconds[3]
+
+
+def test_a_model_with_a_transformer_has_an_estimate() -> None:
+    pipe = whole_flux()
+    width, height = read_model(pipe).native_size
+    choices = (Choice("positions", {"recipe": "[positions]\nmethod = 'yarn'\n"}), UPSCALE)
+    settings = small_settings(sizes=((2 * width, height),), choices=choices)
+    cells = planned(pipe, list(settings.samples((width, height))))
+    assert [cell.label for cell in cells] == ["native", "positions", "upscale"]
+    assert all((cell.seconds_each or 0) > 0 for cell in cells)
 
 
 @pytest.mark.slow

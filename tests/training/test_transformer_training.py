@@ -136,7 +136,7 @@ def test_a_teachers_velocity_is_that_of_the_flow(taught_by: Path, tokenizer: CLI
     assert len(set(teacher._unet.timesteps.tolist())) == 5  # type: ignore[attr-defined]
 
 
-def test_a_taught_transformer_learns_from_the_teacher_and_then_from_pictures(
+def test_a_taught_transformer_asks_its_teacher_at_every_step(
     taught_by: Path, tokenizer: CLIPTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
@@ -151,7 +151,7 @@ def test_a_taught_transformer_learns_from_the_teacher_and_then_from_pictures(
         latents(tokenizer), tokenizer, 1.0, replace(SMALL, steps=5), tmp_path / "taught.pt", torch.device("cpu"),
         torch.float32, lambda _line: None, teacher=taught_by,
     )  # fmt: skip
-    assert len(asked) == 4
+    assert len(asked) == 5
 
 
 def test_a_teacher_of_other_words_is_refused(taught_by: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import filecmp
 import os
 import shutil
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline
 from PIL import Image
+from safetensors.torch import load_file
 from transformers import CLIPTokenizer
 
 from scalecrafter.models.embedded import weights_home
@@ -67,7 +67,8 @@ def drop_shared(folder: Path) -> None:
         home, name = weights_home(folder, weights.parent.name)
         there = home / name / weights.name
         if there != weights:
-            if not filecmp.cmp(weights, there, shallow=False):
+            ours, theirs = load_file(weights), load_file(there)
+            if ours.keys() != theirs.keys() or not all(torch.equal(ours[name], theirs[name]) for name in ours):
                 raise ValueError(f"{weights} and {there} should be the same weights: train the one on the other")
             weights.unlink()
 

@@ -16,9 +16,11 @@ _PREFIX = "text_model."
 
 
 def make_readable(folder: Path) -> None:
-    """Rewrite `text_encoder` and add to `tokenizer` in a diffusers folder, in place."""
-    _name_weights(folder / "text_encoder" / "model.safetensors")
-    _write_vocabulary(folder / "tokenizer")
+    """Rewrite the text encoders of a diffusers folder and add to its tokenizers, in place."""
+    for weights in folder.glob("text_encoder*/model.safetensors"):
+        _name_weights(weights)
+    for tokenizer in folder.glob("tokenizer*"):
+        _write_vocabulary(tokenizer)
 
 
 def _name_weights(path: Path) -> None:

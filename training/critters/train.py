@@ -242,7 +242,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--denoiser-rate", type=float, help="learning rate of the U-Net's training at its highest")
     parser.add_argument("--denoiser-seed", type=int, help="another than the run had that --warm-start goes on from")
     parser.add_argument("--warm-start", type=Path, help="a folder that an earlier run wrote, to go on from")
-    parser.add_argument("--teacher", type=Path, help="dit: a folder with a U-Net, whose velocities are learnt at first")
+    parser.add_argument("--teacher", type=Path, help="dit: a folder with a U-Net to learn from")
     parser.add_argument("--compile", action="store_true", help="needs a C++ compiler; a CPU's steps faster")
     parser.add_argument("--smoke", action="store_true", help="seconds through every stage; the model is noise")
     options = parser.parse_args(arguments)

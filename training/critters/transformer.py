@@ -54,8 +54,6 @@ class TransformerSettings:
     caption_dropout: float = 0.1
     detail_weight: float = 3.0
     """How much more an error in a detail counts, times 1 − σ."""
-    taught: float = 0.8
-    """The first share of the steps in which a teacher, if there is one, says what is learnt; the last see pictures."""
     hint_weight: float = 0.25
     """Of the error in the teacher's features."""
 
@@ -179,7 +177,7 @@ def train_transformer(
 
     The pictures of a batch have one shape.  `warm_start`: a diffusers folder to begin from, where names and shapes
     agree; of one with a U-Net that is the text encoder.  `teacher`: a folder with a U-Net on the same latents, whose
-    velocities are learnt in most steps.
+    velocities are learnt in the place of those of single pictures.
     """
     torch.manual_seed(1)
     taught_by = None if teacher is None else Teacher(teacher, tokenizer, device, compiled)
@@ -204,7 +202,7 @@ def train_transformer(
         noisy, velocity = (1 - share) * batch.clean + share * batch.noise, batch.noise - batch.clean
         output = model(noisy, levels, batch.tokens).float()
         apart = torch.zeros(())
-        if taught_by is not None and step < settings.taught * settings.steps:
+        if taught_by is not None:
             lesson = taught_by(noisy, levels, batch.tokens)
             velocity = torch.where(lesson.known[:, None, None, None], lesson.velocity, velocity)
             apart = (model.hints() - lesson.features)[lesson.known].square().mean()

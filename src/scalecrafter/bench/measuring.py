@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from io import BytesIO
 from typing import Any
 
 import torch
+from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 from torch import Tensor
 
@@ -19,14 +22,16 @@ from ..cost.ceilings import middle, seconds
 from ..cost.flops import FlopCounts
 from ..cost.kinds import Step, steps_of
 from ..cost.passes import installed
+from ..cost.transformers import BenchTransformer, TransformerCounts, steps_run
 from ..generation import peak_memory
 from ..methods.steps.denoising import decode
+from ..models.denoisers import read_model
 from ..request.passes import Decoding, Denoising, Encoding, Pass, size_of
 from ..request.request import Request
 from ..unet.architecture import read_architecture
 from ..vae import AUTO, vae_memory_applied
 from .peers import Peer
-from .rows import Row, compared, passes_of
+from .rows import Counts, Row, compared, counts_of, passes_of
 
 EAGER = "eager"
 """The mode of a measured row: as the pipeline runs, not compiled."""
@@ -51,26 +56,36 @@ class Part:
         }  # fmt: skip
 
 
-class Course:
+class Course(ABC):
     """One method at one size: its parts, in the order in which they are run."""
 
-    def __init__(self, model: BenchModel, method: str, request: Request, counts: FlopCounts, peer: Peer | None) -> None:
+    def __init__(self, model: Any, method: str, request: Request, counts: Counts, peer: Peer | None = None) -> None:
         self.method, self.request = method, request
         self.peak: int | None = None
         self._model, self._peer = model, peer
-        architecture = read_architecture(model)
-        self.passes = passes_of("published" if peer else method, request, architecture)
+        self.passes = passes_of("published" if peer else method, request, read_model(model))
         self.flops = counts.picture(self.passes, request.steps)
-        self._steps: dict[int, list[tuple[Part, Step]]] = {}
+        self._steps: dict[int, list[tuple[Part, Callable[[], float]]]] = {}
         self._parts: dict[int, Part] = {}
         for number, one in enumerate(self.passes):
             if isinstance(one, Denoising):
-                steps = steps_of(one, architecture, model.scheduler, request.steps)
-                self._steps[number] = _representatives(one, steps, counts, request.steps)
+                self._steps[number] = self._steps_of(one, counts)
             else:
                 name = "decode" if isinstance(one, Decoding) else "encode"
                 self._parts[number] = Part(name, one.size, 1, counts.of_pass(one, request.steps))
         self._file = Part("png", size_of(request), 1, 0)
+
+    @abstractmethod
+    def _steps_of(self, one: Denoising, counts: Any) -> list[tuple[Part, Callable[[], float]]]:
+        """The kinds of steps of a pass in their order, and what times one while the pass is installed."""
+
+    @abstractmethod
+    def _decode(self, size: ImageSize) -> Callable[[], Tensor]:
+        """What decodes latents of a picture of this size to `(1, 3, height, width)` in -1…1."""
+
+    @abstractmethod
+    def _encode(self, pixels: Tensor) -> None:
+        """Take `(1, 3, height, width)` to latents."""
 
     @property
     def parts(self) -> list[Part]:
@@ -86,10 +101,10 @@ class Course:
         for number, one in enumerate(self.passes):
             if isinstance(one, Denoising):
                 with nullcontext() if self._peer else installed(self._model, one):
-                    for part, step in self._steps[number]:
+                    for part, timed in self._steps[number]:
                         if over():
                             return
-                        part.seconds.append(self._time_step(one, step))
+                        part.seconds.append(timed())
             elif over():
                 return
             else:
@@ -118,36 +133,19 @@ class Course:
             row["peak_gib"] = self.peak / 2**30
         return row
 
-    def _time_step(self, one: Denoising, step: Step) -> float:
-        """One step as a pipeline takes it: the U-Net, the guidance, the scheduler."""
-        model, batch = self._model, 2 if one.guided else 1
-        model.scheduler.set_timesteps(one.steps or self.request.steps, device=model.device)
-        latents, given = model.latents(one.size), model.conditions(one.size, batch)
-        timestep = model.scheduler.timesteps[step.entry]
-
-        def work() -> None:
-            with self._peer.on(model.unet, step) if self._peer else nullcontext():
-                noise = model.unet(latents.expand(batch, -1, -1, -1), timestep, **given).sample
-            if one.guided:
-                unconditional, conditional = noise.chunk(2)
-                noise = unconditional + self.request.guidance * (conditional - unconditional)
-            model.scheduler.step(noise, timestep, latents)
-
-        return seconds(work, model.device)
-
     def _through_vae(self, one: Pass, image: Image.Image | None) -> tuple[Image.Image | None, float]:
         model, found = self._model, [image]
+        processor = VaeImageProcessor(vae_scale_factor=model.vae_scale_factor)
+        decode = self._decode(one.size)
 
         def decoding() -> None:
-            pixels = decode(model, latents)
-            found[0] = model.image_processor.postprocess(pixels, output_type="pil")[0]
+            found[0] = processor.postprocess(decode(), output_type="pil")[0]
 
         def encoding() -> None:
             given = image or Image.new("RGB", one.size)
-            pixels = model.image_processor.preprocess(given.resize(one.size, Image.Resampling.LANCZOS))
-            model.vae.encode(pixels.to(model.device, model.dtype))
+            pixels = processor.preprocess(given.resize(one.size, Image.Resampling.LANCZOS))
+            self._encode(pixels.to(model.device, model.dtype))
 
-        latents: Tensor = model.latents(one.size)[:, : model.vae.config.latent_channels]
         around = getattr(one, "around", None)
         with vae_memory_applied(model.vae, AUTO), nullcontext() if around is None else around(model):
             spent = seconds(encoding if isinstance(one, Encoding) else decoding, model.device)
@@ -164,10 +162,68 @@ class Course:
         return seconds(work, torch.device("cpu"))
 
 
+class UnetCourse(Course):
+    """On a U-Net, where a pass has steps of several kinds."""
+
+    _model: BenchModel
+
+    def _steps_of(self, one: Denoising, counts: FlopCounts) -> list[tuple[Part, Callable[[], float]]]:
+        steps = steps_of(one, read_architecture(self._model), self._model.scheduler, self.request.steps)
+        found = _representatives(one, steps, counts, self.request.steps)
+        return [(part, partial(self._time_step, one, step)) for part, step in found]
+
+    def _decode(self, size: ImageSize) -> Callable[[], Tensor]:
+        latents: Tensor = self._model.latents(size)[:, : self._model.vae.config.latent_channels]
+        return lambda: decode(self._model, latents)
+
+    def _encode(self, pixels: Tensor) -> None:
+        self._model.vae.encode(pixels)
+
+    def _time_step(self, one: Denoising, step: Step) -> float:
+        """As a pipeline takes it: the U-Net, the guidance, the scheduler."""
+        model, batch = self._model, 2 if one.guided else 1
+        model.scheduler.set_timesteps(one.steps or self.request.steps, device=model.device)
+        latents, given = model.latents(one.size), model.conditions(one.size, batch)
+        timestep = model.scheduler.timesteps[step.entry]
+
+        def work() -> None:
+            with self._peer.on(model.unet, step) if self._peer else nullcontext():
+                noise = model.unet(latents.expand(batch, -1, -1, -1), timestep, **given).sample
+            if one.guided:
+                unconditional, conditional = noise.chunk(2)
+                noise = unconditional + self.request.guidance * (conditional - unconditional)
+            model.scheduler.step(noise, timestep, latents)
+
+        return seconds(work, model.device)
+
+
+class TransformerCourse(Course):
+    """On a transformer, where all steps of a pass are alike but the first, which makes everything ready."""
+
+    _model: BenchTransformer
+
+    def _steps_of(self, one: Denoising, counts: TransformerCounts) -> list[tuple[Part, Callable[[], float]]]:
+        run = steps_run(self._model, one, self.request.steps)
+        flops = counts.of_pass(one, self.request.steps) // max(run, 1)
+        name = "plain step" if one.recipe is None else "changed step"
+        times = [("first step", min(run, 1)), (name, run - 1)]
+        timed = partial(self._time_step, one)
+        return [(Part(name, one.size, times, flops), timed) for name, times in times if times > 0]
+
+    def _time_step(self, one: Denoising) -> float:
+        return seconds(lambda: self._model.evaluate(one.size, one.guided), self._model.device)
+
+    def _decode(self, size: ImageSize) -> Callable[[], Tensor]:
+        return lambda: self._model.decode(size)
+
+    def _encode(self, pixels: Tensor) -> None:
+        self._model.encode(ImageSize(pixels.shape[-1], pixels.shape[-2]))
+
+
 @torch.no_grad()
 def measured_rows(
-    model: BenchModel,
-    counted: BenchModel,
+    model: BenchModel | BenchTransformer,
+    counted: BenchModel | BenchTransformer,
     asked: Sequence[tuple[str, Request]],
     minutes: float,
     rounds: int | None,
@@ -186,8 +242,9 @@ def measured_rows(
         report: called with what is being done.
     """
     started = time.monotonic()
-    counts = FlopCounts(counted)
-    courses = [Course(model, method, request, counts, peers.get(method)) for method, request in asked]
+    counts = counts_of(counted)
+    kind = TransformerCourse if isinstance(model, BenchTransformer) else UnetCourse
+    courses = [kind(model, method, request, counts, peers.get(method)) for method, request in asked]
 
     def over() -> bool:
         return time.monotonic() - started > 60 * minutes

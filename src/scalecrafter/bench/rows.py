@@ -12,7 +12,7 @@ from .._version import __version__
 from ..cost.architectures import BenchModel
 from ..cost.flops import FlopCounts
 from ..cost.passes import PUBLISHED, costed_methods
-from ..cost.transformers import TransformerCounts, TransformerOutline
+from ..cost.transformers import BenchTransformer, TransformerCounts
 from ..errors import ScaleCrafterError
 from ..models.denoisers import read_model
 from ..request.methods import METHODS
@@ -26,6 +26,7 @@ STEPS = 50
 COUNTED = "counted"
 """The mode of a row that was only counted."""
 Row = dict[str, Any]
+Counts = FlopCounts | TransformerCounts
 
 
 def requests(
@@ -67,10 +68,14 @@ def methods_on(architecture: Architecture | TransformerArchitecture) -> list[str
     return [name for name in costed_methods() if name in names or (name in METHODS and kind in METHODS[name].models)]
 
 
-def counted_rows(model: BenchModel | TransformerOutline, asked: Sequence[tuple[str, Request]]) -> list[Row]:
+def counts_of(model: BenchModel | BenchTransformer) -> Counts:
+    """What counts the operations of a model on the meta device."""
+    return TransformerCounts(model) if isinstance(model, BenchTransformer) else FlopCounts(model)
+
+
+def counted_rows(model: BenchModel | BenchTransformer, asked: Sequence[tuple[str, Request]]) -> list[Row]:
     """A row a picture, with its operations; `model` is on the meta device."""
-    counts: FlopCounts | TransformerCounts
-    counts = TransformerCounts(model) if isinstance(model, TransformerOutline) else FlopCounts(model)
+    counts = counts_of(model)
     architecture = read_model(model)
     rows = []
     for method, request in asked:
@@ -96,7 +101,7 @@ def compared(rows: list[Row], what: str) -> list[Row]:
     return rows
 
 
-def default_sizes(model: BenchModel | TransformerOutline) -> list[ImageSize]:
+def default_sizes(model: BenchModel | BenchTransformer) -> list[ImageSize]:
     """The native size, twice and four times its sides."""
     width, height = read_model(model).native_size
     return [ImageSize(width * times, height * times) for times in (1, 2, 4)]

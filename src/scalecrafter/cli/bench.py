@@ -20,7 +20,7 @@ from .output import Reporter
 if TYPE_CHECKING:
     from ..bench.peers import Peer
     from ..cost.architectures import BenchModel
-    from ..cost.transformers import TransformerOutline
+    from ..cost.transformers import BenchTransformer
 
 COUNTED_BY_DEFAULT = "sdxl"
 MEASURED_BY_DEFAULT = "critters"
@@ -33,8 +33,8 @@ def bench(
         typer.Option(
             "--architecture",
             "-a",
-            help="sdxl, sd21, sd15, sd15-half (random weights), with --flops also flux and qwen-image, or a model "
-            "as --model takes it; repeatable. "
+            help="sdxl, sd21, sd15, sd15-half, flux, qwen-image (random weights), or a model as --model takes it; "
+            "repeatable. "
             f"(default: {COUNTED_BY_DEFAULT} with --flops, else {MEASURED_BY_DEFAULT})",
         ),
     ] = None,
@@ -105,12 +105,11 @@ def _count(
 ) -> dict[str, Any]:
     from ..bench.rows import counted_rows
     from ..cost.architectures import outline
-    from ..cost.transformers import TRANSFORMERS, outline_of
 
     rows = []
     for name in names:
         with reporter.working(f"counting {name}"):
-            model = outline_of(name) if name in TRANSFORMERS else outline(name)
+            model = outline(name)
             rows += counted_rows(model, _asked(model, sizes, methods, steps))
     return {"device": "meta", "dtype": "any", "ceilings": {}, "rows": rows}
 
@@ -131,17 +130,14 @@ def _measure(
     from ..bench.measuring import measured_rows
     from ..cost.architectures import outline, ready
     from ..cost.ceilings import ceilings, head_widths
-    from ..cost.transformers import TRANSFORMERS
+    from ..models.denoisers import denoiser_of
     from ..models.loading import resolve_device, resolve_dtype
 
-    for name in names:
-        if name in TRANSFORMERS:
-            raise RequestError(f"the architecture {name!r} is counted (--flops), and not run")
     place = resolve_device(device)
     precision = torch.bfloat16 if dtype is None and place.type == "cuda" else resolve_dtype(dtype, place)
     outlines = {name: outline(name) for name in names}
     with reporter.working("measuring the ceilings"):
-        widths = sorted({width for model in outlines.values() for width in head_widths(model.unet)})
+        widths = sorted({width for model in outlines.values() for width in head_widths(denoiser_of(model))})
         best = ceilings(widths, precision, place)
     rows, (minutes, rounds) = [], limits
     for name, counted in outlines.items():
@@ -160,7 +156,7 @@ def _measure(
 
 
 def _asked(
-    model: BenchModel | TransformerOutline,
+    model: BenchModel | BenchTransformer,
     sizes: list[ImageSize],
     methods: list[str],
     steps: int,

@@ -13,6 +13,7 @@ import typer
 
 from .._util.extras import need_extra
 from ..generation.checks import facts_of_model
+from ..models.embedded import EMBEDDED_MODELS
 from ..request.methods import METHODS
 from ..request.request import DEFAULT_STEPS, Request, RequestError
 from ..request.text import parse_size
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from ..evaluation.settings import Choice, EvaluationSettings
     from ..evaluation.store import RunFolder
 
-CRITTERS = "critters"
-"""The embedded model, and the observer's features, which are made for it."""
+OBSERVERS = "critters"
+"""Features that are made for what the embedded models draw."""
 DEFAULT_FEATURES = "imagenet"
 OWN_TO_A_PICTURE = ("prompt", "model", "width", "height", "seed", "dtype", "device")
 """What a variant cannot set, since the run sets it."""
@@ -129,7 +130,7 @@ def evaluate(
     base = Request.from_mapping({name: value for name, value in asked.items() if value is not None}, "eval")
     if features is None:
         features = known.get("inspector", {}).get("name") or DEFAULT_FEATURES
-    critters = CRITTERS in (base.model, features)
+    critters = base.model in EMBEDDED_MODELS or features == OBSERVERS
 
     settings, loading = None, {"config": config, "allow_pickle": allow_pickle}
     if not report_only:
@@ -211,10 +212,10 @@ def _sizes(model: str, asked: list[tuple[int, int]], loading: dict[str, Any]) ->
     if facts is not None:
         sizes = facts.sizes
     else:
+        from ..models.denoisers import read_model
         from ..models.loading import load_outline
-        from ..unet.architecture import read_architecture
 
-        sizes = read_architecture(load_outline(model, **loading))
+        sizes = read_model(load_outline(model, **loading))
     for width, height in asked:
         sizes.check_size(height=height, width=width)
     return asked or [sizes.default_size]

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .._util.sizes import ImageSize
-from ..errors import ModelError
 from ..models.components import read_index
-from ..models.loading import load_pipeline, quiet
+from ..models.denoisers import denoiser_of
+from ..models.loading import load_outline, load_pipeline, quiet
 from ..models.sources import locate
+from .filling import fill
+from .transformers import TRANSFORMERS, BenchTransformer, of_pipeline, outline_of, with_weights
 
 _SD_UNET: dict[str, Any] = {
     "sample_size": 64,
@@ -121,50 +123,58 @@ class BenchModel:
         return noise.to(self.device, self.dtype)
 
 
-def outline(model: str) -> BenchModel:
-    """An architecture of `UNETS`, or any model that `load_pipeline` opens, on the meta device (`ModelError`)."""
+def outline(model: str) -> BenchModel | BenchTransformer:
+    """A known architecture, or any model that `load_pipeline` opens, on the meta device (`ModelError`)."""
     if model in UNETS:
         return _architecture(model)
+    if model in TRANSFORMERS:
+        return outline_of(model)
     kind, source = locate(model)
     if kind != "folder":
         return _on(_parts(model, load_pipeline(model)), torch.device("meta"))
     import diffusers
 
-    if "unet" not in read_index(Path(source)):
-        raise ModelError(f"bench costs models with a U-Net, and {model!r} has none; flux and qwen-image are counted")
+    def read(file: str) -> dict[str, Any]:
+        return dict(json.loads((Path(source) / file).read_text("utf-8")))
 
-    def read(part: str) -> dict[str, Any]:
-        return dict(json.loads((Path(source) / part / "config.json").read_text("utf-8")))
+    if "unet" not in read_index(Path(source)):
+        tokenizer = Path("tokenizer_2", "tokenizer_config.json")
+        longest = read(str(tokenizer)).get("model_max_length") if (Path(source) / tokenizer).is_file() else None
+        return of_pipeline(model, load_outline(model), longest)
 
     parts = {}
     with quiet(), torch.device("meta"):
         for name in ("unet", "vae"):
-            config = read(name)
+            config = read(f"{name}/config.json")
             parts[name] = getattr(diffusers, config["_class_name"]).from_config(config)
     factor = 2 ** (len(parts["vae"].config.block_out_channels) - 1)
-    tokens = read("text_encoder").get("max_position_embeddings", TEXT_TOKENS)
+    tokens = read("text_encoder/config.json").get("max_position_embeddings", TEXT_TOKENS)
     return BenchModel(model, parts["unet"], parts["vae"], ddim(), factor, tokens)
 
 
-def ready(model: str, dtype: torch.dtype, device: torch.device) -> BenchModel:
-    """The same with weights, random ones for an architecture of `UNETS`."""
+def ready(model: str, dtype: torch.dtype, device: torch.device) -> BenchModel | BenchTransformer:
+    """The same with weights, random ones for a known architecture."""
+    if model in TRANSFORMERS:
+        return with_weights(model, dtype, device)
     if model not in UNETS:
         return _parts(model, load_pipeline(model, dtype=dtype, device=device))
     made = _architecture(model)
     for part in (made.unet, made.vae):
         part.to(dtype).to_empty(device=device)
-        _fill(part)
+        fill(part)
     return made
 
 
-def _parts(name: str, pipe: Any) -> BenchModel:
+def _parts(name: str, pipe: Any) -> BenchModel | BenchTransformer:
+    if getattr(pipe, "unet", None) is None:
+        return of_pipeline(name, pipe, getattr(getattr(pipe, "tokenizer_2", None), "model_max_length", None))
     tokens = getattr(pipe.text_encoder.config, "max_position_embeddings", TEXT_TOKENS)
     return BenchModel(name, pipe.unet, pipe.vae, ddim(), pipe.vae_scale_factor, tokens)
 
 
-def _on(model: BenchModel, device: torch.device) -> BenchModel:
-    model.unet.to(device)
-    model.vae.to(device)
+def _on(model: BenchModel | BenchTransformer, device: torch.device) -> BenchModel | BenchTransformer:
+    for part in (denoiser_of(model), model.vae):
+        part.to(device)
     return model
 
 
@@ -184,17 +194,3 @@ def ddim() -> Any:
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
         steps_offset=1,
     )  # fmt: skip
-
-
-@torch.no_grad()
-def _fill(module: nn.Module) -> None:
-    """Weights that repeat one block of noise and keep values O(1): drawing 2.6 billion takes long on a CPU."""
-    parameter = next(module.parameters())
-    block = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0)).to(parameter.device, parameter.dtype)
-    for name, parameter in module.named_parameters():
-        if parameter.ndim < 2:
-            parameter.fill_(float(name.endswith("weight")))
-            continue
-        scale = (parameter.numel() // parameter.shape[0]) ** -0.5
-        for piece in torch.split(parameter.view(-1), len(block)):
-            torch.mul(block[: len(piece)], scale, out=piece)

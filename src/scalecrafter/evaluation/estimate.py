@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
+from .._util.sizes import ModelSizes
 from ..generation.generate import settle
+from ..models.denoisers import call_arguments, read_model, unguided
 from ..request.methods import METHODS
 from ..request.passes import Denoising, Pass
 from ..request.request import Request
-from ..unet.architecture import Architecture, read_architecture
 from .settings import Sample, Size
 
 
@@ -29,7 +30,7 @@ class PlannedCell:
 
 
 def planned(pipe: Any, samples: Sequence[Sample]) -> list[PlannedCell]:
-    """What is to be made, with an estimate of its time from one step and one decoding at the native size.
+    """What is to be made, with an estimate of its time from small pictures at the native size.
 
     Args:
         pipe: a pipeline as `load_pipeline` gives it; it is called a few times.
@@ -44,9 +45,9 @@ def planned(pipe: Any, samples: Sequence[Sample]) -> list[PlannedCell]:
         by_cell.setdefault((sample.label, sample.size), []).append(sample)
     if not by_cell:
         return []
-    architecture = read_architecture(pipe)
+    architecture = read_model(pipe)
     try:
-        seconds = _seconds_a_pixel(pipe, architecture)
+        seconds = _seconds_a_pixel(pipe, samples[0].prompt.text, architecture)
     except (RuntimeError, TypeError, ValueError):  # a U-Net that wants more than text; its pictures can still be made
         return [PlannedCell(label, size, len(members), None) for (label, size), members in by_cell.items()]
     return [
@@ -55,7 +56,7 @@ def planned(pipe: Any, samples: Sequence[Sample]) -> list[PlannedCell]:
     ]
 
 
-def _seconds_of(request: Request, architecture: Architecture, seconds: tuple[float, float]) -> float | None:
+def _seconds_of(request: Request, architecture: ModelSizes, seconds: tuple[float, float]) -> float | None:
     passes = METHODS[request.method].passes
     if passes is None:
         return None
@@ -75,28 +76,17 @@ def _seconds_of_pass(one: Pass, request: Request, of_evaluation: float, of_decod
     return max(steps, 1) * evaluations * area * of_evaluation
 
 
-@torch.no_grad()
-def _seconds_a_pixel(pipe: Any, architecture: Architecture) -> tuple[float, float]:
-    """Of one evaluation of the U-Net for one picture, and of one decoding; the second of two calls counts."""
-    unet, vae = pipe.unet, pipe.vae
-    height, width = architecture.native_height, architecture.native_width
-    generator = torch.Generator("cpu").manual_seed(0)
-    latents = torch.randn((1, unet.config.in_channels, height, width), generator=generator)
-    text = torch.zeros((1, 77, unet.config.cross_attention_dim or 1))
-    latents, text = (tensor.to(unet.device, unet.dtype) for tensor in (latents, text))
-    call: dict[str, Any] = {"encoder_hidden_states": text}
-    if getattr(unet.config, "addition_embed_type", None) == "text_time":
-        pooled = unet.config.projection_class_embeddings_input_dim - 6 * unet.config.addition_time_embed_dim
-        call["added_cond_kwargs"] = {"text_embeds": text.new_zeros(1, pooled), "time_ids": text.new_zeros(1, 6)}
-    decoded = latents[:, : vae.config.latent_channels].to(vae.dtype)
-    pixels = height * width * architecture.pixel_factor**2
-    return _timed(lambda: unet(latents, 500, **call)) / pixels, _timed(lambda: vae.decode(decoded)) / pixels
+def _seconds_a_pixel(pipe: Any, prompt: str, architecture: ModelSizes) -> tuple[float, float]:
+    """Of one evaluation for one picture, and of one decoding: from native pictures of a few steps."""
+    width, height = architecture.native_size
+    call = call_arguments(pipe, prompt, None, unguided(pipe, 1.0)) | {"height": height, "width": width}
+    _timed(pipe, call | {"num_inference_steps": 1})  # libraries make themselves ready
+    few, more = (_timed(pipe, call | {"num_inference_steps": steps}) for steps in (1, 5))
+    evaluation = max(more - few, 0.0) / 4
+    return evaluation / (width * height), max(few - evaluation, 0.0) / (width * height)
 
 
-def _timed(call: Any) -> float:
-    call()
+def _timed(pipe: Any, call: dict[str, Any]) -> float:
     began = time.perf_counter()
-    call()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    pipe(**call, generator=torch.Generator().manual_seed(0))
     return time.perf_counter() - began

@@ -14,7 +14,7 @@ from ..errors import ScaleCrafterError
 from ..generation import peak_memory
 from ..generation.generate import generate
 from ..methods.steps.denoising import Progress
-from ..unet.architecture import read_architecture
+from ..models.denoisers import denoiser_of, read_model
 from .estimate import PlannedCell, planned
 from .inspection import Inspector, same_signature
 from .rows import PictureRow
@@ -46,7 +46,7 @@ def shared_settings(pipe: Any, settings: EvaluationSettings) -> dict[str, Any]:
     return {
         **shared,
         "weights": weights_digest(pipe),
-        "dtype": str(pipe.unet.dtype).removeprefix("torch."),
+        "dtype": str(denoiser_of(pipe).dtype).removeprefix("torch."),
         "device": pipe.device.type,
         "prompts": sha256([[prompt.text, prompt.expected] for prompt in settings.prompts]),
     }
@@ -80,7 +80,7 @@ def weights_digest(pipe: Any) -> str:
 
 def check(pipe: Any, settings: EvaluationSettings) -> None:
     """Raise `SizeError` for a size that the model cannot make, before any work is done."""
-    architecture = read_architecture(pipe)
+    architecture = read_model(pipe)
     for width, height in settings.sizes:
         architecture.check_size(height=height, width=width)
 
@@ -100,7 +100,7 @@ def make_pictures(
     Raises:
         ScaleCrafterError: the first picture that cannot be made or written, with its cell; all before it stay.
     """
-    samples = list(settings.samples(read_architecture(pipe).native_size))
+    samples = list(settings.samples(read_model(pipe).native_size))
     missing = [sample for sample in samples if not store.finished(sample)]
     listener.planned(planned(pipe, missing))
     listener.begin(len(samples) - len(missing), len(samples))

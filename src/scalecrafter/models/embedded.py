@@ -8,20 +8,11 @@ from pathlib import Path
 from ..errors import ModelError
 
 _HERE = Path(str(resources.files(__package__)))
-_TRANSFORMER = "critters-dit"
-EMBEDDED_MODELS = ("critters", *([_TRANSFORMER] if (_HERE / _TRANSFORMER / "model_index.json").is_file() else []))
-NOT_YET = (
-    {}
-    if _TRANSFORMER in EMBEDDED_MODELS
-    else {
-        _TRANSFORMER: "its weights are not part of this version: in a checkout, train it with "
-        "`python -m training.critters.train --architecture dit`, and give the folder that this writes"
-    }
-)
-"""Names that will mean embedded models, and why they do not."""
-
-
-_SHARED = {(_TRANSFORMER, "vae"): ("critters", "vae"), (_TRANSFORMER, "text_encoder_2"): (_TRANSFORMER, "text_encoder")}
+EMBEDDED_MODELS = ("critters", "critters-dit")
+_SHARED = {
+    ("critters-dit", "vae"): ("critters", "vae"),
+    ("critters-dit", "text_encoder_2"): ("critters-dit", "text_encoder"),
+}
 """Components of embedded models whose weights are those of others, to the bit, and lie there only."""
 
 

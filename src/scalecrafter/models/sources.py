@@ -12,7 +12,7 @@ from typing import Any
 from .._util.text import near_names
 from ..errors import ModelError
 from ..unet.sizes import AUTOENCODERS, ModelSizes, autoencoder_factor, native_grid, pixel_factor
-from .embedded import EMBEDDED_MODELS, NOT_YET, embedded_folder
+from .embedded import EMBEDDED_MODELS, embedded_folder
 
 PICKLE_SUFFIXES = (".ckpt", ".bin", ".pt", ".pth")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -89,8 +89,6 @@ def _locate(name: str) -> tuple[str, str]:
     if name in EMBEDDED_MODELS:
         return "folder", str(embedded_folder(name))
     path = Path(name).expanduser()
-    if name in NOT_YET and not path.exists():
-        raise ModelError(f"there is no model {name!r} here: {NOT_YET[name]}")
     if path.is_dir():
         if not (path / "model_index.json").is_file():
             raise ModelError(
