@@ -79,16 +79,15 @@ class BenchTransformer:
         """One step's velocities, of random latents and text: two calls where it is guided and has not learnt that."""
         call = self._arguments(size)
         calls = 2 if guided and not self.transformer.config.get("guidance_embeds") else 1
-        velocities = [self.transformer(**call, return_dict=False)[0] for _ in range(calls)]
+        velocities: list[Tensor] = [self.transformer(**call, return_dict=False)[0] for _ in range(calls)]
         return velocities[0] + 2.0 * (velocities[-1] - velocities[0]) if calls == 2 else velocities[0]
 
     def decode(self, size: ImageSize) -> Tensor:
         """A picture `(1, 3, height, width)` of random latents."""
         grid = size.height // self.vae_scale_factor, size.width // self.vae_scale_factor
         channels = self.vae.config.get("latent_channels") or self.vae.config.z_dim
-        return self.vae.decode(self._given(1, channels, *self._frames, *grid), return_dict=False)[0].reshape(
-            1, 3, size.height, size.width
-        )
+        picture: Tensor = self.vae.decode(self._given(1, channels, *self._frames, *grid), return_dict=False)[0]
+        return picture.reshape(1, 3, size.height, size.width)
 
     def encode(self, size: ImageSize) -> None:
         """Take a random picture to latents."""
