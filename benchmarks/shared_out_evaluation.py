@@ -99,7 +99,7 @@ def main() -> None:
     where = torch.cuda.get_device_name(pipe.device) if pipe.device.type == "cuda" else pipe.device.type
     for cell in options.cells:
         settings = settings_of(cell, options.model)
-        command = f"python -m benchmarks.shared_out_evaluation {cell}"
+        command = f"python -m benchmarks.shared_out_evaluation --model {options.model} {cell}"
         machine = f"{where}, {options.workers} processes"
         store.claim(shared_settings(pipe, settings), shared_choices(settings), command, machine)
     agree_on_inspector(store, make_inspector(FEATURES, observe=True), lambda _done, _total: None, again=False)
