@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -287,7 +288,14 @@ def test_a_picture_of_the_gallery_is_enlarged_compared_and_deleted(page: Any, si
         page.get_by_role("button", name=answer).click()
         if answer == "Undo":
             count(page, GALLERY, 2)
-    eventually(lambda: site.http.get(f"/{first}").status_code == 404)
+
+    def gone() -> bool:
+        try:
+            return bool(site.http.get(f"/{first}").status_code == 404)
+        except httpx.RemoteProtocolError:  # deleted while it was sent
+            return False
+
+    eventually(gone)
     page.reload()
     loaded(page)
     count(page, GALLERY, 1)

@@ -84,8 +84,13 @@ def passes(request: Request, architecture: Architecture | TransformerArchitectur
     """What the picture is made of; of schedulers, those with a table as long as the steps."""
     from ..transformer.architecture import TransformerArchitecture
 
-    if isinstance(architecture, TransformerArchitecture):  # whose positions and attention cost nothing
-        return one_pass(request, request.resolved_recipe())
+    if isinstance(architecture, TransformerArchitecture):
+        from ..recipes.transformers import automatic_transformer_recipe
+
+        size = size_of(request)
+        grid = architecture.grid(size.height, size.width)
+        automatic = automatic_transformer_recipe(architecture, grid, shifts=False)  # the schedule costs nothing
+        return one_pass(request, request.resolved_recipe() or automatic)
     return one_pass(request, _acting_recipe(request, architecture, request.steps))
 
 
