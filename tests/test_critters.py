@@ -31,6 +31,13 @@ def test_all_weights_of_the_package_are_safetensors_of_less_than_60_megabytes() 
 
 
 @pytest.mark.parametrize("model", EMBEDDED_MODELS)
+def test_configurations_do_not_tell_where_parts_were_made(model: str) -> None:
+    files = list(embedded_folder(model).rglob("*.json"))
+    assert len(files) > 5
+    assert not [file for file in files if "_name_or_path" in file.read_text("utf-8")]
+
+
+@pytest.mark.parametrize("model", EMBEDDED_MODELS)
 def test_weights_are_half_precision(model: str) -> None:
     folder = embedded_folder(model)
     assert (folder / "README.md").is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from scalecrafter.models.denoisers import read_model
 from scalecrafter.ops import packing
 from training.critters.captions import vocabulary
 from training.critters.denoiser import Denoiser, Latents, build_scheduler, tokenize
+from training.critters.export import forget_places
 from training.critters.teacher import Teacher
 from training.critters.tokenizer import build_tokenizer
 from training.critters.train import SMOKE, run
@@ -158,6 +160,15 @@ def test_a_teacher_of_other_words_is_refused(taught_by: Path, tmp_path: Path) ->
     others = build_tokenizer(["one", "two"], tmp_path)
     with pytest.raises(ValueError, match=r"another vocabulary.*--warm-start"):
         Teacher(taught_by, others, torch.device("cpu"))
+
+
+def test_an_exported_folder_does_not_tell_where_its_parts_were(tmp_path: Path) -> None:
+    for name, values in {"vae": {"_name_or_path": "/somewhere", "norm": "é"}, "transformer": {"heads": 2}}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(values), "utf-8")
+    forget_places(tmp_path)
+    assert json.loads((tmp_path / "vae" / "config.json").read_text("utf-8")) == {"norm": "é"}
+    assert json.loads((tmp_path / "transformer" / "config.json").read_text("utf-8")) == {"heads": 2}
 
 
 def test_tokens_are_those_of_the_pipelines() -> None:

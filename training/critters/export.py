@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -53,12 +54,21 @@ def export(pipe: DiffusionPipeline, folder: Path, dtype: torch.dtype = torch.flo
     pipe.save_pretrained(temporary, safe_serialization=True, max_shard_size=SHARD)
     pipe.to(dtype=original)
     make_readable(temporary)
+    forget_places(temporary)
     for card in folder.glob("*.md"):
         shutil.copy(card, temporary / card.name)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)
     drop_shared(folder)
     return sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+
+
+def forget_places(folder: Path) -> None:
+    """Leave out of the configurations where their parts were loaded from."""
+    for path in folder.glob("*/config.json"):
+        config = json.loads(path.read_text("utf-8"))
+        if config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def drop_shared(folder: Path) -> None:
@@ -68,7 +78,7 @@ def drop_shared(folder: Path) -> None:
         there = home / name / weights.name
         if there != weights:
             ours, theirs = load_file(weights), load_file(there)
-            if ours.keys() != theirs.keys() or not all(torch.equal(ours[name], theirs[name]) for name in ours):
+            if ours.keys() != theirs.keys() or not all(torch.equal(ours[key], theirs[key]) for key in ours):
                 raise ValueError(f"{weights} and {there} should be the same weights: train the one on the other")
             weights.unlink()
 

@@ -201,11 +201,12 @@ def train_transformer(
         share = levels[:, None, None, None]
         noisy, velocity = (1 - share) * batch.clean + share * batch.noise, batch.noise - batch.clean
         output = model(noisy, levels, batch.tokens).float()
-        apart = torch.zeros(())
+        apart = levels.new_zeros(())
         if taught_by is not None:
             lesson = taught_by(noisy, levels, batch.tokens)
             velocity = torch.where(lesson.known[:, None, None, None], lesson.velocity, velocity)
-            apart = (model.hints() - lesson.features)[lesson.known].square().mean()
+            missed = (model.hints() - lesson.features).square().mean(dim=(1, 2))
+            apart = missed[lesson.known].sum() / lesson.known.sum().clamp(min=1)
         near = batch.details * (1 - levels)[:, None, None]
         error = (output - velocity).square().mean(dim=1) * (1.0 + settings.detail_weight * near)
         return error.mean() + settings.hint_weight * apart

@@ -86,13 +86,6 @@ class BenchModel:
         """Of the U-Net's weights."""
         return next(self.unet.parameters()).dtype  # type: ignore[no-any-return]
 
-    @property
-    def image_processor(self) -> Any:
-        """From tensors to pictures and back, as pipelines have it."""
-        from diffusers.image_processor import VaeImageProcessor
-
-        return VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
-
     def maybe_free_model_hooks(self) -> None:
         """Nothing is offloaded."""
 
