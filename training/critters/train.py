@@ -3,7 +3,7 @@
 Draws the pictures, trains the autoencoder, encodes, trains text encoder and U-Net, and writes the diffusers
 folder.  Every stage is skipped when its result is there already and resumed where it stopped otherwise.
 With `--architecture dit` a transformer is trained in the place of the U-Net: critters-dit.  In the folder of another
-run it begins with that one's latents, and `--teacher FOLDER` lets it learn from a U-Net's answers, which is sooner done.
+run it begins with that one's latents; `--teacher FOLDER` lets it learn from a U-Net's answers, which takes fewer steps.
 """
 
 from __future__ import annotations
