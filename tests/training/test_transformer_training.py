@@ -64,6 +64,17 @@ def test_the_smoke_run_writes_a_model_that_draws(tmp_path: Path) -> None:
     assert "autoencoder step" not in (tmp_path / "log.txt").read_text().removeprefix(log)  # all was there already
 
 
+def test_a_kept_autoencoder_keeps_its_scaling_factor(tmp_path: Path) -> None:
+    """The denoiser that the training goes on from knows latents of that scale, whatever scenes it sees now."""
+    settings = replace(SMOKE, scenes=2)
+    first = run(settings, tmp_path / "first", torch.device("cpu"), torch.float32, architecture="dit")
+    config = json.loads((first / "vae" / "config.json").read_text("utf-8"))
+    (first / "vae" / "config.json").write_text(json.dumps({**config, "scaling_factor": 0.75}), "utf-8")
+    kept = replace(settings, autoencoder=replace(settings.autoencoder, steps=0))
+    then = run(kept, tmp_path / "then", torch.device("cpu"), torch.float32, architecture="dit", warm_start=first)
+    assert json.loads((then / "vae" / "config.json").read_text("utf-8"))["scaling_factor"] == 0.75
+
+
 def test_a_resumed_training_is_the_uninterrupted_one(tokenizer: CLIPTokenizer, tmp_path: Path) -> None:
     def trained(name: str, stop_at: int | None = None) -> Any:
         def stop(step: int, _average: Any) -> None:
@@ -83,13 +94,16 @@ def test_a_resumed_training_is_the_uninterrupted_one(tokenizer: CLIPTokenizer, t
         assert torch.equal(value, again.state_dict()[name]), name
 
 
-def test_training_learns_the_velocity_of_one_picture(tokenizer: CLIPTokenizer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("muon", "rate"), [(False, 3e-3), (True, 1e-2)])
+def test_training_learns_the_velocity_of_one_picture(
+    tokenizer: CLIPTokenizer, tmp_path: Path, muon: bool, rate: float
+) -> None:
     one = latents(tokenizer)[0]
     data = [Latents(one.means[:1], one.deviation * 0, one.tokens[:1], one.details[:1])]
     losses: list[str] = []
     train_transformer(
-        data, tokenizer, 1.0, replace(SMALL, steps=120, batch=8, learning_rate=3e-3), tmp_path / "one.pt",
-        torch.device("cpu"), torch.float32, losses.append,
+        data, tokenizer, 1.0, replace(SMALL, steps=120, batch=8, learning_rate=rate, muon=muon),
+        tmp_path / "one.pt", torch.device("cpu"), torch.float32, losses.append,
     )  # fmt: skip
     seen = [float(line.split("loss ")[1].split()[0]) for line in losses if "loss" in line]
     assert seen[-1] < 0.8 * seen[0]

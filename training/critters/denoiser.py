@@ -35,6 +35,8 @@ class DenoiserSettings:
     steps: int = 9000
     batch: int = 16
     learning_rate: float = 8e-4
+    muon: bool = False
+    """Kernels and matrices by Muon."""
     seed: int = 0
     """Of what each step draws; another for a training that goes on from an earlier one's end."""
     caption_dropout: float = 0.1
@@ -241,6 +243,10 @@ def train_denoiser(
         return (error.mean(dim=(1, 2)) * weight).mean() / weight.mean()
 
     schedule = Schedule(
-        settings.steps, settings.learning_rate, average=0.999, checkpoint_every=min(checkpoint_every, settings.steps)
+        settings.steps,
+        settings.learning_rate,
+        average=0.999,
+        checkpoint_every=min(checkpoint_every, settings.steps),
+        muon=settings.muon,
     )
     return train(model, step_loss, schedule, checkpoint, device, dtype, report, on_checkpoint)  # type: ignore[return-value]

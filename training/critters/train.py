@@ -132,8 +132,11 @@ def run(
             sets.append({"means": means, "deviation": deviation, "tokens": tokens, "details": near})
         save_atomically(sets, encoded)
     data = [Latents(**each) for each in torch.load(encoded, weights_only=True)]
-    spread = torch.cat([each.means.float().flatten() for each in data]).std().item()
-    scaling_factor = round(1.0 / spread, 5)
+    if warm_start is not None and settings.autoencoder.steps == 0:
+        scaling_factor = float(vae.config.scaling_factor)  # that the earlier denoiser knows
+    else:
+        spread = torch.cat([each.means.float().flatten() for each in data]).std().item()
+        scaling_factor = round(1.0 / spread, 5)
     report(f"latents: {sum(len(each.means) for each in data)}, scaling factor {scaling_factor}")
 
     prompts = DETAILED_PREVIEW_PROMPTS if world == "detailed" else PREVIEW_PROMPTS
@@ -240,6 +243,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--denoiser-steps", type=int)
     parser.add_argument("--denoiser-batch", type=int, help="latents a step; a GPU is busy with some hundreds")
     parser.add_argument("--denoiser-rate", type=float, help="learning rate of the U-Net's training at its highest")
+    parser.add_argument("--denoiser-muon", action="store_true", help="Muon in the place of AdamW (see optimizer.py)")
     parser.add_argument("--denoiser-seed", type=int, help="another than the run had that --warm-start goes on from")
     parser.add_argument("--warm-start", type=Path, help="a folder that an earlier run wrote, to go on from")
     parser.add_argument("--teacher", type=Path, help="dit: a folder with a U-Net to learn from")
@@ -265,14 +269,14 @@ def main(arguments: list[str] | None = None) -> None:
         settings = replace(settings, workers=options.workers)
     if options.autoencoder_steps is not None:
         settings = replace(settings, autoencoder=replace(settings.autoencoder, steps=options.autoencoder_steps))
-    if options.denoiser_steps is not None:
-        settings = _of_denoisers(settings, steps=options.denoiser_steps)
-    if options.denoiser_batch is not None:
-        settings = _of_denoisers(settings, batch=options.denoiser_batch)
-    if options.denoiser_rate is not None:
-        settings = _of_denoisers(settings, learning_rate=options.denoiser_rate)
-    if options.denoiser_seed is not None:
-        settings = _of_denoisers(settings, seed=options.denoiser_seed)
+    chosen = {
+        "steps": options.denoiser_steps,
+        "batch": options.denoiser_batch,
+        "learning_rate": options.denoiser_rate,
+        "muon": options.denoiser_muon or None,
+        "seed": options.denoiser_seed,
+    }
+    settings = _of_denoisers(settings, **{name: value for name, value in chosen.items() if value is not None})
     device = pick_device(options.device)
     run(
         settings,

@@ -49,6 +49,8 @@ class TransformerSettings:
     steps: int = 20000
     batch: int = 16
     learning_rate: float = 5e-4
+    muon: bool = False
+    """Matrices by Muon: learns in fewer steps where a training goes on from an earlier one's end."""
     seed: int = 0
     """Of what each step draws; another for a training that goes on from an earlier one's end."""
     caption_dropout: float = 0.1
@@ -212,7 +214,11 @@ def train_transformer(
         return error.mean() + settings.hint_weight * apart
 
     schedule = Schedule(
-        settings.steps, settings.learning_rate, average=0.999, checkpoint_every=min(checkpoint_every, settings.steps)
+        settings.steps,
+        settings.learning_rate,
+        average=0.999,
+        checkpoint_every=min(checkpoint_every, settings.steps),
+        muon=settings.muon,
     )
     return train(model, step_loss, schedule, checkpoint, device, dtype, report, on_checkpoint)  # type: ignore[return-value]
 
