@@ -76,7 +76,8 @@ def work(folder: Path, cells: list[str], model: str, taken: Any, deadline: float
     """Make pictures until there are none left or the time is over; `taken` counts those that some process has."""
     pipe, store, inspector = load(model), RunFolder(folder), make_inspector(FEATURES, observe=True)
     samples = jobs_of(cells, read_model(pipe).native_size, model)
-    while time.time() < deadline:
+    maker = multiprocessing.parent_process()
+    while time.time() < deadline and maker is not None and maker.is_alive():  # it may have been killed
         with taken.get_lock():
             number, taken.value = taken.value, taken.value + 1
         if number >= len(samples):
