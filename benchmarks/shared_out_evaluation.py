@@ -30,17 +30,18 @@ from scalecrafter.evaluation.settings import NATIVE, Choice, EvaluationSettings,
 from scalecrafter.evaluation.store import RunFolder
 from scalecrafter.models.denoisers import read_model
 from scalecrafter.models.loading import load_pipeline
-from scalecrafter.request.request import DEFAULT_STEPS, Request
+from scalecrafter.request.request import DEFAULT_STEPS, Request, default_guidance
 from scalecrafter.request.text import parse_size
 
 FEATURES = "imagenet"
 
 
-def settings_of(cell: str, model: str) -> EvaluationSettings:
+def settings_of(cell: str, model: str, guidance: float | None = None) -> EvaluationSettings:
     """The evaluation that `WxH:method,method:count` stands for; the method `native` is its native pictures."""
     size, methods, count = cell.split(":")
     count = count.rpartition("-")[2]
-    base = Request(prompt="evaluation", model=model, steps=DEFAULT_STEPS, seed=0)
+    chosen_guidance = default_guidance(model) if guidance is None else guidance
+    base = Request(prompt="evaluation", model=model, steps=DEFAULT_STEPS, seed=0, guidance=chosen_guidance)
     chosen = tuple(choice_of(name) for name in methods.split(",") if name != NATIVE)
     native = int(count) if NATIVE in methods.split(",") else 0
     stand_in = (Choice("direct", {"method": "direct"}),)
@@ -55,14 +56,14 @@ def choice_of(method: str) -> Choice:
     return Choice(method, {"method": method})
 
 
-def jobs_of(cells: Iterable[str], native: Size, model: str) -> list[Sample]:
+def jobs_of(cells: Iterable[str], native: Size, model: str, guidance: float | None = None) -> list[Sample]:
     """All pictures, prompt by prompt, of each prompt the largest first."""
     samples = []
     for cell in cells:
         _, methods, count = cell.split(":")
         first = int(count.rpartition("-")[0] or 0)
         wanted = [NATIVE if name == NATIVE else choice_of(name).label for name in methods.split(",")]
-        made = settings_of(cell, model).samples(native)
+        made = settings_of(cell, model, guidance).samples(native)
         samples += [sample for sample in made if sample.label in wanted and sample.index >= first]
     return sorted(samples, key=lambda sample: (sample.index, -sample.size[0] * sample.size[1]))
 
@@ -72,10 +73,10 @@ def load(model: str) -> Any:
     return load_pipeline(model, device="auto")
 
 
-def work(folder: Path, cells: list[str], model: str, taken: Any, deadline: float) -> None:
+def work(folder: Path, cells: list[str], model: str, guidance: float | None, taken: Any, deadline: float) -> None:
     """Make pictures until there are none left or the time is over; `taken` counts those that some process has."""
     pipe, store, inspector = load(model), RunFolder(folder), make_inspector(FEATURES, observe=True)
-    samples = jobs_of(cells, read_model(pipe).native_size, model)
+    samples = jobs_of(cells, read_model(pipe).native_size, model, guidance)
     maker = multiprocessing.parent_process()
     while time.time() < deadline and maker is not None and maker.is_alive():  # it may have been killed
         with taken.get_lock():
@@ -91,6 +92,7 @@ def main() -> None:
     parser.add_argument("cells", nargs="+", metavar="WxH:METHOD[,METHOD]:[FIRST-]COUNT")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--model", default="critters")
+    parser.add_argument("--guidance", type=float, help="of a model that this package does not carry")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--minutes", type=float, default=float("inf"))
     options = parser.parse_args()
@@ -99,7 +101,7 @@ def main() -> None:
     pipe, store = load(options.model), RunFolder(options.output)
     where = torch.cuda.get_device_name(pipe.device) if pipe.device.type == "cuda" else pipe.device.type
     for cell in options.cells:
-        settings = settings_of(cell, options.model)
+        settings = settings_of(cell, options.model, options.guidance)
         command = f"python -m benchmarks.shared_out_evaluation --model {options.model} {cell}"
         machine = f"{where}, {options.workers} processes"
         store.claim(shared_settings(pipe, settings), shared_choices(settings), command, machine)
@@ -107,10 +109,8 @@ def main() -> None:
 
     context = multiprocessing.get_context("spawn")
     taken = context.Value("i", 0)
-    processes = [
-        context.Process(target=work, args=(options.output, options.cells, options.model, taken, deadline))
-        for _ in range(options.workers)
-    ]
+    shared = (options.output, options.cells, options.model, options.guidance, taken, deadline)
+    processes = [context.Process(target=work, args=shared) for _ in range(options.workers)]
     for process in processes:
         process.start()
     for process in processes:
