@@ -242,7 +242,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--autoencoder-steps", type=int, help="with --warm-start, 0 keeps its autoencoder as it is")
     parser.add_argument("--denoiser-steps", type=int)
     parser.add_argument("--denoiser-batch", type=int, help="latents a step; a GPU is busy with some hundreds")
-    parser.add_argument("--denoiser-rate", type=float, help="learning rate of the U-Net's training at its highest")
+    parser.add_argument("--denoiser-rate", type=float, help="learning rate of the denoiser's training at its highest")
     parser.add_argument("--denoiser-muon", action="store_true", help="Muon in the place of AdamW (see optimizer.py)")
     parser.add_argument("--denoiser-seed", type=int, help="another than the run had that --warm-start goes on from")
     parser.add_argument("--warm-start", type=Path, help="a folder that an earlier run wrote, to go on from")
