@@ -156,15 +156,13 @@ def _one(vae: Any, given: Tensor) -> Tensor:
 
 def _of_video(vae: Any, given: Tensor, options: argparse.Namespace) -> int:
     """Bytes that a video takes at once, by estimate."""
-    from scalecrafter.vae.video import VideoCall, VideoEstimate
+    from scalecrafter.vae.video import VideoCall
     from scalecrafter.vae.walk import operations_of
 
     name = "encoder" if options.encode else "decoder"
     call = VideoCall(vae, None, "_encode" if options.encode else "_decode")
     call.frames = given.shape[2]
-    estimate = VideoEstimate(
-        operations_of(getattr(vae, name), name), name, given.element_size(), given.device.type, call
-    )
+    estimate = call.estimate(operations_of(getattr(vae, name), name), given)
     return estimate.whole(1, (given.shape[-2], given.shape[-1]))
 
 

@@ -115,32 +115,37 @@ def test_a_body_that_stops_arriving_is_not_waited_for(app: FastAPI) -> None:
 
 
 def test_bodies_that_arrive_at_once_have_a_limit_together(settings: ServerSettings) -> None:
-    app = create_app(settings.model_copy(update={"patience": 2.0, "limits": Limits(body=4096)}))
-    statuses: list[int] = []
+    app = create_app(settings.model_copy(update={"patience": 60.0, "limits": Limits(body=4096)}))
 
-    async def half_a_body() -> None:
-        pieces = [{"type": "http.request", "body": b" " * 4000, "more_body": True}]
+    async def body_in_two_halves(half_way: asyncio.Semaphore, go_on: asyncio.Event) -> int:
+        pieces = [{"type": "http.request", "body": b"", "more_body": False}]
+        pieces += [{"type": "http.request", "body": b" " * 4000, "more_body": True}]
+        sent: list[dict[str, Any]] = []
 
         async def receive() -> dict[str, Any]:
-            if not pieces:
-                await asyncio.sleep(60)
+            if len(pieces) == 1:
+                half_way.release()
+                await go_on.wait()
             return pieces.pop()
 
         async def send(message: dict[str, Any]) -> None:
-            if message["type"] == "http.response.start":
-                statuses.append(message["status"])
+            sent.append(message)
 
         await app(dict(SCOPE), receive, send)  # type: ignore[arg-type]
+        return sent[0]["status"]
 
-    async def many() -> None:
-        first = [asyncio.create_task(half_a_body()) for _ in range(20)]
-        await asyncio.sleep(0.5)
-        await asyncio.gather(*(half_a_body() for _ in range(5)))
-        assert statuses == [503] * 5
-        await asyncio.gather(*first)
+    async def many() -> tuple[list[int], list[int]]:
+        half_way, go_on = asyncio.Semaphore(0), asyncio.Event()
+        first = [asyncio.create_task(body_in_two_halves(half_way, go_on)) for _ in range(20)]
+        for _ in first:
+            await half_way.acquire()
+        refused = await asyncio.gather(*(body_in_two_halves(half_way, go_on) for _ in range(5)))
+        go_on.set()
+        return refused, await asyncio.gather(*first)
 
-    asyncio.run(many())
-    assert statuses[5:] == [408] * 20
+    refused, read = asyncio.run(many())
+    assert refused == [503] * 5
+    assert read == [400] * 20
     assert TestClient(app).post("/v1/jobs", json=BODY).status_code == 202
 
 

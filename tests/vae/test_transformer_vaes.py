@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from scalecrafter import ModelError
 from scalecrafter.vae import decode_memory, encode_memory, vae_memory_applied
 from scalecrafter.vae.previews import preview
+from scalecrafter.vae.spans import tile_choices
+from scalecrafter.vae.video import VideoCall
+from scalecrafter.vae.walk import operations_of
 from tests.support.vaes import difference, noise, sd_vae, seeded
 
 pytestmark = pytest.mark.sampled
@@ -136,22 +139,38 @@ def test_a_tiled_video_is_the_whole_video(frames: int, tile: tuple[int, int]) ->
     assert torch.equal(decoded(vae, latents), whole)
 
 
-def test_a_video_in_tiles_takes_less_memory_at_once() -> None:
-    """The most numbers that a module of the last level returns."""
+def test_a_video_in_tiles_takes_less_memory_at_once_and_little_more_work() -> None:
+    """The most numbers that a module of the last level returns, and those of all its calls."""
     vae, latents = wan_vae(), noise(1, 4, 2, 4, 120)
-    largest = [0]
+    returned: list[int] = []
 
     def look(_module: nn.Module, _args: Any, output: Any) -> None:
         if isinstance(output, Tensor):
-            largest[0] = max(largest[0], output.numel())
+            returned.append(output.numel())
 
     for module in vae.decoder.up_blocks[-1].modules():
         module.register_forward_hook(look)
-    whole, before = decoded(vae, latents), largest[0]
-    largest[0] = 0
+    whole, before = decoded(vae, latents), returned.copy()
+    returned.clear()
     with vae_memory_applied(vae, "1GiB", tile=(32, 64)):
         assert difference(decoded(vae, latents), whole) < LIMIT
-    assert largest[0] <= before / 4
+    assert max(returned) <= max(before) / 4
+    assert sum(returned) <= 1.3 * sum(before)
+
+
+@pytest.mark.parametrize("share", [2, 3])
+def test_a_video_within_a_budget_goes_the_way_of_the_least_work(share: int) -> None:
+    vae = wan_vae()
+    call = VideoCall(vae, None, "_decode")
+    call.frames = 3
+    estimate = call.estimate(operations_of(vae.decoder, "decoder"), torch.empty(1, 4, 3, 64, 64, device="meta"))
+    needed = estimate.whole(1, (64, 64)) // share
+    chosen = estimate.tile(1, (64, 64), needed, strict=True)
+    peak, work = estimate.of_tile(1, (64, 64), chosen)
+    assert peak <= needed
+    for other in tile_choices((512, 512)):
+        peak, more = estimate.of_tile(1, (64, 64), other)
+        assert peak > needed or more >= work
 
 
 def test_an_exception_in_a_tiled_video_leaves_the_vae_whole() -> None:

@@ -28,7 +28,7 @@ from .overflow import VaeNotice, check_given, repaired
 from .planning import MemoryBudgetError, TilePlan, make_plan
 from .regions import Size
 from .spans import Estimator
-from .video import VideoCall, VideoEstimate, passing
+from .video import VideoCall, passing
 from .walk import operations_of
 
 _SHARE = 0.8
@@ -181,7 +181,7 @@ class Part:
     def _video_tile(self, video: VideoCall, values: Tensor) -> tuple[int, Size | None]:
         """Peak bytes of a whole video at once, and the tiles that it needs, if any."""
         size = (values.shape[-2], values.shape[-1])
-        estimate = VideoEstimate(self._operations, self._name, values.dtype.itemsize, values.device.type, video)
+        estimate = video.estimate(self._operations, values)
         needed = estimate.whole(values.shape[0], size)
         budget = self._allowed(needed, values.device)
         if needed <= budget and self._tile is None:

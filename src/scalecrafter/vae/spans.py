@@ -102,6 +102,10 @@ class Estimator:
                 kept = 0
         return peak
 
+    def work(self) -> float:
+        """Floating point operations of making everything at once."""
+        return self._work(0, len(self.chain), Region.whole(self.chain.sizes[-1]))
+
     def _sweeps(self, start: int, stop: int, tile: Size, inner: bool, source: int, to_host: bool) -> tuple[int, float]:
         chain, norms = self.chain, self.chain.norms(start, stop)
         if start > 0 and chain.norm_at(start) in norms:
@@ -119,7 +123,7 @@ class Estimator:
             begin, norm = branch
             before, work_before = self._sweep(start, begin, tile)
             workspace, work = self._sweep(norm, stop, tile)
-            kept = self._bytes(stop, self._largest_tile(stop, tile))
+            kept = self._bytes(stop, self.largest_tile(stop, tile))
             workspace, work = max(before, workspace) + kept, work + work_before
             source += self.map_bytes(norm)
         cost += work
@@ -168,13 +172,13 @@ class Estimator:
         """(bytes of tiles at the worst moment, work) of a sweep over all tiles of map `stop`."""
         key = (start, stop, self.chain.tile_at(stop, tile))
         if key not in self._known:
-            region = self._largest_tile(stop, tile)
+            region = self.largest_tile(stop, tile)
             size = self.chain.sizes[stop]
             count = size[0] * size[1] / region.pixels
             self._known[key] = self._workspace(start, stop, region), self._work(start, stop, region) * count
         return self._known[key]
 
-    def _largest_tile(self, place: int, tile: Size) -> Region:
+    def largest_tile(self, place: int, tile: Size) -> Region:
         """A tile of map `place` with as much halo as any has: the second one each way, if there is one."""
         size, limit = self.chain.sizes[place], self.chain.tile_at(place, tile)
         height, width = min(size[0], limit[0]), min(size[1], limit[1])

@@ -3,32 +3,23 @@
 The causal convolutions of Wan's VAE keep the last two frames of what they saw.  Those of a whole picture are most of
 what a decoding takes.  Up to the middle block's attention maps are small and are computed whole; what lies beyond is
 computed tile by tile, with the model's own modules and caches, on a tile with as much around it as its result depends
-on.  The VAE's own loop over frames stays: its calls are collected, and the last one returns everything.
+on; after every block, what the next one does not need is cut off.  The VAE's own loop over frames stays: its calls are
+collected, and the last one returns everything.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .._util.memory import readable
-from ..errors import ScaleCrafterError
 from .chain import Chain
-from .operations import Convolution, Operation
+from .operations import Operation
 from .regions import Region, Size, tiles_of
-from .spans import Estimator, tile_choices
-
-KEPT = 2
-"""Frames that a causal convolution keeps."""
-_AT_ONCE = 4
-"""The most frames that are computed together: of one latent frame, or of what becomes one."""
-_BEYOND = {"encoder": "mid_block", "decoder": "up_blocks"}
-"""Where the first half ends: tiles before it in the encoder, after it in the decoder."""
+from .video_estimate import AT_ONCE, Block, VideoEstimate, halves_of, regions_of
 
 
 class VideoCall:
@@ -45,7 +36,7 @@ class VideoCall:
     @property
     def calls(self) -> int:
         """How often the part is called."""
-        return self.frames if self._name == "_decode" else 1 + (self.frames - 1) // _AT_ONCE
+        return self.frames if self._name == "_decode" else 1 + (self.frames - 1) // AT_ONCE
 
     def put_on(self) -> None:
         """Take its place."""
@@ -66,6 +57,11 @@ class VideoCall:
             return self._plain(values, *args, **kwargs)
         finally:
             self.frames, self._seen = 0, []
+
+    def estimate(self, operations: list[Operation], values: Tensor) -> VideoEstimate:
+        """Of this call, whose part does this to the frames of `values`."""
+        part = "decoder" if self._name == "_decode" else "encoder"
+        return VideoEstimate(operations, part, values.element_size(), values.device.type, self.frames, self.calls)
 
     def collecting(
         self, module: nn.Module, operations: list[Operation], tile: Size, restore: Callable[[], None], caches: int
@@ -126,80 +122,102 @@ def in_tiles(module: nn.Module, operations: list[Operation], chunks: list[Tensor
     Returns:
         `(batch, channels, frames, height, width)`.
     """
-    name = operations[0].name.split(".")[0]
-    place = boundary(operations, name)
     chain = Chain(operations, chunks[0].shape[1], (chunks[0].shape[-2], chunks[0].shape[-1]))
-    before, after = _halves(name)
-    if name == "decoder":
-        maps = _through(module, chunks, before, caches)
-        return _tiled(module, maps, after, chain, (place, len(chain)), tile, caches)
-    whole = _tiled(module, chunks, before, chain, (0, place), tile, caches)
+    before, after = halves_of(operations)
+    if operations[0].name.startswith("decoder"):
+        maps = _through(module, chunks, dict.fromkeys(block.path for block in before), caches)
+        return _tiled(module, maps, after, chain, tile, caches)
+    whole = _tiled(module, chunks, before, chain, tile, caches)
     lengths = [1] * len(chunks)
-    return torch.cat(_through(module, list(torch.split(whole, lengths, dim=2)), after, caches), dim=2)
+    rest = dict.fromkeys(block.path for block in after)
+    return torch.cat(_through(module, list(torch.split(whole, lengths, dim=2)), rest, caches), dim=2)
 
 
 def _tiled(
-    module: nn.Module,
-    chunks: list[Tensor],
-    names: set[str],
-    chain: Chain,
-    places: tuple[int, int],
-    tile: Size,
-    caches: int,
+    module: nn.Module, chunks: list[Tensor], blocks: list[Block], chain: Chain, tile: Size, caches: int
 ) -> Tensor:
-    """Some children of `module` on all frames, tile by tile."""
-    start, stop = places
-    given, made = chain.sizes[start], chain.sizes[stop]
+    """Some blocks of `module` on all frames, tile by tile."""
+    made = chain.sizes[blocks[-1].stop]
     result: Tensor | None = None
-    for wanted in tiles_of(made, chain.tile_at(stop, tile)):
-        needed = chain.regions(start, stop, wanted)[0][0]
-        step = max(given[0] // made[0], 1)  # the encoder's: a tile begins where a pixel of its result does
-        seen = Region(_from(needed.rows, step), _from(needed.columns, step))
+    for wanted in tiles_of(made, chain.tile_at(blocks[-1].stop, tile)):
+        seen, *regions = regions_of(chain, blocks, wanted)
         rows, columns = (slice(*axis) for axis in (seen.rows, seen.columns))
-        frames = _through(module, [chunk[..., rows, columns] for chunk in chunks], names, caches)
+        cuts: dict[str, Cut | None] = {}
+        for block, region in zip(blocks, regions, strict=True):
+            cuts[block.path] = region.inside(_made(chain, block, seen))
+            seen = region
+        frames = _through(module, [chunk[..., rows, columns] for chunk in chunks], cuts, caches)
         if result is None:
             count = sum(each.shape[2] for each in frames)
             result = frames[0].new_empty((*frames[0].shape[:2], count, *made))
-        begun = Region(*((axis[0] * size[1] // size[0], 0) for axis, size in zip(
-            (seen.rows, seen.columns), zip(given, made, strict=True), strict=True
-        )))  # fmt: skip
-        inner = wanted.inside(begun)
         place = 0
         for each in frames:
             target = result[:, :, place : place + each.shape[2]]
-            target[..., slice(*wanted.rows), slice(*wanted.columns)] = each[(..., *inner)]
+            target[..., slice(*wanted.rows), slice(*wanted.columns)] = each
             place += each.shape[2]
         del frames
     assert result is not None
     return result
 
 
-def _from(interval: tuple[int, int], step: int) -> tuple[int, int]:
-    return interval[0] // step * step, interval[1]
+def _made(chain: Chain, block: Block, given: Region) -> Region:
+    """Where what a block makes of a region begins; where it ends does not matter."""
+    before, after = chain.sizes[block.start], chain.sizes[block.stop]
+    top, left = (axis[0] * large // small for axis, large, small in zip(
+        (given.rows, given.columns), after, before, strict=True
+    ))  # fmt: skip
+    return Region((top, top), (left, left))
 
 
-def _through(module: nn.Module, chunks: list[Tensor], names: set[str], caches: int) -> list[Tensor]:
-    """The children of these names on chunk after chunk, with caches of their own."""
+Cut = tuple[slice, slice]
+"""Rows and columns that are kept of what a block makes."""
+
+
+def _through(module: nn.Module, chunks: list[Tensor], cuts: Mapping[str, Cut | None], caches: int) -> list[Tensor]:
+    """The blocks of these paths on chunk after chunk, with caches of their own; what each makes is cut."""
     forward = type(module).forward
     tells = "first_chunk" in inspect.signature(forward).parameters
     cache: list[Any] = [None] * caches
     outputs = []
-    with _only(module, names):
+    own = dict(module._modules)
+    module._modules.update(_only(module, cuts))
+    try:
         for number, chunk in enumerate(chunks):
             more = {"first_chunk": number == 0} if tells else {}
             outputs.append(forward(module, chunk, feat_cache=cache, feat_idx=[0], **more))
+    finally:
+        module._modules.update(own)
     return outputs
 
 
-@contextmanager
-def _only(module: nn.Module, names: set[str]) -> Iterator[None]:
-    """All children but these hand on what they get."""
-    own = dict(module._modules)
-    module._modules.update({name: child for name, child in passing(module).items() if name not in names})
-    try:
-        yield
-    finally:
-        module._modules.update(own)
+def _only(module: nn.Module, cuts: Mapping[str, Cut | None]) -> dict[str, nn.Module | None]:
+    """By name, what stands for the children of a module: all blocks but those of these paths hand on what they get."""
+    children = passing(module)
+    for name, child in module._modules.items():
+        if child is not None and name in cuts:
+            children[name] = _cutting(child, cuts[name])
+        elif isinstance(child, nn.ModuleList):
+            kept = [(each, f"{name}.{number}") for number, each in enumerate(child) if f"{name}.{number}" in cuts]
+            if kept:
+                children[name] = nn.ModuleList([_cutting(each, cuts[path]) for each, path in kept])
+    return children
+
+
+def _cutting(block: nn.Module, cut: Cut | None) -> nn.Module:
+    return block if cut is None else _Cutting(block, cut)
+
+
+class _Cutting(nn.Module):
+    """In the place of a block: what the block makes, of which some is cut off."""
+
+    def __init__(self, block: nn.Module, cut: Cut) -> None:
+        super().__init__()
+        self._block = (block,)  # no child of this one
+        self._cut = cut
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        output: Tensor = self._block[0](*args, **kwargs)
+        return output[(..., *self._cut)].contiguous()
 
 
 def passing(module: nn.Module) -> dict[str, nn.Module | None]:
@@ -221,80 +239,3 @@ class _Passing(nn.Module):
 
     def forward(self, values: Tensor, *_: Any, **__: Any) -> Tensor:
         return values
-
-
-def boundary(operations: list[Operation], name: str) -> int:
-    """The first operation of the second half."""
-    return next(place for place, one in enumerate(operations) if one.name.startswith(f"{name}.{_BEYOND[name]}"))
-
-
-def _halves(name: str) -> tuple[set[str], set[str]]:
-    head = {"norm_out", "nonlinearity", "conv_out"}
-    if name == "decoder":
-        return {"conv_in", "mid_block"}, {"up_blocks", *head}
-    return {"conv_in", "down_blocks"}, {"mid_block", *head}
-
-
-class VideoEstimate:
-    """Memory of a video, from shapes alone."""
-
-    def __init__(self, operations: list[Operation], name: str, item: int, device: str, call: VideoCall) -> None:
-        self._operations, self._name, self._item, self._device, self._call = operations, name, item, device, call
-        self._place = boundary(operations, name)
-
-    def whole(self, batch: int, size: Size) -> int:
-        """Bytes added at the peak by the VAE's own loop."""
-        chain = self._chain(size)
-        return batch * (self._held(chain, 0, len(chain)) + 2 * self._result(chain, len(chain)))
-
-    def tile(self, batch: int, size: Size, budget: int, strict: bool) -> Size:
-        """The largest tile within a budget; or, unless that is strict, the one that takes least.
-
-        Raises:
-            ScaleCrafterError: names the lowest budget that is possible.
-        """
-        chain = self._chain(size)
-        needs = [(self._with(batch, chain, choice), choice) for choice in tile_choices(chain.scale)]
-        fitting = [(choice[0] * choice[1], choice) for peak, choice in needs if peak <= budget]
-        if fitting:
-            return max(fitting)[1]
-        lowest, thriftiest = min(needs)
-        if not strict:
-            return thriftiest
-        raise ScaleCrafterError(
-            f"{readable(budget)} are too little for the VAE with {self._call.frames} frames of this size: it needs "
-            f"{-(-lowest // 2**20)} MiB at the least; raise vae_memory to that, or make a smaller or shorter video"
-        )
-
-    def _with(self, batch: int, chain: Chain, tile: Size) -> int:
-        """Bytes added at the peak with tiles of this size."""
-        decodes = self._name == "decoder"
-        start, stop = (self._place, len(chain)) if decodes else (0, self._place)
-        wanted = Estimator(chain, self._item, self._device)._largest_tile(stop, tile)
-        needed = chain.regions(start, stop, wanted)[0][0]
-        part = Chain(chain.operations[start:stop], chain.channels[start], needed.size)
-        around = self._held(chain, *((0, self._place) if decodes else (self._place, len(chain))))
-        between = self._result(chain, self._place)
-        peak = self._held(part, 0, len(part)) + 2 * self._result(part, len(part)) + between
-        return batch * (max(peak, around + between) + 2 * self._result(chain, len(chain)))
-
-    def _chain(self, size: Size) -> Chain:
-        first = self._operations[0]
-        assert isinstance(first, Convolution)
-        return Chain(self._operations, first.convolution.in_channels, size)
-
-    def _held(self, chain: Chain, start: int, stop: int) -> int:
-        """Caches of all causal convolutions, and what is being computed."""
-        part = Chain(chain.operations[start:stop], chain.channels[start], chain.sizes[start])
-        estimator = Estimator(part, self._item, self._device)
-        return KEPT * estimator.kept_by_causal() + 2 * _AT_ONCE * estimator.working()
-
-    def _result(self, chain: Chain, place: int) -> int:
-        """All frames of map `place`."""
-        ahead = chain.sizes[place][0] > chain.sizes[0][0] or self._name == "encoder"
-        frames = 1 + (self._call.frames - 1) * _AT_ONCE if ahead and self._name == "decoder" else self._call.calls
-        return frames * self._bytes(chain, place)
-
-    def _bytes(self, chain: Chain, place: int) -> int:
-        height, width = chain.sizes[place]
-        return chain.channels[place] * height * width * self._item
