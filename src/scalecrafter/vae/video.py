@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._util.memory import give_back_free_memory
 from .chain import Chain
 from .operations import Operation
 from .regions import Region, Size, tiles_of
@@ -217,7 +218,9 @@ class _Cutting(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         output: Tensor = self._block[0](*args, **kwargs)
-        return output[(..., *self._cut)].contiguous()
+        output = output[(..., *self._cut)].contiguous()
+        give_back_free_memory()  # what is freed lies in holes between the caches
+        return output
 
 
 def passing(module: nn.Module) -> dict[str, nn.Module | None]:
