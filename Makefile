@@ -33,7 +33,7 @@ install-dev: $(VENV)/.installed-dev
 
 demo: install
 	@rm -f $(DEMO)
-	$(BIN)/scalecrafter compare "$(PROMPT)" --seed 1 --output $(DEMO)
+	$(BIN)/scalecrafter compare "$(PROMPT)" --seed 3 --output $(DEMO)
 	@echo "Direct inference (left) beside ScaleCrafter (right): $(CURDIR)/$(DEMO)"
 
 # Types are checked beside the tests: they would keep the second core idle.
