@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,53 +93,58 @@ def test_sites_that_were_named_may_ask(settings: ServerSettings) -> None:
     assert client(settings).options("/v1/jobs", headers=ask).status_code == 403
 
 
+async def posted(app: FastAPI, body: bytes, wait: Callable[[], Awaitable[Any]]) -> int:
+    """The status of the answer to a body of which nothing more arrives until a wait is over, and then its end."""
+    pieces = [{"type": "http.request", "body": b"", "more_body": False}]
+    pieces += [{"type": "http.request", "body": body, "more_body": True}]
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        if len(pieces) == 1:
+            await wait()
+        return pieces.pop()
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    await app(dict(SCOPE), receive, send)  # type: ignore[arg-type]
+    return int(sent[0]["status"])
+
+
+async def stalled(app: FastAPI, body: bytes) -> int:
+    return await posted(app, body, lambda: asyncio.sleep(60))
+
+
 def test_a_body_that_stops_arriving_is_not_waited_for(app: FastAPI) -> None:
-    async def stalled() -> tuple[int, float]:
-        async def receive() -> dict[str, Any]:
-            if not pieces:
-                await asyncio.sleep(60)
-            return pieces.pop()
+    began = time.monotonic()
+    assert asyncio.run(stalled(app, b'{"prompt"')) == 408
+    assert time.monotonic() - began < 5
 
-        async def send(message: dict[str, Any]) -> None:
-            sent.append(message)
 
-        pieces = [{"type": "http.request", "body": b'{"prompt"', "more_body": True}]
-        sent: list[dict[str, Any]] = []
-        began = time.monotonic()
-        await app(dict(SCOPE), receive, send)  # type: ignore[arg-type]
-        return sent[0]["status"], time.monotonic() - began
+def test_bodies_that_stop_arriving_give_back_their_share_of_the_limit(settings: ServerSettings) -> None:
+    app = create_app(settings.model_copy(update={"patience": 0.1, "limits": Limits(body=4096)}))
 
-    status, seconds = asyncio.run(stalled())
-    assert status == 408
-    assert seconds < 5
+    async def thirty() -> list[int]:
+        ten = range(10)
+        return [status for _ in range(3) for status in await asyncio.gather(*(stalled(app, b" " * 4000) for _ in ten))]
+
+    assert asyncio.run(thirty()) == [408] * 30  # more than twenty are too many together
 
 
 def test_bodies_that_arrive_at_once_have_a_limit_together(settings: ServerSettings) -> None:
     app = create_app(settings.model_copy(update={"patience": 60.0, "limits": Limits(body=4096)}))
 
-    async def body_in_two_halves(half_way: asyncio.Semaphore, go_on: asyncio.Event) -> int:
-        pieces = [{"type": "http.request", "body": b"", "more_body": False}]
-        pieces += [{"type": "http.request", "body": b" " * 4000, "more_body": True}]
-        sent: list[dict[str, Any]] = []
-
-        async def receive() -> dict[str, Any]:
-            if len(pieces) == 1:
-                half_way.release()
-                await go_on.wait()
-            return pieces.pop()
-
-        async def send(message: dict[str, Any]) -> None:
-            sent.append(message)
-
-        await app(dict(SCOPE), receive, send)  # type: ignore[arg-type]
-        return sent[0]["status"]
-
     async def many() -> tuple[list[int], list[int]]:
         half_way, go_on = asyncio.Semaphore(0), asyncio.Event()
-        first = [asyncio.create_task(body_in_two_halves(half_way, go_on)) for _ in range(20)]
+
+        async def wait() -> None:
+            half_way.release()
+            await go_on.wait()
+
+        first = [asyncio.create_task(posted(app, b" " * 4000, wait)) for _ in range(20)]
         for _ in first:
             await half_way.acquire()
-        refused = await asyncio.gather(*(body_in_two_halves(half_way, go_on) for _ in range(5)))
+        refused = await asyncio.gather(*(posted(app, b" " * 4000, wait) for _ in range(5)))
         go_on.set()
         return refused, await asyncio.gather(*first)
 

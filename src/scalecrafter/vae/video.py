@@ -219,7 +219,8 @@ class _Cutting(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         output: Tensor = self._block[0](*args, **kwargs)
         output = output[(..., *self._cut)].contiguous()
-        give_back_free_memory()  # what is freed lies in holes between the caches
+        if output.device.type == "cpu":
+            give_back_free_memory()  # what is freed lies in holes between the caches
         return output
 
 
